@@ -1,0 +1,1 @@
+"""Two-stage instance segmentation, hand-built: data, operators, models, training, evaluation, reporting."""

@@ -1,0 +1,1 @@
+"""How well it does: point-wise and detection metrics, error analysis."""

@@ -1,0 +1,1 @@
+"""The networks: backbones, FPN, RPN, box head, mask head, and the assembled detector."""

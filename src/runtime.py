@@ -1,0 +1,88 @@
+"""The machine at hand: device, precision, threads, seeds, and a process that ends when its parent does."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+
+import torch
+from lightning_fabric import Fabric
+
+from src.params import RuntimeParams
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def has_fast_bf16() -> bool:
+    """Whether the GPU, or else the processor (AVX512-BF16 or AMX), multiplies bf16 in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def precision_name(runtime: RuntimeParams) -> str:
+    """`bf16` or `float32`: what `runtime.precision` comes to on this machine."""
+    if runtime.precision != "auto":
+        return runtime.precision
+    return "bf16" if has_fast_bf16() else "float32"
+
+
+def make_fabric(runtime: RuntimeParams) -> Fabric:
+    """One device (a GPU if there is one) at the chosen precision, on the chosen number of threads."""
+    torch.set_num_threads(runtime.threads or available_cores())
+    torch.backends.cudnn.benchmark = False
+    precision = "bf16-mixed" if precision_name(runtime) == "bf16" else "32-true"
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    return Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def conditions(runtime: RuntimeParams) -> dict[str, str | int]:
+    """What a number was measured on, for reports: device, precision, threads, versions."""
+    cuda = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if cuda else f"CPU ({platform.machine()})",
+        "precision": precision_name(runtime),
+        "threads": runtime.threads or available_cores(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def generator(seed: int, *stream: int) -> torch.Generator:
+    """A generator of its own for each purpose: the same `seed` and `stream` numbers give the same draws.
+
+    Streams keep draws independent of order, worker count and resuming: e.g. `generator(seed, epoch, image)`.
+    """
+    state = seed
+    for number in stream:
+        state = (state * 6_364_136_223_846_793_005 + number + 1_442_695_040_888_963_407) % 2**63
+    return torch.Generator().manual_seed(state)
+
+
+def end_with_parent() -> None:
+    """Makes this process end when its parent does, so that a killed DVC leaves no stage writing on.
+
+    On Linux the kernel does it; elsewhere a thread watches the parent's number.
+    """
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        return
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

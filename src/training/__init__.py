@@ -1,0 +1,1 @@
+"""Losses, loops, histories and checkpoints."""

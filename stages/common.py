@@ -1,0 +1,33 @@
+"""What every stage does around its work: read params, report errors in one line, note how long it took."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from src.errors import InputError
+from src.files import write_json
+from src.params import Params, load_params
+from src.runtime import end_with_parent
+
+
+def scratch() -> Path:
+    """The untracked folder `.cache` of the main workspace, also from DVC's temporary copies of it."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".cache"
+
+
+def run(name: str, work: Callable[[Params], None]) -> None:
+    """Runs a stage's `work` on the params; exits with 1 and one line on a person's mistake or a full disk.
+
+    Seconds go to `.cache/seconds/<name>.json`, which no stage tracks: a timing is no result.
+    """
+    end_with_parent()
+    start = time.perf_counter()
+    try:
+        work(load_params())
+        write_json(scratch() / "seconds" / f"{name}.json", round(time.perf_counter() - start, 1))
+    except (InputError, OSError) as error:
+        sys.exit(f"{name}: {error}")
