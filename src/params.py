@@ -212,6 +212,7 @@ class MaskHeadLossWeights:
 class MaskHeadParams:
     """Task 16: the mask branch."""
 
+    rois: Positive
     channels: Positive
     epochs: Positive
     batch_images: Positive

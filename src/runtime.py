@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -59,15 +60,25 @@ def conditions(runtime: RuntimeParams) -> dict[str, str | int]:
     }
 
 
+def scratch() -> Path:
+    """The untracked folder `.cache` of the main workspace, also from DVC's temporary copies of it."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".cache"
+
+
 def generator(seed: int, *stream: int) -> torch.Generator:
     """A generator of its own for each purpose: the same `seed` and `stream` numbers give the same draws.
 
     Streams keep draws independent of order, worker count and resuming: e.g. `generator(seed, epoch, image)`.
     """
+    return torch.Generator().manual_seed(stream_seed(seed, *stream))
+
+
+def stream_seed(seed: int, *stream: int) -> int:
+    """The number behind `generator`: a hash of `seed` and `stream` in [0, 2^63)."""
     state = seed
     for number in stream:
         state = (state * 6_364_136_223_846_793_005 + number + 1_442_695_040_888_963_407) % 2**63
-    return torch.Generator().manual_seed(state)
+    return state
 
 
 def end_with_parent() -> None:

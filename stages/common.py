@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from src.errors import InputError
 from src.files import write_json
 from src.params import Params, load_params
-from src.runtime import end_with_parent
+from src.runtime import end_with_parent, scratch
 
-
-def scratch() -> Path:
-    """The untracked folder `.cache` of the main workspace, also from DVC's temporary copies of it."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".cache"
+__all__ = ["run", "scratch"]
 
 
 def run(name: str, work: Callable[[Params], None]) -> None:

@@ -1,0 +1,87 @@
+"""Minibatches in an order that depends on seed and epoch only, read ahead while the network computes."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from src.data.prepared_file import Example, PreparedFile, flip
+from src.runtime import generator
+
+AHEAD = 2  # minibatches
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Draws minibatches from a prepared file.
+
+    Attributes:
+        prepared: the file.
+        indices: rows of the pictures to draw from.
+        batch_size: pictures a minibatch; the last one of a pass may be smaller.
+        seed: of the order and of the mirroring.
+        flip: mirror each picture in each pass with probability one half.
+        masks: read the masks too.
+        shuffle: draw the order; otherwise that of `indices`.
+    """
+
+    prepared: Path
+    indices: Sequence[int]
+    batch_size: int
+    seed: int
+    flip: bool
+    masks: bool = True
+    shuffle: bool = True
+
+    def __len__(self) -> int:
+        """Minibatches a pass."""
+        return math.ceil(len(self.indices) / self.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[list[Example]]:
+        """One pass over the pictures; the same epoch always gives the same minibatches."""
+        order = self.order(epoch)
+        parts = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        with PreparedFile(self.prepared) as file:
+            yield from read_ahead(parts, lambda rows: [self._example(file, epoch, row) for row in rows], AHEAD)
+
+    def order(self, epoch: int) -> list[int]:
+        """The rows in the order of a pass."""
+        if not self.shuffle:
+            return list(self.indices)
+        return [self.indices[i] for i in torch.randperm(len(self.indices), generator=generator(self.seed, epoch))]
+
+    def is_flipped(self, epoch: int, row: int) -> bool:
+        """Whether a picture is mirrored in a pass."""
+        return self.flip and bool(torch.rand((), generator=generator(self.seed, epoch, row)) < 0.5)
+
+    def _example(self, file: PreparedFile, epoch: int, row: int) -> Example:
+        example = file.example(row, masks=self.masks)
+        return flip(example, file.frame) if self.is_flipped(epoch, row) else example
+
+
+def read_ahead(items: Iterable[Item], read: Callable[[Item], Result], depth: int) -> Iterator[Result]:
+    """Yields `read(item)` in order, computed in one background thread up to `depth` results ahead.
+
+    An error in `read` surfaces where its result is due. Leaving early stops the thread after the read it is in.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(read, item))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,59 @@
+"""Reads a person's own picture, of whatever size and mode, as RGB (task 18)."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from src.errors import InputError, invalid
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+LARGEST = 200_000_000  # pixels; beyond, a file is taken for a decompression bomb
+
+
+def read_picture(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes the first frame, upright by its EXIF orientation, transparency over white.
+
+    Raises:
+        InputError: the file is missing, no picture, broken, or larger than `LARGEST` pixels.
+    """
+    if not path.is_file():
+        raise invalid(path, "a picture", "a folder" if path.is_dir() else "no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                width, height = picture.size
+                if width * height > LARGEST:
+                    raise invalid(path, f"at most {LARGEST:,} pixels", f"{width} x {height}")
+                return to_rgb(ImageOps.exif_transpose(picture))
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise invalid(path, f"at most {LARGEST:,} pixels", str(error)) from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
+        raise invalid(path, "a picture that can be read", f"{type(error).__name__}: {error}") from None
+
+
+def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB of any mode; 16-bit greys are scaled to 8 bits, transparency lies over white."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        grey = np.asarray(picture, dtype=np.float64)
+        top = 255.0 if grey.max(initial=0) <= 255 else 65535.0
+        return np.repeat(np.clip(np.rint(grey * (255.0 / top)), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(ground, picture)
+    return np.asarray(picture.convert("RGB"))
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder by name; other files are passed over."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())

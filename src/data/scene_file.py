@@ -1,0 +1,206 @@
+"""Pictures with their objects in one HDF5 file: what the dataset file and the prepared file have in common.
+
+Images and masks are stored one chunk each, so that any of them is read alone; masks are packed to bits. They are
+written as they come: only a few numbers an object stay in memory. The same pictures give the same bytes.
+
+| dataset | content |
+| --- | --- |
+| images | uint8 [N, h, w, 3] |
+| masks | uint8 [M, h * w / 8], bits |
+| boxes, labels, crowd | float32 [M, 4], int64 [M], bool [M], flat in the pictures' order |
+| starts | int64 [N + 1]: picture i owns rows starts[i] to starts[i + 1] |
+| hidden_boxes, hidden_labels, hidden_starts | likewise, the objects that the ground truth leaves out |
+| names, train | bytes [N], bool [N] |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import h5py
+import hdf5plugin
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, UInt8
+
+from src.data.h5 import member, open_h5, read_rows
+from src.data.sample import TEST, TRAIN, Sample
+from src.data.selection import offsets
+from src.errors import invalid
+from src.files import replacing
+
+CODEC = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.BITSHUFFLE)  # reads faster than a disk
+
+File = TypeVar("File", bound="SceneFile")
+
+
+def write_scenes(path: Path, samples: Iterable[Sample], size: tuple[int, int], attributes: dict[str, Any]) -> None:
+    """Writes pictures of one size as they come, then the columns about their objects; atomically.
+
+    Args:
+        path: the file to be made or replaced.
+        samples: the pictures.
+        size: their height and width.
+        attributes: what a reader needs to know besides, as JSON.
+
+    Raises:
+        ValueError: a picture has another size.
+    """
+    height, width = size
+    columns = _Columns()
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["attributes"] = json.dumps(attributes, sort_keys=True)
+        images = _growing(file, "images", (height, width, 3))
+        masks = _growing(file, "masks", (-(-height * width // 8),))
+        for sample in samples:
+            if sample.image.shape != (height, width, 3) or sample.masks.shape[1:] != size:
+                raise ValueError(f"expected {height} x {width} pixels, found {sample.image.shape} in {sample.name}")
+            _append(images, sample.image)
+            for mask in sample.masks:
+                _append(masks, np.packbits(mask))
+            columns.add(sample)
+        for name, column in columns.arrays().items():
+            file.create_dataset(name, data=column)
+
+
+def _growing(file: h5py.File, name: str, row: tuple[int, ...]) -> h5py.Dataset:
+    return file.create_dataset(name, (0, *row), np.uint8, maxshape=(None, *row), chunks=(1, *row), **CODEC)
+
+
+def _append(dataset: h5py.Dataset, row: np.ndarray) -> None:
+    dataset.resize(len(dataset) + 1, axis=0)
+    dataset[-1] = row
+
+
+class _Columns:
+    """The small facts about each picture, gathered while the pictures go by."""
+
+    def __init__(self) -> None:
+        self.samples: list[tuple[np.ndarray, ...]] = []
+        self.names: list[bytes] = []
+        self.train: list[bool] = []
+
+    def add(self, sample: Sample) -> None:
+        self.samples.append((sample.boxes, sample.labels, sample.crowd, sample.hidden_boxes, sample.hidden_labels))
+        self.names.append(sample.name.encode())
+        self.train.append(sample.split == TRAIN)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        empty = [np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)]
+        parts = list(zip(*self.samples, strict=True)) if self.samples else [()] * 5
+        kinds = [*empty, *empty[:2]]
+        columns = ("boxes", "labels", "crowd", "hidden_boxes", "hidden_labels")
+        flat = {name: np.concatenate([kind, *part]) for name, kind, part in zip(columns, kinds, parts, strict=True)}
+        return flat | {
+            "starts": offsets([len(labels) for labels in parts[1]]),
+            "hidden_starts": offsets([len(labels) for labels in parts[4]]),
+            "names": np.array(self.names, dtype=np.bytes_) if self.names else np.zeros(0, "S1"),
+            "train": np.array(self.train, bool),
+        }
+
+
+class SceneFile:
+    """Reads what `write_scenes` wrote. Columns are in memory, images and masks are read when asked for.
+
+    Raises:
+        InputError: the file is missing, broken or of another making.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open_h5(path)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        if "attributes" not in self._file.attrs:
+            raise invalid(self.path, "a file that this project wrote", "another HDF5 file")
+        self.attributes: dict[str, Any] = json.loads(self._file.attrs["attributes"])
+        self._images = member(self._file, "images", ("uint8",), (None, None, None, 3))
+        self.size: tuple[int, int] = self._images.shape[1:3]
+        count = len(self._images)
+        self._starts = self._column("starts", "int64", (count + 1,))
+        total = int(self._starts[-1])
+        self._masks = member(self._file, "masks", ("uint8",), (total, -(-self.size[0] * self.size[1] // 8)))
+        self._boxes = self._column("boxes", "float32", (total, 4))
+        self._labels = self._column("labels", "int64", (total,))
+        self._crowd = self._column("crowd", "bool", (total,))
+        self._hidden_starts = self._column("hidden_starts", "int64", (count + 1,))
+        self._hidden_boxes = self._column("hidden_boxes", "float32", (int(self._hidden_starts[-1]), 4))
+        self._hidden_labels = self._column("hidden_labels", "int64", (int(self._hidden_starts[-1]),))
+        self._train = self._column("train", "bool", (count,))
+        self.names = [name.decode() for name in self._file["names"][:]]
+
+    def _column(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+        dataset = member(self._file, name, (dtype,), shape)
+        return read_rows(dataset, 0, shape[0])
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __enter__(self: File) -> File:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; columns stay readable."""
+        self._file.close()
+
+    def indices(self, split: str) -> list[int]:
+        """Rows of the pictures in `train` or `test`, ascending."""
+        return np.flatnonzero(self._train == (split == TRAIN)).tolist()
+
+    def split(self, index: int) -> str:
+        """`train` or `test`."""
+        return TRAIN if self._train[index] else TEST
+
+    def labels(self, index: int) -> Int64[np.ndarray, " n"]:
+        """Labels of a picture's objects, crowd regions among them, without reading the picture."""
+        return self._labels[self._rows(index)]
+
+    def boxes(self, index: int) -> Float32[np.ndarray, "n 4"]:
+        """Boxes of a picture's objects, crowd regions among them, without reading the picture."""
+        return self._boxes[self._rows(index)]
+
+    def crowd(self, index: int) -> Bool[np.ndarray, " n"]:
+        """Which of a picture's objects are crowd regions."""
+        return self._crowd[self._rows(index)]
+
+    def object_count(self, index: int) -> int:
+        """Annotated objects of a picture, crowd regions left out."""
+        return int((~self.crowd(index)).sum())
+
+    def hidden_boxes(self, index: int) -> Float32[np.ndarray, "k 4"]:
+        """Boxes of the objects that the ground truth leaves out."""
+        return self._hidden_boxes[self._hidden_rows(index)]
+
+    def hidden_labels(self, index: int) -> Int64[np.ndarray, " k"]:
+        """Labels of the objects that the ground truth leaves out."""
+        return self._hidden_labels[self._hidden_rows(index)]
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Reads a picture."""
+        return read_rows(self._images, index, index + 1)[0]
+
+    def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:
+        """Reads the masks of a picture's objects."""
+        rows = self._rows(index)
+        height, width = self.size
+        bits = np.unpackbits(read_rows(self._masks, rows.start, rows.stop), axis=1, count=height * width)
+        return bits.view(bool).reshape(-1, height, width)
+
+    def _rows(self, index: int) -> slice:
+        return slice(int(self._starts[index]), int(self._starts[index + 1]))
+
+    def _hidden_rows(self, index: int) -> slice:
+        return slice(int(self._hidden_starts[index]), int(self._hidden_starts[index + 1]))

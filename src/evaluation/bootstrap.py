@@ -1,0 +1,130 @@
+"""How far AP50 would move on another draw of test images: a bootstrap confidence interval.
+
+Images are drawn with replacement, as many as there are, and AP50 is computed anew (Efron, "Bootstrap methods", Annals
+of Statistics 1979; the percentile interval). Detections are matched once: a match depends on its own image only, so a
+resample is a weight for each image. Letters: i images, d detections of one class, s resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+
+from src.data.classes import OBJECT_CLASSES
+from src.evaluation.detection import RECALLS
+from src.evaluation.greedy import UNMATCHED, Kind, greedy_match, pair_overlaps, same_class
+from src.evaluation.instances import Detections, GroundTruth
+
+LEVEL: Final = 0.95
+MOST_DETECTIONS: Final = 100  # a class and image, COCO's rule
+
+
+@dataclass(frozen=True)
+class Interval:
+    """AP50 of the split as it is, and the interval that holds 95 % of the resamples' AP50."""
+
+    estimate: float
+    low: float
+    high: float
+    resamples: int
+
+
+@dataclass(frozen=True)
+class ClassMatches:
+    """One class over all images, its counted detections sorted by falling score.
+
+    Attributes:
+        right: whether a detection takes an object.
+        image: place of its image in the lists.
+        objects: objects in each image, crowd regions left out.
+    """
+
+    right: Bool[np.ndarray, " d"]
+    image: Int64[np.ndarray, " d"]
+    objects: Int64[np.ndarray, " i"]
+
+
+def bootstrap_ap50(
+    ground_truth: Sequence[GroundTruth],
+    detections: Sequence[Detections],
+    generator: torch.Generator,
+    resamples: int = 1000,
+    kind: Kind = "box",
+) -> Interval | None:
+    """AP50 with its 95 % interval; None where there are no objects.
+
+    Args:
+        ground_truth: the pictures.
+        detections: of the same pictures in the same order.
+        generator: draws the images; the same state gives the same interval.
+        resamples: how many draws; a draw without any object is left out.
+        kind: whether boxes or masks are matched.
+
+    Raises:
+        ValueError: the lists differ in length, or masks are asked for and missing.
+    """
+    classes = [match_class(ground_truth, detections, 1 + k, kind) for k in range(len(OBJECT_CLASSES))]
+    images = len(ground_truth)
+    estimate = weighted_ap50(classes, np.ones(images, np.int64))
+    if estimate is None:
+        return None
+    draws = (torch.randint(images, (images,), generator=generator).numpy() for _ in range(resamples))
+    values = [weighted_ap50(classes, np.bincount(draw, minlength=images)) for draw in draws]
+    known = [value for value in values if value is not None] or [estimate]
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(estimate, float(low), float(high), resamples)
+
+
+def match_class(
+    ground_truth: Sequence[GroundTruth], detections: Sequence[Detections], label: int, kind: Kind
+) -> ClassMatches:
+    """Matches the detections of one class in every image; those in crowd regions are left out."""
+    right, scores, image, objects = [], [], [], []
+    for place, (truth, found) in enumerate(zip(ground_truth, detections, strict=True)):
+        ours = found.keep(_most_confident(found, label))
+        overlap = pair_overlaps(truth, ours, kind) * same_class(truth, ours)
+        crowd = truth.crowd.numpy()
+        matches = greedy_match(overlap, ours.scores.numpy(), crowd)
+        counted = np.array([match == UNMATCHED or not crowd[match] for match in matches], bool)
+        right.append((matches != UNMATCHED)[counted])
+        scores.append(ours.scores.numpy()[counted])
+        image.append(np.full(int(counted.sum()), place))
+        objects.append(int((~crowd & (truth.labels.numpy() == label)).sum()))
+    if not objects:
+        return ClassMatches(np.zeros(0, bool), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    return ClassMatches(np.concatenate(right)[order], np.concatenate(image)[order], np.array(objects))
+
+
+def _most_confident(found: Detections, label: int) -> torch.Tensor:
+    rows = torch.nonzero(found.labels == label).flatten()
+    return rows[torch.argsort(found.scores[rows], descending=True, stable=True)][:MOST_DETECTIONS]
+
+
+def weighted_ap50(classes: Sequence[ClassMatches], weights: Int64[np.ndarray, " i"]) -> float | None:
+    """AP50 of the pictures, each taken `weights` times: the mean over the classes that have objects, else None."""
+    values = [_class_ap(one, weights) for one in classes]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _class_ap(one: ClassMatches, weights: Int64[np.ndarray, " i"]) -> float | None:
+    """COCO's AP: precision at 101 recalls, each the best precision at that recall or a higher one."""
+    objects = int((one.objects * weights).sum())
+    if not objects:
+        return None
+    times = weights[one.image]
+    true, all_found = np.cumsum(times * one.right), np.cumsum(times)
+    precision = true / np.maximum(all_found, 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(true / objects, _recalls())
+    return float(np.append(envelope, 0.0)[np.minimum(places, len(envelope))].mean())
+
+
+def _recalls() -> Float[np.ndarray, " 101"]:
+    return np.linspace(0.0, 1.0, len(RECALLS))  # as COCO draws them: rounded ones part ways with its ties

@@ -1,0 +1,140 @@
+"""Average precision of boxes and masks over all images of a split, as COCO defines it (tasks 15 and 17).
+
+faster-coco-eval does the counting; tests hold it against pycocotools. COCO's -1 for "no object of that class" becomes
+None, which json writes as null. At most 100 detections a class and image count, COCO's rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+
+from src.evaluation.instances import Detections, GroundTruth, coco_ground_truth, coco_results, no_detections
+
+__all__ = [
+    "RECALLS",
+    "AveragePrecision",
+    "ClassMetrics",
+    "DetectionMetrics",
+    "Detections",
+    "GroundTruth",
+    "coco_ground_truth",
+    "coco_results",
+    "curve_rows",
+    "evaluate_detections",
+    "no_detections",
+]
+
+RECALLS: Final = tuple(round(0.01 * step, 2) for step in range(101))  # COCO's recall levels
+IOU_50, IOU_75 = 0, 5  # places of the thresholds in COCO's 0.50, 0.55, ... 0.95
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """AP at IoU 0.50:0.95, at 0.5 and at 0.75, 0 to 1; None where there is nothing to find or nothing measured."""
+
+    ap: float | None = None
+    ap50: float | None = None
+    ap75: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class: AP of boxes and masks, and the box curve at IoU 0.5 (precision at each of `RECALLS`) or None."""
+
+    box: AveragePrecision
+    mask: AveragePrecision
+    curve: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class DetectionMetrics:
+    """AP over the classes that have objects, and of each class by name."""
+
+    box: AveragePrecision
+    mask: AveragePrecision
+    by_class: dict[str, ClassMetrics]
+
+    def as_metrics(self) -> dict[str, Any]:
+        """The entries of `metrics/evaluate.json`: box_ap ... mask_ap75 and by_class."""
+        entries: dict[str, Any] = {}
+        for kind, value in (("box", self.box), ("mask", self.mask)):
+            entries |= {f"{kind}_ap": value.ap, f"{kind}_ap50": value.ap50, f"{kind}_ap75": value.ap75}
+        entries["by_class"] = {
+            name: {
+                "box_ap": one.box.ap,
+                "box_ap50": one.box.ap50,
+                "mask_ap": one.mask.ap,
+                "mask_ap50": one.mask.ap50,
+            }
+            for name, one in self.by_class.items()
+        }
+        return entries
+
+
+def evaluate_detections(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> DetectionMetrics:
+    """AP of COCO results on a COCO ground truth; neither is changed.
+
+    Without any detection AP is 0; without any object it is None. Mask AP is None if a result has no `segmentation`.
+
+    Args:
+        ground_truth: COCO instances, as `coco_ground_truth` gives.
+        results: COCO results, as `coco_results` gives, of any of its images.
+
+    Raises:
+        ValueError: a result belongs to an image that the ground truth does not have.
+    """
+    unknown = {entry["image_id"] for entry in results} - {image["id"] for image in ground_truth["images"]}
+    if unknown:
+        raise ValueError(f"results: expected images of the ground truth, found image_id {min(unknown)}")
+    box = _precision(ground_truth, results, "bbox")  # [10, 101, classes]
+    with_masks = all("segmentation" in entry for entry in results)
+    mask = _precision(ground_truth, results, "segm") if with_masks else np.full_like(box, -1.0)
+    categories = sorted(ground_truth["categories"], key=lambda category: category["id"])
+    by_class = {
+        category["name"]: ClassMetrics(_average(box[..., [k]]), _average(mask[..., [k]]), _curve(box[IOU_50, :, k]))
+        for k, category in enumerate(categories)
+    }
+    return DetectionMetrics(_average(box), _average(mask), by_class)
+
+
+def _precision(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], kind: str) -> np.ndarray:
+    """COCO's precision [10 thresholds, 101 recalls, classes], all areas, 100 detections; -1 where undefined."""
+    truth = COCO(dict(ground_truth), use_deepcopy=True)
+    # Deep copies on both sides: the evaluator writes ids, areas and run lengths into the dicts that it is given.
+    found = truth.loadRes([dict(entry) for entry in results])
+    evaluator = COCOeval_faster(truth, found, kind, print_function=_silence, rle_iou_max_workers=1)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]
+
+
+def _silence(*_: object) -> None:
+    """Takes the evaluator's progress messages."""
+
+
+def _average(precision: np.ndarray) -> AveragePrecision:
+    """Means over what is defined in [10, 101, classes]."""
+    return AveragePrecision(_mean(precision), _mean(precision[IOU_50]), _mean(precision[IOU_75]))
+
+
+def _mean(precision: np.ndarray) -> float | None:
+    defined = precision[precision > -1]
+    return float(defined.mean()) if defined.size else None
+
+
+def _curve(precision: np.ndarray) -> tuple[float, ...] | None:
+    return None if (precision < 0).any() else tuple(float(value) for value in precision)
+
+
+def curve_rows(metrics: DetectionMetrics) -> list[dict[str, str | float]]:
+    """Rows `class`, `recall`, `precision` of the box curves at IoU 0.5, for a csv; the mean of a class is its AP50."""
+    return [
+        {"class": name, "recall": recall, "precision": precision}
+        for name, one in metrics.by_class.items()
+        for recall, precision in zip(RECALLS, one.curve or (), strict=one.curve is not None)
+    ]

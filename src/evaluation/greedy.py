@@ -1,0 +1,73 @@
+"""COCO's assignment of detections to objects: each object once, the most confident detection first.
+
+Bootstrap, mask IoU and error analysis share it, so that what they call a match is what AP calls one
+(Lin et al., Microsoft COCO, ECCV 2014; `evaluateImg` of pycocotools is the reference).
+Letters: d detections, g ground truth objects.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int64
+
+from src.evaluation.instances import Detections, GroundTruth
+from src.evaluation.rle import overlaps
+
+Kind: TypeAlias = Literal["box", "mask"]
+UNMATCHED: Final = -1
+
+
+def pair_overlaps(truth: GroundTruth, found: Detections, kind: Kind = "box") -> Float64[np.ndarray, "d g"]:
+    """Overlap of each detection with each object of the picture, of any class, as COCO measures it.
+
+    Raises:
+        ValueError: masks are asked for and the detections have none.
+    """
+    crowd = truth.crowd.tolist()
+    if kind == "box":
+        return overlaps(found.boxes, truth.boxes, crowd)
+    if found.masks is None:
+        raise ValueError(f"{truth.name}: expected detections with masks, found none")
+    return overlaps(found.masks, truth.masks, crowd)
+
+
+def same_class(truth: GroundTruth, found: Detections) -> Bool[np.ndarray, "d g"]:
+    """Which detections carry the label of which object."""
+    return found.labels.numpy()[:, None] == truth.labels.numpy()[None, :]
+
+
+def greedy_match(
+    overlap: Float[np.ndarray, "d g"],
+    scores: Float[np.ndarray, " d"],
+    crowd: Bool[np.ndarray, " g"],
+    threshold: float = 0.5,
+) -> Int64[np.ndarray, " d"]:
+    """The object that each detection takes, or UNMATCHED.
+
+    In order of falling score (equal scores: in the given order) a detection takes the free object that it overlaps
+    most, if by at least `threshold`. Crowd regions come last and are never used up: a detection that takes one is to
+    be left out of the count. A second detection of one object is UNMATCHED: a false positive.
+
+    Args:
+        overlap: IoU, and 0 for pairs that may not match, as those of different classes.
+        scores: of the detections.
+        crowd: which objects are crowd regions.
+        threshold: above 0.
+    """
+    matches = np.full(len(scores), UNMATCHED, np.int64)
+    free = ~crowd
+    for index in np.argsort(-scores, kind="stable"):
+        close = overlap[index] >= threshold
+        candidates = close & free if (close & free).any() else close & crowd
+        if candidates.any():
+            chosen = _last_largest(np.where(candidates, overlap[index], -1.0))
+            matches[index] = chosen
+            free[chosen] = False
+    return matches
+
+
+def _last_largest(values: Float[np.ndarray, " g"]) -> int:
+    """Index of the largest value, the last of equals: pycocotools goes on to an equally good object."""
+    return len(values) - 1 - int(np.argmax(values[::-1]))

@@ -1,0 +1,157 @@
+"""What a picture holds and what was found in it, in the picture's own coordinates, and both as COCO's json.
+
+COCO's formats are those of https://cocodataset.org/#format-data and #format-results. Annotation ids start at 1: COCO's
+evaluators mark an unmatched detection with 0. Letters: n objects, h hidden objects, d detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float32, Int64
+from torch import Tensor
+
+from src.data.classes import CLASS_NAMES, OBJECT_CLASSES
+from src.data.sample import Sample
+from src.evaluation.rle import Rle, encode_masks, mask_areas, to_xywh
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one picture.
+
+    Attributes:
+        boxes: x1 y1 x2 y2 in the source picture's pixels.
+        labels: 1 to 3.
+        scores: probability of the label, 0 to 1, in any order.
+        masks: one run-length mask of the source picture's size each; None where no masks were predicted.
+    """
+
+    boxes: Float32[Tensor, "d 4"]
+    labels: Int64[Tensor, " d"]
+    scores: Float32[Tensor, " d"]
+    masks: list[Rle] | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def keep(self, chosen: Tensor) -> Detections:
+        """The detections that `chosen`, bool [d] or int64 indices, picks."""
+        indices = torch.arange(len(self))[chosen]
+        masks = None if self.masks is None else [self.masks[i] for i in indices.tolist()]
+        return Detections(self.boxes[indices], self.labels[indices], self.scores[indices], masks)
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What one picture holds.
+
+    Attributes:
+        image_id: the picture's number in COCO's json, unique.
+        name: the picture's name in its source.
+        height: of the source picture, pixels.
+        width: of the source picture, pixels.
+        boxes: x1 y1 x2 y2 in the source picture's pixels.
+        labels: 1 to 3.
+        masks: one run-length mask each.
+        crowd: regions of many objects, in which detections count neither as right nor as wrong.
+        hidden_boxes: objects that are in the picture but not in its annotation, where the source knows them.
+        hidden_labels: their classes.
+    """
+
+    image_id: int
+    name: str
+    height: int
+    width: int
+    boxes: Float32[Tensor, "n 4"]
+    labels: Int64[Tensor, " n"]
+    masks: list[Rle]
+    crowd: Bool[Tensor, " n"]
+    hidden_boxes: Float32[Tensor, "h 4"]
+    hidden_labels: Int64[Tensor, " h"]
+
+    @classmethod
+    def of(cls, sample: Sample, image_id: int) -> GroundTruth:
+        """The ground truth of a sample of the dataset file."""
+        height, width = sample.image.shape[:2]
+        return cls(
+            image_id=image_id,
+            name=sample.name,
+            height=height,
+            width=width,
+            boxes=torch.from_numpy(sample.boxes),
+            labels=torch.from_numpy(sample.labels),
+            masks=encode_masks(sample.masks),
+            crowd=torch.from_numpy(sample.crowd),
+            hidden_boxes=torch.from_numpy(sample.hidden_boxes),
+            hidden_labels=torch.from_numpy(sample.hidden_labels),
+        )
+
+
+def no_detections(masks: bool = True) -> Detections:
+    """Nothing found, by a detector that predicts masks or one that does not."""
+    empty = torch.zeros(0)
+    return Detections(torch.zeros(0, 4), empty.long(), empty, [] if masks else None)
+
+
+def coco_results(ground_truth: Sequence[GroundTruth], detections: Sequence[Detections]) -> list[dict[str, Any]]:
+    """COCO's results: one dict a detection, with `segmentation` where masks were predicted.
+
+    Args:
+        ground_truth: the pictures, for their image ids.
+        detections: of the same pictures in the same order.
+
+    Raises:
+        ValueError: the two differ in length.
+    """
+    return [
+        entry
+        for truth, found in zip(ground_truth, detections, strict=True)
+        for entry in _picture_results(truth.image_id, found)
+    ]
+
+
+def _picture_results(image_id: int, found: Detections) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = [
+        {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
+        for label, box, score in zip(found.labels.tolist(), to_xywh(found.boxes), found.scores.tolist(), strict=True)
+    ]
+    for entry, code in zip(entries, found.masks or [], strict=found.masks is not None):
+        entry["segmentation"] = code
+    return entries
+
+
+def coco_ground_truth(ground_truth: Sequence[GroundTruth]) -> dict[str, Any]:
+    """COCO's instances json of the pictures: `images`, `annotations`, `categories`; hidden objects stay out."""
+    images = [{"id": t.image_id, "file_name": t.name, "height": t.height, "width": t.width} for t in ground_truth]
+    annotations = [entry for truth in ground_truth for entry in _picture_annotations(truth)]
+    for number, entry in enumerate(annotations, start=1):
+        entry["id"] = number
+    categories = [{"id": CLASS_NAMES.index(name), "name": name} for name in OBJECT_CLASSES]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _picture_annotations(truth: GroundTruth) -> list[dict[str, Any]]:
+    columns = zip(
+        truth.labels.tolist(),
+        to_xywh(truth.boxes),
+        truth.masks,
+        mask_areas(truth.masks),
+        truth.crowd.tolist(),
+        strict=True,
+    )
+    return [
+        {
+            "id": 0,
+            "image_id": truth.image_id,
+            "category_id": label,
+            "bbox": box,
+            "area": area,
+            "segmentation": code,
+            "iscrowd": int(crowd),
+        }
+        for label, box, code, area, crowd in columns
+    ]

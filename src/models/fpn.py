@@ -1,0 +1,100 @@
+"""Feature Pyramid Network (Lin et al., CVPR 2017) whose output can also be computed at chosen points only.
+
+Training a detector looks at few places: the sampled anchors and the sampled RoIs. The 3 x 3 output convolution of
+P2 alone costs more than the whole body under it, so `rows_at` evaluates it just there: the same numbers and the same
+gradients as the dense maps, at a fraction of the work.
+
+Letters: B images, C channels, H x W a level's grid. A row is a feature vector [C]; rows of a level are numbered
+(b * H + y) * W + x, rows of the pyramid level after level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEVELS = ("P2", "P3", "P4", "P5", "pool")
+
+
+class FeaturePyramid(nn.Module):
+    """1 x 1 lateral and 3 x 3 output convolutions; keys as in the course's checkpoint.
+
+    Args:
+        in_channels: channels of the body's maps, finest first.
+        out_channels: channels of every level.
+    """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int = 256) -> None:
+        super().__init__()
+        self.inner_blocks = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in in_channels)
+        self.layer_blocks = nn.ModuleList(nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in in_channels)
+        for convolution in [*self.inner_blocks, *self.layer_blocks]:
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
+            nn.init.zeros_(convolution.bias)
+
+    def merge(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Lateral convolutions and the top-down sum, finest level first: what the output convolutions read."""
+        laterals = [block(features) for block, features in zip(self.inner_blocks, maps, strict=True)]
+        merged = [laterals[-1]]
+        for lateral in reversed(laterals[:-1]):
+            merged.insert(0, lateral + F.interpolate(merged[0], size=lateral.shape[-2:], mode="nearest"))
+        return merged
+
+    def outputs(self, merged: Sequence[Tensor]) -> list[Tensor]:
+        """P2..P5 and the pooled level (every second cell of P5) from `merge`'s maps."""
+        levels = [block(features) for block, features in zip(self.layer_blocks, merged, strict=True)]
+        return [*levels, F.max_pool2d(levels[-1], kernel_size=1, stride=2)]
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Dense levels P2..P5 and pool, [B, 256, H, W] each."""
+        return self.outputs(self.merge(maps))
+
+    def rows_at(self, merged: Sequence[Tensor], rows: Int64[Tensor, " n"]) -> Float[Tensor, "n c"]:
+        """Feature vectors of P2..P5 at chosen rows of the pyramid.
+
+        Args:
+            merged: `merge`'s maps.
+            rows: pyramid row numbers, ascending, each once.
+
+        Returns:
+            One row of channels for each number: what `outputs` holds there.
+        """
+        sizes = [features.shape[0] * features.shape[2] * features.shape[3] for features in merged]
+        starts = torch.tensor([0, *sizes], device=rows.device).cumsum(0)
+        borders = torch.searchsorted(rows, starts)
+        parts = [
+            convolve_at(merged[level], self.layer_blocks[level], rows[borders[level] : borders[level + 1]] - start)
+            for level, start in enumerate(starts[:-1])
+        ]
+        return torch.cat(parts)
+
+
+def convolve_at(
+    features: Float[Tensor, "b c h w"], convolution: nn.Module, rows: Int64[Tensor, " n"]
+) -> Float[Tensor, "n d"]:
+    """A 3 x 3 convolution with padding 1, evaluated at the grid cells `rows` = (b * H + y) * W + x only."""
+    weight, bias = convolution.weight, convolution.bias
+    neighbours, inside = neighbours_of(rows, features.shape[2], features.shape[3])
+    table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])  # [B*H*W, C], a view if channels_last
+    taps = F.embedding(neighbours, table) * inside[..., None].to(table.dtype)  # [n, 9, C]
+    return F.linear(taps.flatten(1), weight.permute(0, 2, 3, 1).flatten(1), bias)  # type: ignore[operator]
+
+
+def neighbours_of(
+    rows: Int64[Tensor, "*n"], height: int, width: int
+) -> tuple[Int64[Tensor, "*n 9"], Float[Tensor, "*n 9"]]:
+    """The rows of each cell's 3 x 3 neighbourhood, row-major, and 1 where they lie on the grid, 0 where not.
+
+    Outside the grid the cell's own row stands in.
+    """
+    offsets = torch.arange(-1, 2, device=rows.device)
+    y = (rows // width % height)[..., None] + offsets.repeat_interleave(3)  # [..., 9]
+    x = (rows % width)[..., None] + offsets.repeat(3)  # [..., 9]
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    steps = offsets.repeat_interleave(3) * width + offsets.repeat(3)
+    neighbours = torch.where(inside, rows[..., None] + steps, rows[..., None])
+    return neighbours, inside.float()

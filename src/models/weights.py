@@ -1,0 +1,137 @@
+"""Where the backbone's and the RPN's weights come from: ImageNet, torchvision's COCO detector, the course, nowhere.
+
+A checkpoint in the course's format is a dict of two state dicts, `backbone` (`body.*`, `fpn.*`) and `rpn`
+(`head.*`), with the key names of torchvision 0.4. It is read without unpickling code and loaded strictly.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+
+from src.errors import InputError, invalid
+from src.models.body import Lite0Body, ResNetBody
+from src.models.mask_rcnn import BackboneWithFpn
+from src.models.rpn import RegionProposalNetwork
+from src.params import BackboneParams, ProposalsParams
+
+State = dict[str, Tensor]
+FROZEN_NORM_EPS = 1e-5
+
+
+def build(params: BackboneParams, proposals: ProposalsParams) -> tuple[BackboneWithFpn, RegionProposalNetwork]:
+    """The backbone with its FPN and the RPN, with the weights that `params.weights` names.
+
+    What the weights do not cover starts at random from torch's global generator.
+
+    Raises:
+        InputError: the weights do not exist for this backbone, or the checkpoint does not fit it.
+    """
+    backbone = BackboneWithFpn(params.name, build_body(params))
+    rpn = RegionProposalNetwork(params.anchor_sizes, params.anchor_ratios, proposals)
+    if params.weights == "coco":
+        load_states(backbone, rpn, split_detector(torchvision_state(params)), "torchvision's COCO weights")
+    elif params.weights not in ("imagenet", "none"):
+        path = Path(params.weights)
+        load_states(backbone, rpn, read_checkpoint(path), str(path))
+    return backbone, rpn
+
+
+def build_body(params: BackboneParams) -> Lite0Body | ResNetBody:
+    """The body, with ImageNet weights if they are asked for."""
+    pretrained = params.weights == "imagenet"
+    if params.name == "efficientnet_lite0":
+        return Lite0Body(pretrained)
+    return ResNetBody(pretrained, eps=FROZEN_NORM_EPS if params.weights in ("imagenet", "none") else 0.0)
+
+
+def torchvision_state(params: BackboneParams) -> State:
+    """The state dict of torchvision's Mask R-CNN trained on COCO; downloaded once, then from torch's cache.
+
+    Raises:
+        InputError: the backbone is not ResNet-50, or there is no network.
+    """
+    if params.name != "resnet50":
+        raise invalid("params.yaml", "backbone.name=resnet50 with backbone.weights=coco", params.name)
+    weights = MaskRCNN_ResNet50_FPN_Weights.COCO_V1
+    try:
+        return dict(weights.get_state_dict(progress=True, check_hash=True))
+    except OSError as error:
+        raise InputError(f"{weights.url}: expected torchvision's COCO weights, found {error}") from None
+
+
+def split_detector(state: Mapping[str, Tensor]) -> dict[str, State]:
+    """Backbone and RPN of a torchvision Mask R-CNN's state dict (any version), as the course's checkpoint has them."""
+    return {
+        part: {name[len(part) + 1 :]: value for name, value in rename(state).items() if name.startswith(f"{part}.")}
+        for part in ("backbone", "rpn")
+    }
+
+
+def rename(state: Mapping[str, Tensor]) -> State:
+    """Key names of torchvision 0.13 and later as torchvision 0.4, the course and this project have them."""
+    rules = (
+        (r"(inner_blocks|layer_blocks)\.(\d)\.0\.", r"\1.\2."),
+        (r"head\.conv\.0\.0\.", "head.conv."),
+        (r"mask_head\.(\d)\.0\.", lambda found: f"mask_head.mask_fcn{int(found[1]) + 1}."),
+    )
+    renamed = {}
+    for name, value in state.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)  # noqa: PLW2901 - one rule after another
+        renamed[name] = value
+    return renamed
+
+
+def read_checkpoint(path: Path) -> dict[str, State]:
+    """A checkpoint in the course's format, tensors only, on the processor.
+
+    Raises:
+        InputError: the file is missing, broken, holds more than tensors, or lacks `backbone` or `rpn`.
+    """
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise invalid("params.yaml", "imagenet, coco, none or a file for 'backbone.weights'", str(path)) from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        raise invalid(path, "a checkpoint of tensors only", str(error).partition("\n")[0]) from None
+    if not isinstance(content, Mapping) or not {"backbone", "rpn"} <= content.keys():
+        found = sorted(map(str, content))[:5] if isinstance(content, Mapping) else type(content).__name__
+        raise invalid(path, "a dict with 'backbone' and 'rpn'", found)
+    return {part: rename(content[part]) for part in ("backbone", "rpn")}
+
+
+def load_states(backbone: nn.Module, rpn: nn.Module, states: Mapping[str, Mapping[str, Tensor]], where: str) -> None:
+    """Loads both state dicts strictly.
+
+    Raises:
+        InputError: a tensor is missing, unknown, of another shape or not finite.
+    """
+    for part, module in (("backbone", backbone), ("rpn", rpn)):
+        load_strictly(module, states[part], f"{where}[{part}]")
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Loads a state dict in which every tensor must have its place, its shape and finite values.
+
+    A frozen normalisation would swallow a batch normalisation's `num_batches_tracked` without a word; here it counts
+    as unknown.
+    """
+    wanted = module.state_dict()
+    if missing := wanted.keys() - state.keys():
+        raise invalid(where, f"{len(wanted)} tensors", f"{len(missing)} missing, first {min(missing)}")
+    if unknown := state.keys() - wanted.keys():
+        raise invalid(where, f"{len(wanted)} tensors", f"{len(unknown)} unknown, first {min(unknown)}")
+    for name, value in state.items():
+        if value.shape != wanted[name].shape:
+            raise invalid(where, f"shape {tuple(wanted[name].shape)}", tuple(value.shape), index=name)
+        if not torch.isfinite(value).all():
+            raise invalid(where, "finite values", "NaN or infinity", index=name)
+    module.load_state_dict(state)

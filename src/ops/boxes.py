@@ -1,0 +1,126 @@
+"""Boxes as x1 y1 x2 y2 in continuous pixel coordinates: areas, overlaps, deltas, borders (tasks 3, 6, 14, 15).
+
+Pixel i covers [i, i + 1), so that a box's width is x2 - x1, without the "+ 1" of older detectors. Deltas are the
+assignment's (and Fast R-CNN's, appendix C of the R-CNN paper): offsets of the *centres* in units of the anchor's
+size, and logarithms of the ratios of the sizes.
+
+Letters in shapes: n, m boxes; k classes.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Number = int | float
+Region = Sequence[Number] | Float[Tensor, "4"]
+
+# exp of this is 62.5: a delta may enlarge an anchor of 16 pixels to 1000 pixels, and never overflows.
+LARGEST_LOG_RATIO = math.log(1000.0 / 16.0)
+
+
+def box_area(boxes: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
+    """Areas in square pixels; 0 for empty and inverted boxes."""
+    width, height = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).unbind(1)
+    return width * height
+
+
+def _intersection(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
+    top_left = torch.maximum(a[:, None, :2], b[None, :, :2])  # [n, m, 2]
+    bottom_right = torch.minimum(a[:, None, 2:], b[None, :, 2:])  # [n, m, 2]
+    sides = (bottom_right - top_left).clamp(min=0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Quotient, and 0 where `whole` is 0: two empty boxes do not overlap."""
+    return torch.where(whole > 0, part / whole.clamp(min=torch.finfo(whole.dtype).tiny), 0.0)
+
+
+def box_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
+    """Intersection over union of each pair, in [0, 1]; 0 where a box is empty."""
+    intersection = _intersection(a, b)
+    return _ratio(intersection, box_area(a)[:, None] + box_area(b)[None, :] - intersection)
+
+
+def intersection_over_area(a: Float[Tensor, "n 4"], regions: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
+    """The share of each box of `a` that lies in each region, in [0, 1]: COCO's overlap with crowd regions."""
+    return _ratio(_intersection(a, regions), box_area(a)[:, None].expand(-1, len(regions)))
+
+
+def _centres_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    sizes = boxes[..., 2:] - boxes[..., :2]
+    return boxes[..., :2] + 0.5 * sizes, sizes
+
+
+def encode(boxes: Float[Tensor, "n 4"], anchors: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
+    """Deltas that move each anchor onto its box; `decode` is the inverse.
+
+    t_x = (x - x_a) / w_a, t_y = (y - y_a) / h_a, t_w = log(w / w_a), t_h = log(h / h_a), x and y being centres.
+
+    Args:
+        boxes: targets, one an anchor.
+        anchors: anchors or proposals.
+
+    Returns:
+        t_x, t_y, t_w, t_h.
+
+    Raises:
+        ValueError: where a box or an anchor has no positive width and height.
+    """
+    centres, sizes = _centres_and_sizes(boxes)  # [n, 2]
+    anchor_centres, anchor_sizes = _centres_and_sizes(anchors)  # [n, 2]
+    for name, values in (("boxes", sizes), ("anchors", anchor_sizes)):
+        bad = ~(values > 0).all(dim=1)  # true for NaN too
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            raise ValueError(f"{name}[{row}]: expected a positive width and height, found {values[row].tolist()}")
+    return torch.cat([(centres - anchor_centres) / anchor_sizes, torch.log(sizes / anchor_sizes)], dim=1)
+
+
+def decode(deltas: Float[Tensor, "n four_k"], anchors: Float[Tensor, "n 4"]) -> Float[Tensor, "n four_k"]:
+    """Boxes that deltas make of anchors.
+
+    Args:
+        deltas: k groups of t_x, t_y, t_w, t_h a row, one group a class; t_w and t_h are cut off at log(1000 / 16).
+        anchors: anchors or proposals, one a row.
+
+    Returns:
+        k boxes a row, x1 y1 x2 y2, not clipped to any border.
+
+    Raises:
+        ValueError: where the row length is no multiple of 4.
+    """
+    if deltas.shape[1] % 4:
+        raise ValueError(f"deltas: expected rows of a multiple of 4 numbers, found {deltas.shape[1]}")
+    groups = deltas.unflatten(1, (-1, 4))  # [n, k, 4]
+    anchor_centres, anchor_sizes = _centres_and_sizes(anchors[:, None, :])  # [n, 1, 2]
+    centres = anchor_centres + groups[..., :2] * anchor_sizes
+    half = 0.5 * anchor_sizes * torch.exp(groups[..., 2:].clamp(max=LARGEST_LOG_RATIO))
+    return torch.cat([centres - half, centres + half], dim=-1).flatten(1)
+
+
+def _corners(boxes: Tensor, content: Region) -> tuple[Tensor, Tensor]:
+    region = torch.as_tensor(content, dtype=boxes.dtype, device=boxes.device)  # [4]
+    return region[:2], region[2:]
+
+
+def clip(boxes: Float[Tensor, "*n 4"], content: Region) -> Float[Tensor, "*n 4"]:
+    """Boxes cut off at the borders of `content` (x1 y1 x2 y2: the picture, not the padded canvas)."""
+    low, high = _corners(boxes, content)
+    corners = boxes.unflatten(-1, (2, 2))  # [*n, corner, xy]
+    return torch.minimum(torch.maximum(corners, low), high).flatten(-2)
+
+
+def is_inside(boxes: Float[Tensor, "n 4"], content: Region) -> Bool[Tensor, " n"]:
+    """Whether a box lies in `content` entirely; touching the border from inside counts as inside."""
+    low, high = _corners(boxes, content)
+    return (boxes[:, :2] >= low).all(dim=1) & (boxes[:, 2:] <= high).all(dim=1)
+
+
+def is_not_empty(boxes: Float[Tensor, "n 4"], min_size: Number = 0.0) -> Bool[Tensor, " n"]:
+    """Whether both sides are positive and at least `min_size` pixels; False for NaN."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return ((sides >= min_size) & (sides > 0)).all(dim=1)

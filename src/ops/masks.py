@@ -1,0 +1,118 @@
+"""Masks between the canvas and the mask head's small grids, and their overlap (tasks 15, 16 and 17).
+
+Letters in shapes: n, m masks; h, w canvas; r RoIs; d detections; s side of the small grid.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from src.ops.boxes import Number
+
+
+def mask_targets(  # noqa: PLR0913, PLR0917 - the four tensors that define the targets, and two ways of reading them
+    masks: Bool[Tensor, "n h w"],
+    boxes: Float[Tensor, "r 4"],
+    assigned: Int64[Tensor, " r"],
+    size: int,
+    threshold: Number | None = 0.5,
+    aligned: bool = True,
+) -> Float[Tensor, "r s s"]:
+    """What the mask head is to predict for each RoI: the mask of its ground truth, cropped to the box and resized.
+
+    Cell values are RoIAlign's with adaptive sampling (every pixel counts): the share of the cell that the mask
+    covers, and then 0 or 1. With `threshold=None, aligned=False` it is torchvision's `project_masks_on_boxes`, which
+    keeps shares and shifts masks by half a pixel.
+
+    Args:
+        masks: on the canvas.
+        boxes: RoIs, x1 y1 x2 y2 in canvas pixels.
+        assigned: each RoI's mask.
+        size: side of the grid.
+        threshold: share from which a cell is 1; None returns the shares.
+        aligned: half-pixel correct, as pasting is.
+
+    Returns:
+        Targets in [0, 1]; 0 for empty boxes.
+
+    Raises:
+        IndexError: where `assigned` names a mask that does not exist.
+    """
+    shares = torch.zeros(len(boxes), size, size, device=masks.device)
+    for row, (box, index) in enumerate(zip(boxes.tolist(), assigned.tolist(), strict=True)):
+        mask = masks[index]
+        top, weight_y = _axis_means((box[1], box[3]), size, mask.shape[0], aligned)
+        left, weight_x = _axis_means((box[0], box[2]), size, mask.shape[1], aligned)
+        crop = mask[top : top + weight_y.shape[1], left : left + weight_x.shape[1]]
+        shares[row] = weight_y.to(masks.device) @ crop.float() @ weight_x.to(masks.device).T
+    return shares if threshold is None else (shares >= threshold).float()
+
+
+def _axis_means(extent: tuple[float, float], cells: int, size: int, aligned: bool) -> tuple[int, Tensor]:
+    """RoIAlign along one axis as a matrix: the first pixel, and [cells, pixels] weights of the pixels from there on.
+
+    A cell takes as many points as it has pixels, rounded up: torchvision's adaptive sampling.
+    """
+    start = extent[0] - (0.5 if aligned else 0.0)
+    length = extent[1] - extent[0] if aligned else max(extent[1] - extent[0], 1.0)
+    samples = math.ceil(length / cells)
+    if not samples > 0:
+        return 0, torch.zeros(cells, 1)
+    places = start + (torch.arange(cells * samples) + 0.5) * (length / (cells * samples))
+    inside = (places >= -1) & (places <= size)
+    places = places.clamp(0, size - 1)
+    first = int(places[0])
+    pixels = torch.arange(first, min(int(places[-1]) + 1, size - 1) + 1)
+    weights = (1 - (places[:, None] - pixels).abs()).clamp(min=0) * inside[:, None]  # [cells * samples, pixels]
+    return first, weights.reshape(cells, samples, -1).mean(dim=1)
+
+
+def paste_masks(
+    probabilities: Float[Tensor, "d s s"], boxes: Float[Tensor, "d 4"], height: int, width: int
+) -> Float[Tensor, "d height width"]:
+    """Puts each small grid into its box on the canvas, bilinearly, by pixel centres.
+
+    The meaning is `grid_sample(align_corners=False, padding_mode="zeros")` at the centres of all pixels, which is
+    detectron2's: beyond the outermost cells' centres values fall off to 0 over half a cell on either side of the
+    border. torchvision's `paste_masks_in_image` falls off likewise, but rounds boxes to whole pixels first. Only
+    pixels that a box reaches are computed.
+
+    Args:
+        probabilities: in [0, 1], the predicted class's grid of each detection.
+        boxes: x1 y1 x2 y2 in canvas pixels, anywhere; an empty box gives an empty mask.
+        height: canvas rows.
+        width: canvas columns.
+
+    Returns:
+        Probabilities on the canvas, not thresholded.
+    """
+    canvas = probabilities.new_zeros(len(boxes), height, width)
+    side = probabilities.shape[-1]
+    for row, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+        top, weight_y = _axis_tents((y1, y2), side, height)
+        left, weight_x = _axis_tents((x1, x2), side, width)
+        values = weight_y.to(probabilities) @ probabilities[row] @ weight_x.to(probabilities).T
+        canvas[row, top : top + len(weight_y), left : left + len(weight_x)] = values
+    return canvas
+
+
+def _axis_tents(extent: tuple[float, float], side: int, size: int) -> tuple[int, Tensor]:
+    """Bilinear enlargement along one axis as a matrix: the first pixel, and [pixels, side] weights of the cells."""
+    cell = (extent[1] - extent[0]) / side
+    if not cell > 0:
+        return 0, torch.zeros(0, side)
+    first = min(max(math.floor(extent[0] - 0.5 * cell), 0), size)
+    last = min(max(math.ceil(extent[1] + 0.5 * cell), first), size)
+    centres = torch.arange(first, last, dtype=torch.float64) + 0.5
+    places = (centres - extent[0]) / cell - 0.5  # in cells, 0 being the first one's centre
+    return first, (1 - (places[:, None] - torch.arange(side)).abs()).clamp(min=0).float()
+
+
+def mask_iou(a: Bool[Tensor, "n h w"], b: Bool[Tensor, "m h w"]) -> Float[Tensor, "n m"]:
+    """Intersection over union of each pair of masks, in [0, 1]; 0 where both are empty."""
+    flat_a, flat_b = a.flatten(1).float(), b.flatten(1).float()  # counts up to 2^24 are exact
+    intersection = flat_a @ flat_b.T
+    union = flat_a.sum(dim=1)[:, None] + flat_b.sum(dim=1)[None, :] - intersection
+    return intersection / union.clamp(min=1.0)

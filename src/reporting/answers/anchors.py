@@ -1,0 +1,138 @@
+"""Task 2: what the histograms of scale and aspect ratio say, and what the anchors they give will do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from src.reporting.answers.answer import Answer, Picture, Table
+from src.reporting.facts import Facts
+from src.reporting.words import count, listing, percent, score, size
+
+
+def task_2(facts: Facts) -> Answer:
+    """Histograms, modes, anchors, coverage, and the observations."""
+    median, mode = facts.value("anchors", "scale_median"), facts.value("anchors", "scale_mode")
+    anchors = facts.value("anchors", "anchors")
+    coverage = facts.value("anchors", "coverage")
+    words = {
+        "objects": count(facts.value("anchors", "objects")),
+        "scale_mode": score(mode, 0),
+        "ratio_mode": score(facts.value("anchors", "ratio_mode"), 2),
+        "anchors": f"{'anchor' if len(anchors) == 1 else 'anchors'} {listing([size(*sides) for sides in anchors])}",
+        "tail": _tail(median, mode),
+        "classes": _classes(facts.value("anchors", "by_class")),
+        "coverage": _coverage(coverage),
+        "worst": _worst_class(coverage.get("by_class", {})),
+        "larger": percent(facts.value("anchors", "larger_than_anchor")),
+        "fpn": _fpn(coverage, facts.value("anchors", "coverage_fpn")),
+    }
+    figures = {
+        "histograms": Picture(
+            facts.plot("anchors/histograms.png"),
+            "Histograms of box scale and of the logarithm of the aspect ratio, overall and by class",
+            "Scale is the square root of a box's area in canvas pixels; the ratio is height over width, by logarithm.",
+        ),
+        "coverage": Picture(
+            facts.plot("anchors/coverage.png"),
+            "Distribution of the best IoU of each ground-truth box with any anchor",
+            "Coverage: the best IoU that each ground-truth box reaches with any anchor.",
+        ),
+    }
+    return Answer(words, figures, {"classes": _table(facts)})
+
+
+def _tail(median: float | None, mode: float | None) -> str:
+    """How mode and median of scale lie, and what a single anchor makes of it."""
+    if median is None or mode is None:
+        return "There are no objects to describe."
+    if median > 1.1 * mode:
+        return (
+            f"The median scale, {median:.0f} pixels, lies well above the mode: the histogram has a long tail of large "
+            f"objects, and a single anchor at the mode is too small for most of them."
+        )
+    if median < 0.9 * mode:
+        return (
+            f"The median scale, {median:.0f} pixels, lies well below the mode: most objects are smaller than the most "
+            f"frequent size, and a single anchor at the mode is too large for them."
+        )
+    return (
+        f"The median scale, {median:.0f} pixels, lies close to the mode, so the anchor stands in the middle of the "
+        f"sizes; how well it serves depends on how far they spread."
+    )
+
+
+def _classes(by_class: dict[str, dict[str, Any]]) -> str:
+    """Which class stands out by ratio, which by scale."""
+    ratios = {name: entry["ratio_mode"] for name, entry in by_class.items() if entry.get("ratio_mode") is not None}
+    scales = {name: entry["scale_mode"] for name, entry in by_class.items() if entry.get("scale_mode") is not None}
+    if len(ratios) < 2 or len(scales) < 2:
+        return "There are too few classes with objects to compare them."
+    tall, wide = max(ratios, key=ratios.__getitem__), min(ratios, key=ratios.__getitem__)
+    large, little = max(scales, key=scales.__getitem__), min(scales, key=scales.__getitem__)
+    shape = "All classes share one mode of the aspect ratio"
+    if ratios[tall] > ratios[wide]:
+        shape = (
+            f"The tallest shapes are those of class {tall} (ratio mode {ratios[tall]:.2f}), the widest those of class "
+            f"{wide} ({ratios[wide]:.2f}): an anchor at the common mode is a compromise, off by a factor for each"
+        )
+    extent = "and one mode of scale."
+    if scales[large] > scales[little]:
+        extent = f"and in scale {little} ({scales[little]:.0f} px) and {large} ({scales[large]:.0f} px) lie apart."
+    return f"{shape}, {extent}"
+
+
+def _coverage(coverage: dict[str, float | None]) -> str:
+    """Share of boxes that an anchor reaches, and what follows for the labels."""
+    high, half, mean = coverage["above_0.7"], coverage["above_0.5"], coverage["mean"]
+    if high is None:
+        return "Without boxes there is no coverage."
+    text = (
+        f"The best anchor reaches a mean IoU of {score(mean)}; it exceeds 0.5 for {percent(half)} of the boxes "
+        f"and 0.7 for {percent(high)}."
+    )
+    if high < 0.25:
+        return (
+            f"{text} So rule (2) of task 3 hardly ever applies: most objects own only the one anchor of highest IoU "
+            f"that rule (1) gives them, positives are few and of poor fit, and the regressor has far to go from them."
+        )
+    if high < 0.6:
+        return (
+            f"{text} Objects near the mode get several positives by rule (2); all others depend on the one that rule "
+            f"(1) gives them, so frequent sizes are trained more than rare ones."
+        )
+    return f"{text} Most objects get several well-fitting positives, and the regressor has small corrections to learn."
+
+
+def _worst_class(by_class: dict[str, dict[str, float | None]]) -> str:
+    means = {name: entry["mean"] for name, entry in by_class.items() if entry.get("mean") is not None}
+    if len(means) < 2:
+        return ""
+    worst, best = min(means, key=lambda name: means[name] or 0), max(means, key=lambda name: means[name] or 0)
+    return f"Class {best} is covered best (mean {score(means[best])}), {worst} worst ({score(means[worst])})."
+
+
+def _fpn(single: dict[str, float | None], pyramid: dict[str, float | None]) -> str:
+    """The same measure for the fifteen anchors of part (b)."""
+    if single["above_0.5"] is None or pyramid["above_0.5"] is None:
+        return ""
+    verdict = "which is why part (b) places them" if pyramid["above_0.5"] > single["above_0.5"] else "no gain here"
+    return (
+        f"Five sizes of three ratios each on the levels of a feature pyramid bring a mean of {score(pyramid['mean'])}, "
+        f"with {percent(pyramid['above_0.5'])} above 0.5 and {percent(pyramid['above_0.7'])} above 0.7: {verdict}."
+    )
+
+
+def _table(facts: Facts) -> Table:
+    by_class = facts.value("anchors", "by_class")
+    reached = facts.value("anchors", "coverage")
+    rows = [_row("all", facts.value("anchors"), reached)]
+    for name, entry in by_class.items():
+        coverage = reached.get("by_class", {}).get(name, {})
+        rows.append(_row(name, entry, coverage))
+    head = ("class", "objects", "mode of scale (px)", "mode of height / width", "mean best IoU", "above 0.5")
+    return Table(head, rows, "Modes of the histograms on the training split, and what the anchors cover.")
+
+
+def _row(name: str, entry: dict[str, Any], coverage: dict[str, Any]) -> list[str]:
+    modes = [score(entry["scale_mode"], 0), score(entry["ratio_mode"], 2)]
+    return [name, count(entry["objects"]), *modes, score(coverage.get("mean")), percent(coverage.get("above_0.5"))]

@@ -1,0 +1,168 @@
+"""Task 15: post-processing, the classifier's numbers, the regressor before and after, and boxes cut in half."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from src.data.classes import CLASS_NAMES, OBJECT_CLASSES
+from src.reporting.answers.answer import Answer, Picture, Table
+from src.reporting.facts import Facts
+from src.reporting.words import change, count, listing, percent, score
+
+KINDS = {
+    "correct": "right class, IoU at least 0.5, first to find its object",
+    "duplicate": "an object that a more confident detection has already found",
+    "classification": "right place, wrong class",
+    "localisation": "right class, IoU between 0.1 and 0.5",
+    "both": "wrong class and IoU between 0.1 and 0.5",
+    "background": "nothing there",
+    "missed": "objects that no detection found",
+}
+
+
+def task_15(facts: Facts) -> Answer:
+    """Post-processing as specified, classifier metrics, boxes before and after, the halves."""
+    params, classifier = facts.params.evaluate, facts.value("evaluate", "classifier")
+    halves = facts.value("evaluate", "halves")
+    words = {
+        "nms": f"{params.nms_iou:g}",
+        "most": count(params.detections),
+        "threshold": f"{params.score_threshold:g}",
+        "border": _border(facts.value("evaluate", "border"), params.border),
+        "accuracy": percent(classifier["accuracy"]),
+        "macro_precision": percent(classifier["macro_precision"]),
+        "macro_recall": percent(classifier["macro_recall"]),
+        "confusion": _confusions(classifier["confusion"]),
+        "regressor": _regressor(facts.value("evaluate", "regressor")),
+        "halves": _halves(halves),
+        "sides": _sides(halves.get("after_by_side")),
+        "trained": _trained(facts.params.box_head.foreground_iou),
+    }
+    tables = {"classifier": _classifier_table(classifier), "confusion": _confusion_table(classifier["confusion"])}
+    tables["errors"] = _errors_table(facts.value("evaluate", "errors"), facts.params.predict.score_threshold)
+    return Answer(words, _figures(facts), tables)
+
+
+def _figures(facts: Facts) -> dict[str, Picture]:
+    return {
+        "confusion": Picture(
+            facts.plot("evaluate/confusion.png"),
+            "Confusion matrix of the classifier over test regions",
+            "Confusion matrix over test regions, background included: rows the truth, columns the prediction.",
+        ),
+        "refined": Picture(
+            facts.plot("evaluate/before_after.png"),
+            "Proposals of the RPN and the boxes that the regressor makes of them on test images",
+            "Each proposal of the RPN, and the box that the regressor makes of it.",
+        ),
+        "halves": Picture(
+            facts.plot("evaluate/halves.png"),
+            "Distribution of the IoU of halved boxes with their objects before and after the regressor",
+            "Ground-truth boxes cut in half: IoU with the whole object before and after the regressor.",
+        ),
+    }
+
+
+def _border(border: dict[str, Any], rule: str) -> str:
+    """What the assignment's rule for boxes that cross the border costs, beside clipping them."""
+    remove, clip = border["remove"]["box_ap50"], border["clip"]["box_ap50"]
+    used = "removes such boxes" if rule == "remove" else "clips them to the picture"
+    if remove is None or clip is None:
+        return f"This run {used}."
+    text = f"Removing boxes that cross the border gives a box AP50 of {score(remove)}, clipping them {score(clip)}"
+    if clip - remove > 0.01:
+        why = "objects cut by the border lose their detection by the rule"
+    elif remove - clip > 0.01:
+        why = "boxes at the border are more often wrong than right here"
+    else:
+        why = "the rule hardly matters here"
+    return f"{text}: {why}. This run {used}."
+
+
+def _confusions(confusion: list[list[int]]) -> str:
+    """The commonest mistake between truth and prediction."""
+    cells = [(confusion[i][j], i, j) for i in range(len(confusion)) for j in range(len(confusion)) if i != j]
+    number, truth, predicted = max(cells, key=lambda cell: cell[0])
+    if not number:
+        return "It makes no mistake on these regions."
+    between = sum(confusion[i][j] for _, i, j in cells if i and j)
+    text = f"Its commonest mistake is to call {CLASS_NAMES[truth]} {CLASS_NAMES[predicted]} ({count(number)} regions)"
+    background = sum(cell[0] for cell in cells) - between
+    if background > between:
+        return (
+            f"{text}. Object against background causes {count(background)} mistakes, one object class for another "
+            f"{count(between)}: where an object ends is harder to say here than what it is."
+        )
+    return (
+        f"{text}. One object class for another causes {count(between)} mistakes, object against background "
+        f"{count(background)}: what an object is proves harder here than whether it is one."
+    )
+
+
+def _regressor(regressor: dict[str, float | None]) -> str:
+    before, after = regressor["iou_before"], regressor["iou_after"]
+    if before is None or after is None:
+        return "No test proposal overlaps an object enough to measure the regressor."
+    verdict = "The boxes do get tighter." if after > before else "On these images the regressor does not tighten boxes."
+    return f"By the regressor the mean IoU with the object {change(before, after, 'score')}. {verdict}"
+
+
+def _halves(halves: dict[str, Any]) -> str:
+    """The experiment's verdict."""
+    before, after = halves["before"], halves["after"]
+    shares = halves["share_above_0.5_before"], halves["share_above_0.5_after"]
+    if before is None or after is None:
+        return "There are no boxes to cut in this run, so the question stays open."
+    text = (
+        f"The mean IoU with the whole object {change(before, after, 'score')}, and the share of boxes above 0.5 "
+        f"{change(*shares)}."
+    )
+    if after - before > 0.15:
+        return f"To a good part it can. {text} The regressor does reach for the half that it was not shown."
+    if after - before > 0.03:
+        return f"A little. {text} The boxes grow towards the missing half, but rarely far enough to fit the object."
+    if after - before > -0.03:
+        return f"Hardly. {text} The boxes stay about where they were cut."
+    return f"No. {text} The regressor even makes such boxes worse: it fits them to the part that it was shown."
+
+
+def _sides(by_side: dict[str, float | None] | None) -> str:
+    known = {side: value for side, value in (by_side or {}).items() if value is not None}
+    if not known:
+        return ""
+    parts = listing([f"{score(value)} from the {side} half" for side, value in known.items()])
+    return f"By the half that was left, the mean IoU afterwards is {parts}."
+
+
+def _trained(foreground: float) -> str:
+    """Whether training has shown the regressor boxes as short as a half."""
+    if foreground >= 0.5:
+        return (
+            f"the regressor learns from proposals with an IoU above {foreground:g} only, and a clean half has exactly "
+            f"0.5. It has never been asked to double a box, and must extrapolate from milder cuts"
+        )
+    return f"with proposals from an IoU of {foreground:g} on, training does include boxes as short as a half"
+
+
+def _classifier_table(classifier: dict[str, Any]) -> Table:
+    rows = []
+    for name in CLASS_NAMES:
+        entry = classifier["by_class"].get(name)
+        if entry is not None:
+            rows.append([name, percent(entry["precision"]), percent(entry["recall"]), count(entry["support"])])
+    means = [percent(classifier["macro_precision"]), percent(classifier["macro_recall"])]
+    objects = sum(classifier["by_class"][name]["support"] for name in OBJECT_CLASSES if name in classifier["by_class"])
+    rows.append(["mean of the objects", *means, count(objects)])
+    return Table(("class", "precision", "recall", "regions"), rows, "The classifier on regions of the test images.")
+
+
+def _confusion_table(confusion: list[list[int]]) -> Table:
+    rows = [[f"true {CLASS_NAMES[i]}", *(count(cell) for cell in row)] for i, row in enumerate(confusion)]
+    return Table(("", *(f"called {name}" for name in CLASS_NAMES)), rows, "Regions by true and predicted class.")
+
+
+def _errors_table(errors: dict[str, int | None], threshold: float) -> Table:
+    rows = [[kind, count(errors[kind]), meaning] for kind, meaning in KINDS.items() if kind in errors]
+    return Table(
+        ("detections", "number", "meaning"), rows, f"Detections scored at least {threshold:g}, by kind of mistake."
+    )

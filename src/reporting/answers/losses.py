@@ -1,0 +1,64 @@
+"""What a training's losses did, in words (tasks 4, 6, 7, 14 and 16)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import pandas as pd
+
+from src.reporting.facts import Facts
+from src.reporting.words import change, score
+
+END_SHARE: Final = 0.05  # of the iterations, averaged at either end of a curve
+CLOSE: Final = 1.15  # a test loss up to this many times the training loss counts as level with it
+FAR: Final = 1.6
+
+
+@dataclass(frozen=True)
+class Course:
+    """One loss term from the first to the last iterations; `test` is its last value on the test split, if any."""
+
+    first: float
+    last: float
+    test: float | None
+    weight: float
+
+    @property
+    def left(self) -> float:
+        """The share of the loss that is left at the end."""
+        return self.last / self.first if self.first else 1.0
+
+
+def course(facts: Facts, stage: str, term: str) -> Course:
+    """Reads `plots/<stage>/train.csv`, and `test.csv` where there is one.
+
+    Raises:
+        InputError: the table of the training is missing, or lacks the term.
+    """
+    train = facts.table(f"{stage}/train")
+    facts.columns(f"{stage}/train", train, term)
+    rows = max(1, round(END_SHARE * len(train)))
+    first, last = float(train[term].head(rows).mean()), float(train[term].tail(rows).mean())
+    raw, weighted = train[term].sum(), train.get(f"{term}_weighted", train[term]).sum()
+    has_test = (facts.root / "plots" / stage / "test.csv").is_file()
+    test = facts.table(f"{stage}/test") if has_test else pd.DataFrame()
+    return Course(first, last, _last(test, term), float(weighted / raw) if raw else 1.0)
+
+
+def describe(loss: Course) -> str:
+    """`fell from 0.693 to 0.210 on the training images; ...`: the whole story of one curve."""
+    text = f"{change(loss.first, loss.last, 'score')} on the training images (means of the first and last 5%)"
+    if loss.test is None:
+        return f"{text}."
+    if loss.test <= CLOSE * loss.last:
+        return f"{text} and ended at {score(loss.test)} on the test images: level with training, so no overfitting."
+    gap = "a modest gap" if loss.test <= FAR * loss.last else "a wide gap"
+    reason = "part of what was learned belongs to the training images alone"
+    return f"{text} and ended at {score(loss.test)} on the test images: {gap}, so {reason}."
+
+
+def _last(test: pd.DataFrame, term: str) -> float | None:
+    if term not in test or test[term].dropna().empty:
+        return None
+    return float(test[term].dropna().iloc[-1])

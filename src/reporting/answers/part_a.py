@@ -1,0 +1,237 @@
+"""Tasks 1 to 7: the region proposal network of part (a)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from src.reporting.answers.anchors import task_2
+from src.reporting.answers.answer import Answer, Picture, Table
+from src.reporting.answers.losses import course, describe
+from src.reporting.facts import Facts
+from src.reporting.words import TIMES, change, count, is_above, percent, plural, score, size
+
+__all__ = ["task_1", "task_2", "task_3", "task_4", "task_5", "task_6", "task_7"]
+
+
+def task_1(facts: Facts) -> Answer:
+    """The table of layers with the shape after each."""
+    layers = facts.value("rpn", "layers")
+    rows = [_layer_row(layer) for layer in layers]
+    head = ("layer", "kernel", "stride", "output (channels, rows, columns)", "parameters", "sees (px)")
+    table = Table(head, rows, "The network of part (a), and the shape after each layer for one image.")
+    backbone = [layer for layer in layers if str(layer["layer"]).startswith("backbone")] or layers
+    grid = backbone[-1]["output"]
+    height, width = facts.value("prepare", "height"), facts.value("prepare", "padded_width")
+    words = {
+        "canvas": size(height, width),
+        "grid": size(*grid[-2:]),
+        "channels": count(grid[0]),
+        "locations": count(grid[-2] * grid[-1]),
+        "stride": count(height / grid[-2]),
+        "parameters": count(facts.value("rpn", "parameters")),
+    }
+    return Answer(words, tables={"layers": table})
+
+
+def task_3(facts: Facts) -> Answer:
+    """The ground truth of the RPN, drawn, and how rare a positive is."""
+    positive, negative = facts.value("rpn", "labelled_positive"), facts.value("rpn", "labelled_negative")
+    figure = Picture(
+        facts.plot("rpn/ground_truth.png"),
+        "A test image with its ground-truth boxes and the anchors labelled positive",
+        "Ground-truth boxes and the anchors that the rules label positive.",
+    )
+    rarity = f"no anchor of the {count(negative)} labelled ones is positive"
+    if positive:
+        rarity = f"one positive stands against {count(negative / positive)} negatives"
+    words = {
+        "positive_iou": f"{facts.params.rpn.positive_iou:g}",
+        "negative_iou": f"{facts.params.rpn.negative_iou:g}",
+        "samples": count(facts.params.rpn.samples),
+        "positive": count(positive),
+        "negative": count(negative),
+        "rarity": rarity,
+    }
+    counts = facts.maybe("rpn", "anchor_counts")
+    tables = {"counts": _counts_table(counts)} if isinstance(counts, dict) else {}
+    return Answer(words, {"truth": figure}, tables)
+
+
+def task_4(facts: Facts) -> Answer:
+    """The proposal classifier's loss."""
+    return Answer({"loss": describe(course(facts, "rpn", "objectness"))}, {"history": rpn_history(facts)})
+
+
+def task_5(facts: Facts) -> Answer:
+    """The receptive field against the sizes of the objects and of the anchor."""
+    field, larger = facts.value("rpn", "receptive_field"), facts.value("rpn", "boxes_larger_than_field")
+    measured = facts.value("rpn", "receptive_field_measured")
+    sides = measured if isinstance(measured, list) else [measured, measured]
+    agrees = all(side == field for side in sides)
+    scale = facts.value("prepare", "scale_y")
+    figure = Picture(
+        facts.plot("rpn/receptive_field.png"),
+        "Size of the gradient of one intermediate neuron at each pixel of the input",
+        "Which pixels one neuron of the intermediate layer sees: the gradient of its output with respect to the input.",
+    )
+    words = {
+        "field": f"{size(field, field)}",
+        "original": size(field / scale, field / scale),
+        "measured": f"{'confirms' if agrees else 'finds'} {size(*sides)}",
+        "enough": _enough(larger),
+        "anchors": _field_and_anchors(facts.value("anchors", "anchors"), field),
+        "median": _median_and_field(facts.value("anchors", "scale_median"), field),
+    }
+    return Answer(words, {"field": figure})
+
+
+def task_6(facts: Facts) -> Answer:
+    """The proposal regressor's loss."""
+    return Answer({"loss": describe(course(facts, "rpn", "regression"))})
+
+
+def task_7(facts: Facts) -> Answer:
+    """Equal weights, test accuracy of classifier and regressor, proposals."""
+    objectness, regression = course(facts, "rpn", "objectness"), course(facts, "rpn", "regression")
+    weights = (objectness.weight, regression.weight)
+    equal = abs(weights[0] - weights[1]) < 1e-3 * max(weights)
+    words = {
+        "weights": "equal" if equal else f"not equal in this run: {weights[0]:.3g} and {weights[1]:.3g}",
+        "total": describe(course(facts, "rpn", "total")),
+        "accuracy": percent(facts.value("rpn", "accuracy")),
+        "sides": _sides(facts.value("rpn", "accuracy_positive"), facts.value("rpn", "accuracy_negative")),
+        "natural": percent(facts.value("rpn", "natural_accuracy")),
+        "regressor": _regressor(facts),
+        "recall": _recall_sentence(facts.maybe("rpn", "recall")),
+    }
+    figures = {
+        "proposals": Picture(
+            facts.plot("rpn/proposals.png"),
+            "Test images with positive and negative region proposals in two colours",
+            "Positive and some negative region proposals on fixed test images.",
+        ),
+        "recall": Picture(
+            facts.charts / "rpn_recall.png",
+            "Recall at IoU 0.5 against the number of proposals kept",
+            "Share of the test objects that the best proposals of an image cover with an IoU of at least 0.5.",
+        ),
+    }
+    return Answer(words, figures, {"accuracy": _accuracy_table(facts)})
+
+
+def rpn_history(facts: Facts) -> Picture:
+    """The three loss curves of part (a)."""
+    return Picture(
+        facts.charts / "rpn.png",
+        "Objectness, regression and total loss over iterations, training and test",
+        "Losses of part (a) over iterations. Faint: each iteration; bold: running mean; dashed: test images.",
+    )
+
+
+def _layer_row(layer: dict[str, Any]) -> list[str]:
+    output, field = layer["output"], layer["receptive_field"]
+    name = str(layer["layer"]).removeprefix("backbone.")
+    shape = size(*output) if isinstance(output, list) else str(output)
+    cells = [count(layer["kernel"]), count(layer["stride"]), shape, count(layer["parameters"]), count(field)]
+    return [name, f"{cells[0]} {TIMES} {cells[0]}", *cells[1:]]
+
+
+def _counts_table(counts: dict[str, Any]) -> Table:
+    """Means over test images, so most are no whole numbers."""
+    known = {name: number for name, number in counts.items() if isinstance(number, int | float)}
+    rows = [[name, score(number, 1) if number < 100 else count(number)] for name, number in known.items()]
+    return Table(("anchors", "an image"), rows, "Anchors of a test image by what the rules make of them, on average.")
+
+
+def _enough(larger: float | None) -> str:
+    """Whether the field suffices to locate the objects of this run."""
+    if larger is None:
+        return "There are no boxes to compare it with."
+    share = f"{percent(larger)} of the test objects have a side longer than the field"
+    if larger > 0.5:
+        return (
+            f"No: {share}. A neuron at the centre of such an object does not see where it ends, and has to guess the "
+            f"extent from texture, from parts, and from how large such things usually are."
+        )
+    if larger > 0.1:
+        return f"For most objects, not for all: {share}, and of those a neuron never sees both ends at once."
+    return f"Yes, for nearly all: only {share}; of the rest a central neuron has every edge in view."
+
+
+def _field_and_anchors(anchors: list[list[float]], field: int) -> str:
+    """What the anchor asks of a neuron with that field."""
+    largest = max(anchors, key=lambda sides: sides[0] * sides[1])
+    name = "The anchor" if len(anchors) == 1 else "The largest anchor"
+    text = f"{name} of {size(*largest)} pixels (width {TIMES} height)"
+    if max(largest) > field:
+        return (
+            f"{text} is itself larger than the field. The neuron must say whether its anchor overlaps an object by "
+            f"0.7, and for the anchor's outer part it has no evidence: two images that differ only there get the same "
+            f"score but may carry different labels. This is label noise that no training removes."
+        )
+    return (
+        f"{text} fits into the field, so a neuron sees all of the region that its label is about, with a margin of "
+        f"{(field - max(largest)) / 2:.0f} pixels of context on the tighter side."
+    )
+
+
+def _median_and_field(median: float | None, field: int) -> str:
+    if median is None:
+        return ""
+    relation = "more than the field" if median > field else "less than the field"
+    return f"The median object measures {median:.0f} pixels (square root of its area), {relation}."
+
+
+def _sides(positive: float | None, negative: float | None) -> str:
+    """Which kind of anchor is harder, and why."""
+    if positive is None or negative is None:
+        return "One of the two kinds does not occur among the labelled test anchors."
+    text = f"{percent(positive)} of the positive and {percent(negative)} of the negative anchors are right"
+    if abs(positive - negative) < 0.03:
+        return f"{text}: the two kinds are equally hard, as one expects of sampling 1:1."
+    if negative > positive:
+        return f"{text}: positives are harder, since they vary with the object while most negatives are plain ground."
+    return f"{text}: negatives are harder; 1:1 sampling makes the network generous, and clutter passes for objects."
+
+
+def _regressor(facts: Facts) -> str:
+    before, after = facts.value("rpn", "anchor_iou"), facts.value("rpn", "regression_iou")
+    if before is None or after is None:
+        return "No test anchor is positive, so the regressor cannot be measured."
+    verdict = "it moves boxes towards their objects" if after > before else "it does not help on these images"
+    loss = score(facts.value("rpn", "smooth_l1"))
+    return (
+        f"Over the positive test anchors the mean IoU with the object {change(before, after, 'score')} by decoding the "
+        f"regressor's deltas: {verdict}. The smooth L1 loss there, summed over the four deltas, is {loss}."
+    )
+
+
+def _recall_sentence(recall: dict[str, float | None] | None) -> str:
+    known = {int(key): value for key, value in (recall or {}).items() if value is not None}
+    if not known:
+        return "This run did not measure proposal recall."
+    few, many = min(known), max(known)
+    text = f"With {plural(few, 'proposal')} an image {percent(known[few])} of the test objects are covered"
+    if many == few:
+        return f"{text} at IoU 0.5."
+    text += f" at IoU 0.5, with {count(many)} it is {percent(known[many])}."
+    if is_above(known[many], 0.9):
+        return f"{text} What the list as a whole contains is good; the distance between the two is a matter of ranking."
+    return f"{text} What it never covers, no later stage could find: part (b)'s pyramid has to do better."
+
+
+def _accuracy_table(facts: Facts) -> Table:
+    entries = (
+        ("accuracy, both kinds 1:1", percent(facts.value("rpn", "accuracy"))),
+        ("accuracy on positives", percent(facts.value("rpn", "accuracy_positive"))),
+        ("accuracy on negatives", percent(facts.value("rpn", "accuracy_negative"))),
+        ("accuracy in natural numbers", percent(facts.value("rpn", "natural_accuracy"))),
+        ("mean IoU of the anchors", score(facts.value("rpn", "anchor_iou"))),
+        ("mean IoU of the decoded boxes", score(facts.value("rpn", "regression_iou"))),
+        ("smooth L1 a positive", score(facts.value("rpn", "smooth_l1"))),
+    )
+    recall = facts.maybe("rpn", "recall") or {}
+    rows = [*entries, *((f"recall at {k} proposals", percent(value)) for k, value in recall.items())]
+    return Table(
+        ("on the test split", "value"), rows, "Classifier, regressor and proposals of part (a), point by point."
+    )

@@ -1,0 +1,102 @@
+"""The run as a whole: AP of boxes and masks, by class, and how far to trust the numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from src.reporting.answers.answer import Answer, Picture, Table
+from src.reporting.facts import Facts
+from src.reporting.words import count, plural, score
+
+GENUINE_IMAGES: Final = 3265  # of the course's own data set
+# Box AP at IoU 0.5 that public solutions report on the genuine set: vehicle, person, animal, mean.
+PEERS: Final = (
+    ("root221", ".931", ".969", ".936", ".945"),
+    ("suveergarg", ".706", ".758", ".823", ".763"),
+    ("Rory-WeiCheng", ".652", ".729", ".707", ".696"),
+    ("santhanamhari", ".63", ".58", ".64", ".62"),
+    ("harshg99", ".588", ".420", ".706", ".571"),
+    ("voyager1998", "", "", "", ".527"),
+    ("adithyakvh", ".408", ".368", ".616", ".464"),
+)
+
+
+def results(facts: Facts) -> Answer:
+    """AP of boxes and masks, and what to make of it."""
+    source, images = facts.value("ingest", "source"), facts.value("ingest", "images")
+    words = {
+        "verdict": _verdict(facts.value("evaluate", "box_ap50"), facts.value("evaluate", "mask_ap50")),
+        "classes": _classes(facts.value("evaluate", "by_class")),
+        "interval": _interval(facts.maybe("evaluate", "box_ap50_interval")),
+        "caution": _caution(facts, source),
+    }
+    figures = {}
+    if (facts.root / "plots/evaluate/precision_recall.png").is_file():
+        figures["curve"] = Picture(
+            facts.plot("evaluate/precision_recall.png"),
+            "Precision over recall on the test split",
+            "Precision over recall on the test split.",
+        )
+    tables = {"precision": _table(facts)}
+    if source == "course" and images == GENUINE_IMAGES:
+        head = ("solution", "vehicle", "person", "animal", "mean")
+        tables["peers"] = Table(head, PEERS, "Box AP at IoU 0.5 of public solutions, as they report it.")
+    return Answer(words, figures, tables)
+
+
+def _verdict(box: float | None, mask: float | None) -> str:
+    if box is None or mask is None:
+        return "The test split has no objects, so AP is undefined."
+    text = f"At IoU 0.5 the boxes reach an AP of {score(box)} and the masks {score(mask)}"
+    if box >= 0.7:
+        return f"{text}: most objects are found, named and outlined, with few false alarms above them."
+    if box >= 0.4:
+        return f"{text}: many objects are found and named, but misses and false alarms are common."
+    return f"{text}: the detector finds some objects, and much of what it says is wrong."
+
+
+def _classes(by_class: dict[str, dict[str, float | None]]) -> str:
+    known = {name: entry["box_ap50"] for name, entry in by_class.items() if entry["box_ap50"] is not None}
+    if len(known) < 2:
+        return ""
+    best, worst = max(known, key=lambda name: known[name] or 0), min(known, key=lambda name: known[name] or 0)
+    return f"Of the classes, {best} does best ({score(known[best])}) and {worst} worst ({score(known[worst])})."
+
+
+def _interval(interval: dict[str, Any] | None) -> str:
+    if interval is None:
+        return ""
+    low, high = score(interval["low"]), score(interval["high"])
+    return f"On other test images of the same kind, box AP50 would lie between {low} and {high} in 95 of 100 cases."
+
+
+def _caution(facts: Facts, source: str) -> str:
+    """What a reader has to know before comparing: test set, seed, provenance of the weights."""
+    test = facts.value("ingest", "test_images")
+    objects = sum(entry["test"] for entry in facts.value("ingest", "split").values())
+    text = f"The test split has {plural(test, 'image')} with {plural(objects, 'object')}"
+    if objects:
+        worst = 100 * math.sqrt(0.25 / objects)
+        text += f", so a share of objects has a standard error of up to {worst:.1f} percentage points"
+    text += ". It is one run with one seed, and numbers on other data cannot be compared with it."
+    if source == "emoji":
+        text += " The scenes are composed from drawings; shapes of the test split never occur in training."
+    weights = str(facts.value("backbone", "weights"))
+    if weights not in ("imagenet", "coco", "none"):
+        text += (
+            " The backbone comes from a checkpoint; if it was fine-tuned on these data, as the course's was, it may "
+            "have seen the test images, and AP is optimistic."
+        )
+    elif weights == "coco" and source != "emoji":
+        text += " The backbone has learned from COCO's photos, among them possibly these: AP may be optimistic."
+    return text
+
+
+def _table(facts: Facts) -> Table:
+    keys = [f"{kind}_{threshold}" for kind in ("box", "mask") for threshold in ("ap", "ap50", "ap75")]
+    rows = [["all", *(score(facts.value("evaluate", key)) for key in keys)]]
+    for name, entry in facts.value("evaluate", "by_class").items():
+        rows.append([name, *(score(entry[key]) if key in entry or "ap75" not in key else "" for key in keys)])
+    head = ["class", *(f"{kind} {threshold}" for kind in ("box", "mask") for threshold in ("AP", "AP50", "AP75"))]
+    return Table(head, rows, f"Average precision on {count(facts.value('ingest', 'test_images'))} test images.")

@@ -1,0 +1,112 @@
+"""The report as one HTML file: no network, no script, every figure inside it as base64.
+
+Prose stands in `templates/` (a file a part), its numbers and conditions come from `answers/`. Names of files and
+classes are data: jinja2 escapes them.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from src.errors import InputError, invalid
+from src.files import write_text
+from src.reporting import summary as headline
+from src.reporting.answers import part_a, part_b, part_c
+from src.reporting.answers.answer import Answer, Table
+from src.reporting.answers.results import results
+from src.reporting.facts import Facts
+from src.reporting.tasks import PARTS, TASKS
+from src.reporting.words import duration
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+PNG: Final = b"\x89PNG\r\n\x1a\n"
+ATTRIBUTION: Final = {
+    "emoji": "The scenes are composed from Twemoji graphics, copyright Twitter, Inc and other contributors, licensed "
+    "under CC BY 4.0.",
+}
+
+ANSWERS: Final[dict[int, Callable[[Facts], Answer]]] = {
+    number: getattr(module, f"task_{number}")
+    for module, numbers in ((part_a, range(1, 8)), (part_b, range(8, 14)), (part_c, range(14, 19)))
+    for number in numbers
+}
+
+
+@dataclass(frozen=True)
+class Inlined:
+    """A picture as a data URL, with its size in pixels, so that the page does not jump while it loads."""
+
+    source: str
+    width: int
+    height: int
+
+
+def build_page(facts: Facts, summary: dict[str, Any], path: Path) -> None:
+    """Writes the report.
+
+    Args:
+        facts: of the run; its charts are drawn already.
+        summary: from `src.reporting.summary.summarise`.
+        path: HTML file to write.
+
+    Raises:
+        InputError: a fact or a figure is missing.
+    """
+    template = environment().get_template("page.html.j2")
+    page = template.render(
+        parts=PARTS,
+        tasks=TASKS,
+        answers={number: answer(facts) for number, answer in ANSWERS.items()},
+        results=results(facts),
+        summary=_head(summary),
+    )
+    write_text(path, page)
+
+
+def environment() -> Environment:
+    """jinja2 with escaping on, and an error for every gap that no answer fills."""
+    loader = FileSystemLoader(TEMPLATES, encoding="utf-8")
+    result = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    result.globals["inline"] = inline
+    return result
+
+
+def inline(path: Path) -> Inlined:
+    """A PNG as a data URL.
+
+    Raises:
+        InputError: there is no such file, or it is no PNG.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    if not content.startswith(PNG) or len(content) < 24:
+        raise invalid(path, "a PNG", f"{len(content)} bytes of something else")
+    width, height = struct.unpack(">II", content[16:24])  # IHDR comes first
+    return Inlined(f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height)
+
+
+def _head(summary: dict[str, Any]) -> dict[str, Any]:
+    """What stands above and below the answers."""
+    on, seconds = summary["measured_on"], summary["seconds"]
+    rows = [[key.replace("_", " "), str(value)] for key, value in on.items()]
+    times = [[stage.replace("_", " "), duration(value)] for stage, value in seconds.items()]
+    return {
+        "lead": headline.lead(summary),
+        "tiles": headline.tiles(summary),
+        "conditions_text": "All numbers and figures above were read from files that the pipeline's stages wrote; "
+        "nothing was typed in by hand. The same parameters, machine and number of threads give the same numbers.",
+        "conditions": Table(("", "value"), rows, "What the numbers were measured on."),
+        "seconds": Table(("stage", "time"), times, "How long each stage took when it last ran."),
+        "attribution": ATTRIBUTION.get(on["source"], ""),
+    }

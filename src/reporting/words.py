@@ -1,0 +1,77 @@
+"""Numbers in words: one way to write a share, a count, a change. None, an undefined number, is written as such."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+UNDEFINED: Final = "undefined"
+MINUS: Final = "\N{MINUS SIGN}"
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
+THIN: Final = "\N{NARROW NO-BREAK SPACE}"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage with one digit: 0.1234 is `12.3%`."""
+    return UNDEFINED if value is None else f"{100 * value:.1f}%"
+
+
+def score(value: float | None, digits: int = 3) -> str:
+    """A number with fixed digits; by default an AP or IoU, `0.742`."""
+    return UNDEFINED if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def count(value: float | None) -> str:
+    """A whole number with its thousands apart: `2 612`."""
+    return UNDEFINED if value is None else f"{round(value):,}".replace(",", THIN).replace("-", MINUS)
+
+
+def plural(value: int, noun: str, nouns: str = "") -> str:
+    """`1 object`, `2 objects`; `nouns` where an s will not do."""
+    return f"{count(value)} {noun if value == 1 else nouns or noun + 's'}"
+
+
+def small(value: float | None) -> str:
+    """A tiny number as a power of ten: 3.2e-06 is `3.2e-6` with a true minus; zero is `0`."""
+    if value is None or value == 0:
+        return UNDEFINED if value is None else "0"
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits}e{int(power)}".replace("-", MINUS)
+
+
+def size(*sides: float) -> str:
+    """Sides rounded to whole numbers, with multiplication signs between them."""
+    return f" {TIMES} ".join(f"{side:.0f}" for side in sides)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3.5 min` or `2.1 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def listing(items: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def change(before: float | None, after: float | None, style: str = "percent") -> str:
+    """`rose from 12.0% to 87.0%`, `fell from ...`, or `stayed at 12.0%` where the digits shown are the same.
+
+    Args:
+        before: the first value.
+        after: the second.
+        style: `percent` for fractions, `score` for numbers with three digits.
+    """
+    write = percent if style == "percent" else score
+    if before is None or after is None:
+        return f"went from {write(before)} to {write(after)}"
+    if write(before) == write(after):
+        return f"stayed at {write(before)}"
+    return f"{'rose' if after > before else 'fell'} from {write(before)} to {write(after)}"
+
+
+def is_above(value: float | None, limit: float) -> bool:
+    """Whether a number is known and above `limit`."""
+    return value is not None and value > limit

@@ -1,0 +1,72 @@
+"""A training's history: one csv row an iteration, flushed at once, so that a person can follow a run.
+
+Each loss term stands raw and weighted, so that a loss-weight experiment can be read.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from src.errors import InputError
+
+Row = dict[str, float | int]
+
+
+class History:
+    """A csv file that grows row by row.
+
+    Args:
+        path: the file; it is begun anew.
+        rows: rows of an earlier, interrupted run, written first.
+    """
+
+    def __init__(self, path: Path, rows: Sequence[Row] = ()) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.rows: list[Row] = []
+        self._file = path.open("w", newline="", encoding="utf-8")
+        for row in rows:
+            self.append(row)
+
+    def append(self, row: Row) -> None:
+        """Writes one row; the first one sets the columns."""
+        if not self.rows:
+            csv.writer(self._file).writerow(row)
+        csv.writer(self._file).writerow([f"{value:.6g}" for value in row.values()])
+        self._file.flush()
+        self.rows.append(row)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def weigh(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The total loss: each term times its weight.
+
+    Raises:
+        KeyError: a term has no weight.
+    """
+    return sum((weights[name] * term for name, term in terms.items()), start=next(iter(terms.values())).new_zeros(()))
+
+
+def loss_row(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Row:
+    """Columns `<term>`, `<term>_weighted` for each term, and `total`."""
+    raw = {name: float(term.detach()) for name, term in terms.items()}
+    weighted = {f"{name}_weighted": weights[name] * value for name, value in raw.items()}
+    return {**raw, **weighted, "total": sum(weighted.values())}
+
+
+def check_finite(row: Mapping[str, float | int], iteration: int, names: Sequence[str]) -> None:
+    """Stops a training whose loss is no longer a number, with all losses, the iteration and the images.
+
+    Raises:
+        InputError: a value of `row` is infinite or NaN.
+    """
+    if not all(math.isfinite(value) for value in row.values()):
+        losses = ", ".join(f"{key}={value:g}" for key, value in row.items())
+        raise InputError(f"iteration {iteration}: loss is not finite ({losses}) on images {', '.join(names)}")

@@ -1,0 +1,17 @@
+"""Every test: shapes in signatures checked at run time, one thread, repeatable hypothesis."""
+
+import os
+
+from jaxtyping import install_import_hook
+
+# Before anything imports `src`: the hook rewrites modules as they are loaded.
+install_import_hook("src", "beartype.beartype")
+
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+torch.set_num_threads(1)
+
+settings.register_profile("local", deadline=None, max_examples=50)
+settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")

@@ -1,0 +1,206 @@
+"""The dataset file and the prepared file: round trips, repeatable bytes, flat memory, broken files, mirroring."""
+
+import dataclasses
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from src.data.dataset_file import DatasetFile, write_dataset
+from src.data.prepared_file import PreparedFile, flip, write_prepared
+from src.data.sample import Sample
+from src.data.transform import Frame
+from src.errors import InputError
+from tests.factories import SMALL, make_dataset, make_prepared, make_samples
+
+COLUMNS = [field.name for field in dataclasses.fields(Sample)]
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    made = make_samples(6, seed=2, empty=[1])
+    crowd = np.zeros(len(made[2].labels), bool)
+    crowd[0] = True
+    hidden = {"hidden_boxes": np.array([[1, 2, 30, 40]], np.float32), "hidden_labels": np.array([3])}
+    made[2] = dataclasses.replace(made[2], crowd=crowd)
+    made[4] = dataclasses.replace(made[4], name="test/große Straße", **hidden)
+    return made
+
+
+def same(one: Any, other: Any) -> bool:
+    return one == other if isinstance(one, str) else one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def test_samples_come_back(tmp_path: Path, samples: list[Sample]) -> None:
+    with DatasetFile(make_dataset(tmp_path / "d.h5", samples)) as dataset:
+        assert len(dataset) == 6
+        assert dataset.attributes == {"source": "test"}
+        for one, other in zip(dataset, samples, strict=True):
+            for name in COLUMNS:
+                assert same(getattr(one, name), getattr(other, name)), name
+        assert same(dataset[-1].image, samples[-1].image)
+        with pytest.raises(IndexError):
+            dataset[6]
+
+
+def test_columns_without_pictures(tmp_path: Path, samples: list[Sample]) -> None:
+    with DatasetFile(make_dataset(tmp_path / "d.h5", samples)) as dataset:
+        assert dataset.indices("train") == [0, 1, 2, 3]
+        assert dataset.indices("test") == [4, 5]
+        assert dataset.names[4] == "test/große Straße"
+        for index, sample in enumerate(samples):
+            assert same(dataset.labels(index), sample.labels)
+            assert same(dataset.boxes(index), sample.boxes)
+            assert dataset.object_count(index) == (~sample.crowd).sum()
+            assert same(dataset.hidden_boxes(index), sample.hidden_boxes)
+
+
+def test_no_samples_and_none_with_objects(tmp_path: Path) -> None:
+    with DatasetFile(make_dataset(tmp_path / "none.h5", [])) as dataset:
+        assert len(dataset) == 0
+    with DatasetFile(make_dataset(tmp_path / "bare.h5", make_samples(2, empty=[0, 1]))) as dataset:
+        assert dataset[1].masks.shape == (0, 300, 400)
+        assert dataset[1].boxes.shape == (0, 4)
+
+
+def test_the_same_samples_give_the_same_bytes(tmp_path: Path, samples: list[Sample]) -> None:
+    contents = []
+    for name in ("one", "two"):
+        path = make_dataset(tmp_path / f"{name}.h5", samples)
+        with DatasetFile(path) as dataset:
+            write_prepared(tmp_path / f"{name}-p.h5", dataset, SMALL)
+        contents.append(path.read_bytes() + (tmp_path / f"{name}-p.h5").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_a_broken_source_leaves_the_old_file(tmp_path: Path, samples: list[Sample]) -> None:
+    path = make_dataset(tmp_path / "d.h5", samples)
+    before = path.read_bytes()
+
+    def broken() -> Iterator[Sample]:
+        yield samples[0]
+        raise InputError("broken")
+
+    with pytest.raises(InputError):
+        write_dataset(path, broken(), {})
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["d.h5"]
+
+
+def test_memory_does_not_grow_with_the_set(tmp_path: Path, samples: list[Sample]) -> None:
+    def peak(images: int) -> int:
+        tracemalloc.start()
+        make_dataset(tmp_path / "d.h5", (samples[0] for _ in range(images)))
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    peak(2)
+    assert peak(80) < peak(20) + 500_000  # sixty more pictures are 21 MB
+
+
+def test_refuses_pictures_of_another_size(tmp_path: Path, samples: list[Sample]) -> None:
+    small = dataclasses.replace(samples[1], image=samples[1].image[:200], masks=samples[1].masks[:, :200])
+    with pytest.raises(ValueError, match="300 x 400"):
+        make_dataset(tmp_path / "d.h5", [small])
+
+
+def test_refuses_files_of_another_making(tmp_path: Path, samples: list[Sample]) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        DatasetFile(tmp_path / "none.h5")
+    with pytest.raises(InputError, match="a folder"):
+        DatasetFile(tmp_path)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["data"] = 1
+    with pytest.raises(InputError, match="this project wrote"):
+        DatasetFile(tmp_path / "other.h5")
+    path = make_dataset(tmp_path / "d.h5", samples)
+    with pytest.raises(InputError, match="a prepared file"):
+        PreparedFile(path)
+    with h5py.File(path, "a") as file:
+        del file["labels"]
+    with pytest.raises(InputError, match="a dataset 'labels'"):
+        DatasetFile(path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(InputError, match="readable HDF5"):
+        DatasetFile(path)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, samples: list[Sample]) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    with DatasetFile(make_dataset(folder / "d.h5", samples)) as dataset:
+        write_prepared(folder / "p.h5", dataset, SMALL)
+    return folder / "p.h5"
+
+
+def test_examples_are_the_samples_on_the_canvas(prepared: Path, samples: list[Sample]) -> None:
+    with PreparedFile(prepared) as file:
+        frame = file.frame
+        assert frame == Frame(96, 128, 160, 300, 400)
+        for index, sample in enumerate(samples):
+            example = file.example(index)
+            assert (example.index, example.name) == (index, sample.name)
+            assert example.image.shape == (3, 96, 160)
+            assert np.array_equal(example.image.permute(1, 2, 0).numpy(), frame.image_to_canvas(sample.image))
+            assert np.array_equal(example.masks.numpy(), frame.masks_to_canvas(sample.masks))
+            np.testing.assert_allclose(example.boxes.numpy(), frame.boxes_to_canvas(sample.boxes))
+            np.testing.assert_allclose(example.hidden_boxes.numpy(), frame.boxes_to_canvas(sample.hidden_boxes))
+            assert example.labels.tolist() == sample.labels.tolist()
+            assert example.crowd.tolist() == sample.crowd.tolist()
+            assert np.array_equal(file.boxes(index), example.boxes.numpy())
+
+
+def test_masks_can_be_left_unread(prepared: Path) -> None:
+    with PreparedFile(prepared) as file:
+        example = file.example(2, masks=False)
+        assert example.masks.shape == (0, 96, 160)
+        assert len(example.boxes) == len(file.labels(2))
+        assert len(example.annotated().boxes) == len(example.boxes) - 1
+        assert example.annotated().masks.shape == (0, 96, 160)
+
+
+def test_annotated_drops_crowd_regions_everywhere(prepared: Path) -> None:
+    with PreparedFile(prepared) as file:
+        example = file.example(2)
+        kept = example.annotated()
+    assert not kept.crowd.any()
+    assert torch.equal(kept.boxes, example.boxes[1:])
+    assert torch.equal(kept.labels, example.labels[1:])
+    assert torch.equal(kept.masks, example.masks[1:])
+    assert kept.annotated() is kept
+
+
+def test_mirroring_twice_changes_nothing(prepared: Path) -> None:
+    with PreparedFile(prepared) as file:
+        for index in range(len(file)):
+            example = file.example(index)
+            twice = flip(flip(example, file.frame), file.frame)
+            for name in ("image", "masks", "labels", "crowd"):
+                assert torch.equal(getattr(twice, name), getattr(example, name))
+            for name in ("boxes", "hidden_boxes"):
+                torch.testing.assert_close(getattr(twice, name), getattr(example, name))
+
+
+@pytest.mark.parametrize("padded", [160, 192])
+@pytest.mark.parametrize("height", [96, 64])
+def test_mirrored_boxes_follow_mirrored_masks(tmp_path: Path, padded: int, height: int) -> None:
+    prepare = dataclasses.replace(SMALL, padded_width=padded, height=height)  # 64 high: 85 wide, an odd margin
+    with PreparedFile(make_prepared(tmp_path, 4, 0, prepare)) as file:
+        x1, y1, x2, y2 = map(int, file.frame.content)
+        for index in range(4):
+            example = file.example(index)
+            mirrored = flip(example, file.frame)
+            assert torch.equal(mirrored.image[:, y1:y2, x1:x2], example.image[:, y1:y2, x1:x2].flip(-1))
+            assert not mirrored.image[:, :, :x1].any()
+            assert not mirrored.image[:, :, x2:].any()
+            for mask, box in zip(mirrored.masks, mirrored.boxes, strict=True):
+                xs = mask.any(0).nonzero()
+                assert abs(xs.min() - box[0]) <= 1
+                assert abs(xs.max() + 1 - box[2]) <= 1
+                assert box[0] < box[2]

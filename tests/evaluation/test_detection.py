@@ -1,0 +1,171 @@
+"""AP against pycocotools on random scenes, and by hand."""
+
+import contextlib
+import copy
+import io
+import itertools
+import json
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from src.evaluation.detection import (
+    RECALLS,
+    Detections,
+    coco_ground_truth,
+    coco_results,
+    curve_rows,
+    evaluate_detections,
+)
+from tests.evaluation.scenes import found, random_scene, truth
+
+
+def reference_ap(ground_truth, results, kind, category=None):
+    """AP, AP50, AP75 by pycocotools."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        known = COCO()
+        known.dataset = copy.deepcopy(ground_truth)
+        known.createIndex()
+        evaluator = COCOeval(known, known.loadRes(copy.deepcopy(results)), kind)
+        if category is not None:
+            evaluator.params.catIds = [category]
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return [None if value == -1 else pytest.approx(float(value), abs=1e-6) for value in evaluator.stats[:3]]
+
+
+def as_list(average):
+    return [average.ap, average.ap50, average.ap75]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(12))
+def test_ap_equals_pycocotools(seed, ties):
+    truths, finds = random_scene(seed, ties=ties)
+    ground_truth, results = coco_ground_truth(truths), coco_results(truths, finds)
+    metrics = evaluate_detections(ground_truth, results)
+    assert as_list(metrics.box) == reference_ap(ground_truth, results, "bbox")
+    assert as_list(metrics.mask) == reference_ap(ground_truth, results, "segm")
+    for label, one in enumerate(metrics.by_class.values(), start=1):
+        assert as_list(one.box) == reference_ap(ground_truth, results, "bbox", label)
+        assert as_list(one.mask) == reference_ap(ground_truth, results, "segm", label)
+
+
+def test_random_scenes_hold_what_they_should():
+    scenes = [random_scene(seed) for seed in range(12)]
+    crowds = [bool(one.crowd.any()) for truths, _ in scenes for one in truths]
+    assert any(crowds)
+    assert any(not len(one.boxes) for truths, _ in scenes for one in truths)
+    values = [evaluate_detections(coco_ground_truth(t), coco_results(t, f)).box.ap50 for t, f in scenes]
+    assert min(values) < 0.5 < max(values)
+
+
+def evaluate(truths, finds):
+    return evaluate_detections(coco_ground_truth(truths), coco_results(truths, finds))
+
+
+def test_a_perfect_detector_and_a_shifted_one():
+    truths = [truth([[10, 10, 30, 30]], [1])]
+    assert as_list(evaluate(truths, [found([[10, 10, 30, 30]], [1], [0.9])]).box) == [1.0, 1.0, 1.0]
+    # 4 of 20 columns off: IoU 16 / 24 = 2/3, right at .5, .55, .6, .65 and wrong above.
+    shifted = evaluate(truths, [found([[14, 10, 34, 30]], [1], [0.9])])
+    assert as_list(shifted.box) == pytest.approx([0.4, 1.0, 0.0])
+    assert as_list(shifted.mask) == pytest.approx([0.4, 1.0, 0.0])
+
+
+def test_a_duplicate_is_a_false_positive():
+    truths = [truth([[0, 0, 10, 10], [30, 10, 50, 30]], [1, 1])]
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 10], [30, 10, 50, 30]]
+    duplicated = evaluate(truths, [found(boxes, [1, 1, 1], [0.9, 0.8, 0.7])])
+    # Precision 1 up to recall 0.5 (51 of 101 levels), 2/3 beyond.
+    assert duplicated.box.ap50 == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert evaluate(truths, [found(boxes[1:], [1, 1], [0.8, 0.7])]).box.ap50 == 1.0
+
+
+def test_ap_ranks_detections_of_all_images_together():
+    truths = [truth([[0, 0, 10, 10]], [1], image_id=0), truth([[0, 0, 10, 10]], [1], image_id=1)]
+    wrong_first = found([[40, 20, 50, 30], [0, 0, 10, 10]], [1, 1], [0.9, 0.5])
+    right = found([[0, 0, 10, 10]], [1], [0.7])
+    # In order: wrong .9, right .7, right .5: precision 2/3 at every recall. A mean over images would be .75.
+    assert evaluate(truths, [wrong_first, right]).box.ap50 == pytest.approx(2 / 3)
+
+
+def test_the_wrong_class_finds_nothing():
+    metrics = evaluate([truth([[0, 0, 10, 10]], [1])], [found([[0, 0, 10, 10]], [2], [0.9])])
+    assert metrics.box.ap50 == 0.0
+    assert metrics.by_class["person"].box.ap50 is None  # no person to find
+
+
+def test_a_detection_in_a_crowd_does_not_count():
+    truths = [truth([[0, 0, 10, 10], [20, 0, 50, 30]], [2, 2], [False, True])]
+    boxes = [[22, 2, 30, 10], [32, 12, 40, 20], [0, 0, 10, 10]]
+    assert evaluate(truths, [found(boxes, [2] * 3, [0.9, 0.8, 0.5])]).box.ap50 == 1.0
+
+
+def test_nothing_found_is_zero_and_nothing_there_is_undefined():
+    nothing = evaluate([truth([[0, 0, 10, 10]], [1]), truth(image_id=1)], [found(), found()])
+    assert as_list(nothing.box) == as_list(nothing.mask) == [0.0, 0.0, 0.0]
+    empty = evaluate([truth()], [found([[0, 0, 5, 5]], [1], [0.4])])
+    assert as_list(empty.box) == as_list(empty.mask) == [None, None, None]
+    assert curve_rows(empty) == []
+    json.dumps(empty.as_metrics(), allow_nan=False)
+    assert as_list(evaluate([], []).box) == [None, None, None]
+
+
+def test_a_false_positive_on_an_image_without_objects_costs():
+    truths = [truth([[0, 0, 10, 10]], [1]), truth(image_id=1)]
+    right, wrong = found([[0, 0, 10, 10]], [1], [0.5]), found([[0, 0, 10, 10]], [1], [0.9])
+    assert evaluate(truths, [right, wrong]).box.ap50 == pytest.approx(0.5)
+
+
+def test_without_masks_mask_ap_is_undefined():
+    one = found([[0, 0, 10, 10]], [1], [0.9])
+    metrics = evaluate([truth([[0, 0, 10, 10]], [1])], [Detections(one.boxes, one.labels, one.scores)])
+    assert metrics.box.ap == 1.0
+    assert as_list(metrics.mask) == [None, None, None]
+
+
+def test_box_and_mask_are_measured_apart():
+    thing = truth([[0, 0, 20, 20]], [1])
+    mask_of_a_part = found([[0, 0, 20, 5]], [1], [0.9]).masks
+    one = Detections(torch.tensor([[0.0, 0, 20, 20]]), torch.tensor([1]), torch.tensor([0.9]), mask_of_a_part)
+    metrics = evaluate([thing], [one])
+    assert (metrics.box.ap50, metrics.mask.ap50) == (1.0, 0.0)
+
+
+def test_inputs_stay_as_they_were_and_nothing_is_printed(capsys):
+    truths, finds = random_scene(3)
+    ground_truth, results = coco_ground_truth(truths), coco_results(truths, finds)
+    before = copy.deepcopy((ground_truth, results))
+    evaluate_detections(ground_truth, results)
+    assert (ground_truth, results) == before
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_unknown_image_is_refused():
+    results = coco_results([truth(image_id=9)], [found([[0, 0, 5, 5]], [1], [0.4])])
+    with pytest.raises(ValueError, match="found image_id 9"):
+        evaluate_detections(coco_ground_truth([truth()]), results)
+
+
+def test_the_curve_averages_to_ap50():
+    truths, finds = random_scene(5)
+    metrics = evaluate(truths, finds)
+    rows = curve_rows(metrics)
+    for name, one in metrics.by_class.items():
+        precision = [row["precision"] for row in rows if row["class"] == name]
+        assert len(precision) == (0 if one.box.ap50 is None else len(RECALLS))
+        if precision:
+            assert sum(precision) / 101 == pytest.approx(one.box.ap50)
+            assert all(a >= b for a, b in itertools.pairwise(precision))
+
+
+def test_metrics_entries():
+    entries = evaluate([truth([[0, 0, 10, 10]], [1])], [found([[0, 0, 10, 10]], [1], [0.9])]).as_metrics()
+    assert set(entries) == {"box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "by_class"}
+    assert set(entries["by_class"]) == {"vehicle", "person", "animal"}
+    assert entries["by_class"]["vehicle"] == {"box_ap": 1.0, "box_ap50": 1.0, "mask_ap": 1.0, "mask_ap50": 1.0}
+    assert entries["by_class"]["animal"]["box_ap"] is None

@@ -1,0 +1,82 @@
+"""The data model and COCO's json."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from src.data.sample import Sample
+from src.evaluation.instances import GroundTruth, coco_ground_truth, coco_results, no_detections
+from tests.evaluation.scenes import found, truth
+
+
+def test_results_json_by_hand():
+    entries = coco_results([truth(image_id=7)], [found([[1, 2, 5, 9]], [3], [0.5])])
+    assert json.loads(json.dumps(entries)) == entries
+    assert entries[0] == {
+        "image_id": 7,
+        "category_id": 3,
+        "bbox": [1.0, 2.0, 4.0, 7.0],
+        "score": 0.5,
+        "segmentation": entries[0]["segmentation"],
+    }
+    assert entries[0]["segmentation"]["size"] == [40, 60]
+
+
+def test_results_without_masks_have_no_segmentation():
+    nothing = no_detections(masks=False)
+    assert nothing.masks is None
+    assert no_detections().masks == []
+    one = found([[1, 2, 5, 9]], [3], [0.5])
+    bare = type(one)(one.boxes, one.labels, one.scores)
+    assert set(coco_results([truth()], [bare])[0]) == {"image_id", "category_id", "bbox", "score"}
+
+
+def test_ground_truth_json_by_hand():
+    pictures = [
+        truth([[0, 0, 4, 5], [1, 1, 3, 3]], [1, 2], [False, True], image_id=4),
+        truth([[2, 2, 9, 9]], [3], hidden=[[0, 0, 1, 1]], image_id=5),
+        truth(image_id=6),
+    ]
+    value = coco_ground_truth(pictures)
+    assert [image["id"] for image in value["images"]] == [4, 5, 6]
+    assert [entry["id"] for entry in value["annotations"]] == [1, 2, 3]  # 0 would mean "unmatched" to COCO
+    assert [entry["iscrowd"] for entry in value["annotations"]] == [0, 1, 0]
+    assert [entry["image_id"] for entry in value["annotations"]] == [4, 4, 5]
+    assert value["annotations"][0]["area"] == 20
+    assert value["annotations"][0]["bbox"] == [0.0, 0.0, 4.0, 5.0]
+    assert {c["id"]: c["name"] for c in value["categories"]} == {1: "vehicle", 2: "person", 3: "animal"}
+    json.dumps(value, allow_nan=False)
+
+
+def test_ground_truth_of_a_sample():
+    masks = np.zeros((1, 300, 400), bool)
+    masks[0, 10:20, 30:50] = True
+    sample = Sample(
+        name="train/000001",
+        image=np.zeros((300, 400, 3), np.uint8),
+        boxes=np.array([[30, 10, 50, 20]], np.float32),
+        labels=np.array([2]),
+        masks=masks,
+        crowd=np.array([False]),
+        hidden_boxes=np.zeros((0, 4), np.float32),
+        hidden_labels=np.zeros(0, np.int64),
+        split="train",
+    )
+    one = GroundTruth.of(sample, 11)
+    assert (one.image_id, one.name, one.height, one.width) == (11, "train/000001", 300, 400)
+    assert coco_ground_truth([one])["annotations"][0]["area"] == 200
+
+
+def test_keep_takes_masks_along():
+    three = found([[0, 0, 2, 2], [0, 0, 3, 3], [0, 0, 4, 4]], [1, 2, 3], [0.1, 0.9, 0.5])
+    kept = three.keep(three.scores > 0.3)
+    assert kept.labels.tolist() == [2, 3]
+    assert kept.masks == three.masks[1:]
+    assert three.keep(torch.tensor([2, 0])).labels.tolist() == [3, 1]
+
+
+def test_lists_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        coco_results([truth(), truth(image_id=1)], [found()])

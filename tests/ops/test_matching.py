@@ -1,0 +1,135 @@
+"""Matching: the assignment's truth table, ties, and parity with torchvision's Matcher."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torchvision.models.detection._utils import Matcher
+
+from src.ops.anchors import cell_anchors, grid_anchors
+from src.ops.boxes import box_iou
+from src.ops.matching import IGNORED, NEGATIVE, MatchThresholds, label_anchors, match
+
+THRESHOLDS = MatchThresholds(0.7, 0.3)
+CANVAS = (0.0, 0.0, 200.0, 100.0)
+
+
+def plain_match(iou: list[list[float]], high: float, low: float, force_best: bool) -> list[int]:
+    result = []
+    for column in zip(*iou, strict=True):
+        nearest = column.index(max(column))
+        is_best = any(v == max(row) and v > 0 for row, v in zip(iou, column, strict=True))
+        if max(column) >= high or (force_best and is_best):
+            result.append(nearest)
+        else:
+            result.append(NEGATIVE if max(column) < low else IGNORED)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("iou", "expected"),
+    [
+        ([[0.8, 0.1, 0.5], [0.2, 0.2, 0.6]], [0, NEGATIVE, 1]),  # the docstring's example
+        ([[0.9, 0.7, 0.69, 0.3, 0.29]], [0, 0, IGNORED, IGNORED, NEGATIVE]),  # each threshold's own side
+        ([[0.2, 0.1]], [0, NEGATIVE]),  # the best is positive below the negative threshold
+        ([[0.5, 0.5, 0.1]], [0, 0, NEGATIVE]),  # all anchors that share the best
+        ([[0.8, 0.8], [0.8, 0.1]], [0, 0]),  # two boxes alike on an anchor: the first
+        ([[0.9, 0.1], [0.6, 0.5]], [0, IGNORED]),  # box 1's best anchor stays with box 0, which it overlaps more
+        ([[0.0, 0.0, 0.0]], [NEGATIVE] * 3),  # a box that meets no anchor forces none
+    ],
+)
+def test_truth_table(iou: list[list[float]], expected: list[int]) -> None:
+    assert match(torch.tensor(iou), 0.7, 0.3, force_best=True).tolist() == expected
+    assert plain_match(iou, 0.7, 0.3, force_best=True) == expected
+
+
+def test_without_forcing_a_poor_best_is_negative() -> None:
+    assert match(torch.tensor([[0.2, 0.1]]), 0.7, 0.3, force_best=False).tolist() == [NEGATIVE, NEGATIVE]
+
+
+def test_one_threshold_leaves_no_gray_zone() -> None:
+    assert match(torch.tensor([[0.5, 0.49, 0.51]]), 0.5, 0.5, force_best=False).tolist() == [0, NEGATIVE, 0]
+
+
+matrices = st.integers(1, 4).flatmap(
+    lambda columns: st.lists(
+        st.lists(st.integers(1, 10).map(lambda tenth: tenth / 10), min_size=columns, max_size=columns),
+        min_size=1,
+        max_size=4,
+    )
+)
+
+
+@given(matrices, st.booleans())
+def test_parity_with_torchvision_ties_included(iou: list[list[float]], force_best: bool) -> None:
+    found = match(torch.tensor(iou), 0.7, 0.3, force_best)
+    assert torch.equal(found, Matcher(0.7, 0.3, allow_low_quality_matches=force_best)(torch.tensor(iou)))
+    assert found.tolist() == plain_match(iou, 0.7, 0.3, force_best)
+
+
+def test_no_ground_truth_and_no_anchors() -> None:
+    assert match(torch.zeros(0, 3), 0.7, 0.3, force_best=True).tolist() == [NEGATIVE] * 3
+    assert match(torch.zeros(2, 0), 0.7, 0.3, force_best=True).tolist() == []
+    assert match(torch.zeros(0, 0), 0.7, 0.3, force_best=True).tolist() == []
+
+
+def grid(side: float = 40.0) -> Tensor:
+    return grid_anchors(cell_anchors([(side, side)]), 10, 20, 10)
+
+
+def test_anchors_across_the_border_are_ignored_before_the_best_is_sought() -> None:
+    """The best anchor of a box in the corner crosses the border: the best of the others takes it."""
+    anchors, box = grid(), torch.tensor([[0.0, 0.0, 30.0, 30.0]])
+    labels = label_anchors(anchors, box, CANVAS, THRESHOLDS)
+    crossing = (anchors[:, 0] < 0) | (anchors[:, 1] < 0) | (anchors[:, 2] > 200) | (anchors[:, 3] > 100)
+    assert (labels[crossing] == IGNORED).all()
+    assert box_iou(box, anchors)[0].argmax() in crossing.nonzero().squeeze(1)
+    assert anchors[labels == 0].tolist() == [[0.0, 0.0, 40.0, 40.0]]
+
+
+def test_every_ground_truth_smaller_than_any_anchor_gets_one() -> None:
+    boxes = torch.tensor([[50.0, 50, 54, 53], [100, 20, 103, 22]])
+    labels = label_anchors(grid(), boxes, CANVAS, THRESHOLDS)
+    assert box_iou(boxes, grid()).max() < 0.3
+    assert set(labels[labels >= 0].tolist()) == {0, 1}
+
+
+def test_labels_against_the_rule_in_plain_loops() -> None:
+    anchors = grid(30.0)
+    boxes = torch.tensor([[22.0, 18, 55, 46], [100, 30, 160, 90], [58, 21, 88, 51]])
+    iou, labels = box_iou(boxes, anchors), label_anchors(anchors, boxes, CANVAS, THRESHOLDS)
+    inside = [x1 >= 0 and y1 >= 0 and x2 <= 200 and y2 <= 100 for x1, y1, x2, y2 in anchors.tolist()]
+    best = [max(v for v, keep in zip(row, inside, strict=True) if keep) for row in iou.tolist()]
+    for number, column in enumerate(iou.T.tolist()):
+        positive = max(column) >= 0.7 or any(v == top for v, top in zip(column, best, strict=True))
+        expected = column.index(max(column)) if positive else NEGATIVE if max(column) < 0.3 else IGNORED
+        assert labels[number] == (expected if inside[number] else IGNORED)
+
+
+def test_an_empty_picture_has_negatives_only() -> None:
+    labels = label_anchors(grid(), torch.zeros(0, 4), CANVAS, THRESHOLDS)
+    assert set(labels.tolist()) == {NEGATIVE, IGNORED}
+    assert (labels == NEGATIVE).sum() == 7 * 17
+
+
+def test_a_picture_smaller_than_the_anchors_has_none() -> None:
+    labels = label_anchors(grid(), torch.tensor([[2.0, 2, 8, 8]]), (0, 0, 30, 30), THRESHOLDS)
+    assert (labels == IGNORED).all()
+
+
+def test_crowds_hide_negatives_but_no_positives() -> None:
+    box, crowd = torch.tensor([[80.0, 30, 120, 70]]), torch.tensor([[60.0, 0.0, 200.0, 100.0]])
+    plain = label_anchors(grid(), box, CANVAS, THRESHOLDS)
+    hidden = label_anchors(grid(), box, CANVAS, THRESHOLDS, ignore=crowd)
+    inside_crowd = (grid()[:, 0] + grid()[:, 2]) / 2 > 60  # more than half of such an anchor is in the crowd
+    assert torch.equal(hidden >= 0, plain >= 0)
+    assert not ((hidden == NEGATIVE) & inside_crowd).any()
+    assert torch.equal(hidden[~inside_crowd], plain[~inside_crowd])
+    assert torch.equal(label_anchors(grid(), box, CANVAS, THRESHOLDS, ignore=torch.zeros(0, 4)), plain)
+
+
+@pytest.mark.parametrize(("high", "low"), [(0.3, 0.7), (1.2, 0.3), (0.5, -0.1)])
+def test_thresholds_are_checked(high: float, low: float) -> None:
+    with pytest.raises(ValueError, match="low <= high"):
+        MatchThresholds(high, low)

@@ -1,0 +1,85 @@
+"""Notes which parameters and files a stage uses; Python loads it at start when its folder is on PYTHONPATH.
+
+DVC names the stage in `DVC_STAGE`. At its end a stage leaves `$RECORD/<stage>.json`: `params`, the dotted names of the
+values read after `load_params` returned, and `files`, the paths opened for reading inside the working directory.
+"""
+
+import atexit
+import dataclasses
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import sys
+from pathlib import Path
+
+PARAMS: set[str] = set()
+FILES: set[str] = set()
+HERE = Path.cwd()
+
+
+def watch(tree, prefix: str, names: dict) -> None:
+    """Keeps the dotted name of each dataclass of the params."""
+    names[id(tree)] = prefix
+    for field in dataclasses.fields(tree):
+        value = getattr(tree, field.name)
+        if dataclasses.is_dataclass(value):
+            watch(value, f"{prefix}.{field.name}".strip("."), names)
+
+
+def record_params(module) -> None:
+    """Makes `load_params` return an object whose attributes are noted when read."""
+    load, names, kept = module.load_params, {}, []
+
+    def note(self, name):
+        value = object.__getattribute__(self, name)
+        if id(self) in names and name in type(self).__dataclass_fields__ and not dataclasses.is_dataclass(value):
+            PARAMS.add(f"{names[id(self)]}.{name}")
+        return value
+
+    def load_and_watch(*args):
+        params = load(*args)
+        watch(params, "", names)
+        kept.append(params)
+        for kind in vars(module).values():
+            if dataclasses.is_dataclass(kind) and kind is not module.Rule:
+                kind.__getattribute__ = note
+        return params
+
+    module.load_params = load_and_watch
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds `src.params` as usual and patches it once it is loaded."""
+
+    def find_spec(self, name, path, target=None):
+        if name != "src.params":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            record_params(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def on_event(event: str, args: tuple) -> None:
+    """Notes a file opened for reading inside the working directory."""
+    if event == "open" and isinstance(args[0], str) and not (args[1] and set("wxa+") & set(args[1])):
+        path = Path(os.path.normpath(HERE / args[0]))
+        # Files whose names begin with a dot are being written beside their place.
+        if path.is_relative_to(HERE) and path.suffix not in (".py", ".pyc") and not path.name.startswith("."):
+            FILES.add(path.relative_to(HERE).as_posix())
+
+
+def leave(path: Path) -> None:
+    path.write_text(json.dumps({"params": sorted(PARAMS), "files": sorted(FILES)}))
+
+
+if "RECORD" in os.environ and "DVC_STAGE" in os.environ:
+    sys.meta_path.insert(0, Finder())
+    sys.addaudithook(on_event)
+    atexit.register(leave, Path(os.environ["RECORD"]) / f"{os.environ['DVC_STAGE']}.json")

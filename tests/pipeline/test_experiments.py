@@ -1,0 +1,86 @@
+"""What a person does next: another loss weight, temporary and queued runs, comparisons, changed input."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.pipeline.workspace import stages_run
+
+AFTER_MASK_HEAD = ["mask_head", "evaluate", "predict", "report"]
+
+
+@pytest.fixture(scope="module")
+def committed(emoji):
+    """The emoji run with its lock in Git, as experiments need it."""
+    emoji.workspace.commit()
+    return emoji.workspace
+
+
+@pytest.fixture(scope="module")
+def heavier(committed):
+    """An experiment with twice the mask loss, run in the workspace, and what it printed."""
+    return committed.dvc("exp", "run", "--name", "heavier", "--set-param", "mask_head.loss_weights.mask=2")
+
+
+def test_a_mask_loss_weight_reruns_the_mask_head_and_what_follows(heavier):
+    assert stages_run(heavier) == AFTER_MASK_HEAD
+
+
+def test_the_two_runs_compare_in_numbers(heavier, committed):
+    differences = committed.dvc("metrics", "diff", "HEAD", "heavier", "--all")
+    assert "metrics/summary.json" in differences
+    assert "mask_head.loss_weights.mask" in committed.dvc("params", "diff", "HEAD", "heavier")
+
+
+def test_the_two_runs_compare_in_curves_and_pictures_without_a_network(heavier, committed, tmp_path):
+    committed.run("python", "-m", "tools.plots_page")
+    committed.dvc("plots", "diff", "HEAD", "heavier", "--out", str(tmp_path))
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?:', page)
+    assert "window.vegaEmbed" in page
+    for curve in ("plots/mask_head/train.csv", "plots/evaluate/precision_recall.csv"):
+        assert curve in page
+    assert len(re.findall(r'src="static/[^"]*detections[^"]*"', page)) == 2
+
+
+def test_a_temporary_run_leaves_the_workspace_alone(heavier, committed):
+    before = (committed.root / "params.yaml").read_bytes(), (committed.root / "metrics/summary.json").read_bytes()
+    output = committed.dvc("exp", "run", "--temp", "--set-param", "box_head.loss_weights.regression=5")
+    assert stages_run(output) == ["source", "box_head", *AFTER_MASK_HEAD]
+    assert before == (
+        (committed.root / "params.yaml").read_bytes(),
+        (committed.root / "metrics/summary.json").read_bytes(),
+    )
+
+
+def test_queued_runs_run(heavier, committed):
+    committed.dvc("exp", "run", "--queue", "--name", "strict", "--set-param", "evaluate.score_threshold=0.3")
+    committed.dvc("exp", "run", "--run-all")
+    assert "strict" in committed.dvc("exp", "list", "--name-only")
+    assert "evaluate.score_threshold" in committed.dvc("params", "diff", "heavier", "strict")
+
+
+def test_a_relative_folder_is_refused_in_a_copy_with_what_to_write(runs):
+    course = runs("course")
+    course.workspace.commit()
+    output = course.workspace.dvc("exp", "run", "--temp", fails=True)
+    assert f"-S data.root={course.root}" in output.replace("'", "").replace('"', "")
+    assert "Traceback" not in output
+
+
+def test_an_absolute_folder_works_in_a_copy(runs):
+    course = runs("course")
+    output = course.workspace.dvc("exp", "run", "--temp", "--set-param", f"data.root='{course.root}'", "ingest")
+    assert stages_run(output) == ["source", "ingest"]
+
+
+def test_a_changed_file_under_the_root_reruns_ingest(runs):
+    coco = runs("coco")
+    (coco.root / "images" / "note.txt").write_text("new")
+    assert re.search(
+        r"^ingest:\n.*changed deps:\n.*modified:\s+.*coco", coco.workspace.dvc("status"), flags=re.MULTILINE
+    )
+    # The pictures are the same, so the dataset file is, and nothing after it runs.
+    assert stages_run(coco.workspace.dvc("repro")) == ["ingest"]

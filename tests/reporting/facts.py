@@ -1,0 +1,288 @@
+"""A complete, synthetic set of what the stages write, in the contract's form."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from src.params import Params, load_params
+from src.reporting.facts import Facts
+
+CLASSES = ("vehicle", "person", "animal")
+CONDITIONS = {"device": "CPU (x86_64)", "precision": "bf16", "threads": 2, "python": "3.11.9", "torch": "2.14.1"}
+FIGURES = (
+    *("ingest/samples", "prepare/two_objects", "anchors/histograms", "anchors/coverage", "rpn/ground_truth"),
+    *("rpn/proposals", "rpn/receptive_field", "backbone/proposals", "backbone/before_after", "features/crops"),
+    *("evaluate/detections", "evaluate/before_after", "evaluate/halves", "evaluate/unannotated"),
+    *("evaluate/confusion", "predict/street"),
+)
+RECALL = {"10": 0.41, "50": 0.66, "100": 0.74, "200": 0.83, "1000": 0.93}
+FIRST_RECALL = {"10": 0.02, "50": 0.06, "100": 0.10, "200": 0.17, "1000": 0.42}
+
+METRICS: dict[str, Any] = {
+    "ingest": {
+        "source": "emoji",
+        "images": 320,
+        "objects": 480,
+        "train_images": 240,
+        "test_images": 80,
+        "split": {name: {"train": 120, "test": 40} for name in CLASSES},
+        "objects_per_image": {"0": 0, "1": 160, "2": 160},
+        "unannotated_objects": 48,
+        "crowd_objects": 0,
+    },
+    "prepare": {
+        "height": 800,
+        "width": 1066,
+        "padded_width": 1088,
+        "left": 11,
+        "right": 11,
+        "scale_x": 2.665,
+        "scale_y": 2.6667,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "minimum": -2.117,
+        "maximum": 2.64,
+        "example": {"name": "test/000003", "labels": [1, 3], "boxes": [[20, 30, 400, 500], [500, 200, 900, 700]]},
+    },
+    "anchors": {
+        "objects": 360,
+        "scale_mode": 230.9,
+        "ratio_mode": 1.09,
+        "scale_median": 301.5,
+        "by_class": {
+            "vehicle": {"objects": 120, "scale_mode": 308.0, "ratio_mode": 0.65},
+            "person": {"objects": 120, "scale_mode": 192.4, "ratio_mode": 2.18},
+            "animal": {"objects": 120, "scale_mode": 230.9, "ratio_mode": 0.92},
+        },
+        "anchors": [[221.2, 241.1]],
+        "coverage": {
+            "mean": 0.571,
+            "above_0.5": 0.66,
+            "above_0.7": 0.21,
+            "by_class": {name: {"mean": 0.5 + 0.05 * i, "above_0.5": 0.6} for i, name in enumerate(CLASSES)},
+        },
+        "coverage_fpn": {"mean": 0.744, "above_0.5": 0.99, "above_0.7": 0.68},
+        "larger_than_anchor": 0.63,
+        "mode_counts": {"scale": 48, "ratio": 61},
+    },
+    "rpn": {
+        "layers": [
+            {
+                "layer": f"backbone.{name}",
+                "kernel": 5 if name.startswith("conv") else 2,
+                "stride": 1 if name.startswith("conv") else 2,
+                "output": shape,
+                "parameters": parameters,
+                "receptive_field": field,
+            }
+            for name, shape, parameters, field in (
+                ("convolution1", [16, 800, 1088], 1232, 5),
+                ("pooling1", [16, 400, 544], 0, 6),
+                ("convolution2", [32, 400, 544], 12864, 14),
+                ("pooling2", [32, 200, 272], 0, 16),
+                ("convolution3", [64, 200, 272], 51328, 32),
+                ("pooling3", [64, 100, 136], 0, 36),
+                ("convolution4", [128, 100, 136], 205056, 68),
+                ("pooling4", [128, 50, 68], 0, 76),
+                ("convolution5", [256, 50, 68], 819712, 140),
+            )
+        ]
+        + [
+            {
+                "layer": "intermediate",
+                "kernel": 3,
+                "stride": 1,
+                "output": [256, 50, 68],
+                "parameters": 590336,
+                "receptive_field": 172,
+            }
+        ],
+        "parameters": 1681813,
+        "accuracy": 0.912,
+        "accuracy_positive": 0.884,
+        "accuracy_negative": 0.940,
+        "labelled_positive": 310,
+        "labelled_negative": 151230,
+        "natural_accuracy": 0.939,
+        "regression_iou": 0.742,
+        "anchor_iou": 0.601,
+        "smooth_l1": 0.231,
+        "receptive_field": 172,
+        "receptive_field_measured": [172, 172],
+        "boxes_larger_than_field": 0.91,
+        "recall": RECALL,
+        "anchor_counts": {"positive": 3.9, "negative": 1890.4, "ignored": 210.0, "crossing": 1295.7},
+        "conditions": CONDITIONS,
+    },
+    "backbone": {
+        "backbone": "efficientnet_lite0",
+        "weights": "imagenet",
+        "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        "outputs": [
+            {"name": name, "shape": [256, *shape], "stride": 2**level, "anchor_size": 8 * 2**level}
+            for level, (name, shape) in enumerate(
+                (("P2", [200, 272]), ("P3", [100, 136]), ("P4", [50, 68]), ("P5", [25, 34]), ("pool", [13, 17])), 2
+            )
+        ],
+        "losses_in_train_mode": {"objectness": 0.695, "regression": 0.21},
+        "before": {"recall": FIRST_RECALL, "objectness_positive": 0.51, "objectness_negative": 0.50},
+        "after": {"recall": RECALL, "objectness_positive": 0.83, "objectness_negative": 0.04},
+        "proposal_recall": 0.93,
+        "proposals_on_example": 1000,
+        "conditions": CONDITIONS,
+    },
+    "features": {
+        "images": 560,
+        "rois": 112000,
+        "largest_difference_from_torchvision": 7.6e-06,
+        "pooled": [256, 7, 7],
+        "levels": {"P2": 0.21, "P3": 0.27, "P4": 0.41, "P5": 0.11},
+    },
+    "box_head": {},
+    "mask_head": {},
+    "evaluate": {
+        "box_ap": 0.487,
+        "box_ap50": 0.782,
+        "box_ap75": 0.521,
+        "mask_ap": 0.441,
+        "mask_ap50": 0.751,
+        "mask_ap75": 0.463,
+        "by_class": {
+            name: {"box_ap": 0.4 + 0.1 * i, "box_ap50": 0.7 + 0.1 * i, "mask_ap": 0.4, "mask_ap50": 0.7}
+            for i, name in enumerate(CLASSES)
+        },
+        "mask_iou": 0.812,
+        "classifier": {
+            "accuracy": 0.941,
+            "by_class": {
+                name: {"precision": 0.9 - 0.03 * i, "recall": 0.88 - 0.02 * i, "support": 3000 - 700 * i}
+                for i, name in enumerate(("background", *CLASSES))
+            },
+            "macro_precision": 0.84,
+            "macro_recall": 0.83,
+            "confusion": [[2900, 40, 30, 30], [90, 2150, 20, 40], [60, 10, 1500, 30], [70, 60, 20, 750]],
+        },
+        "border": {
+            "remove": {"box_ap50": 0.611, "mask_ap50": 0.590},
+            "clip": {"box_ap50": 0.782, "mask_ap50": 0.751},
+        },
+        "regressor": {"iou_before": 0.671, "iou_after": 0.803},
+        "halves": {
+            "before": 0.5,
+            "after": 0.581,
+            "share_above_0.5_before": 0.0,
+            "share_above_0.5_after": 0.72,
+            "after_by_side": {"left": 0.57, "right": 0.58, "top": 0.55, "bottom": 0.62},
+            "histogram": {"edges": [0, 0.5, 1], "before": [480, 0], "after": [130, 350]},
+        },
+        "errors": {
+            "correct": 96,
+            "duplicate": 4,
+            "classification": 9,
+            "localisation": 11,
+            "both": 1,
+            "background": 23,
+            "missed": 14,
+            "ignored": 0,
+        },
+        "unannotated": {
+            "image": "test/000017",
+            "class": "animal",
+            "probability": 0.97,
+            "known": True,
+            "iou_with_hidden": 0.84,
+        },
+        "detections": 144,
+        "conditions": CONDITIONS,
+    },
+    "predict": {},
+}
+
+
+def metrics(**changes: Any) -> dict[str, Any]:
+    """A copy of the metrics; `rpn__accuracy=0.5` changes `metrics/rpn.json`'s `accuracy`, and so on down."""
+    result = copy.deepcopy(METRICS)
+    for place, value in changes.items():
+        *path, last = place.split("__")
+        entry = result
+        for key in path:
+            entry = entry[key]
+        entry[last] = value
+    return result
+
+
+def write_run(root: Path, content: dict[str, Any] | None = None, params: Params | None = None) -> Facts:
+    """Writes the metrics, plots and tables of a run into `root` and gives their reader."""
+    for stage, value in (METRICS if content is None else content).items():
+        path = root / "metrics" / f"{stage}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value))
+    for name in FIGURES:
+        path = root / "plots" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(path)
+    write_tables(root / "plots")
+    charts = root / "charts"
+    charts.mkdir(exist_ok=True)
+    for name in ("rpn", "rpn_recall", "backbone", "recall", "box_head", "mask_head"):
+        picture(charts / f"{name}.png")
+    seconds = {"backbone": 402.0, "features": 61.0, "box_head": 118.0, "mask_head": 150.5}
+    return Facts(root, params or load_params(), charts, seconds)
+
+
+def picture(path: Path, width: int = 32, height: int = 24) -> None:
+    """A small PNG of grey noise."""
+    noise = np.random.default_rng(len(path.name)).integers(0, 255, (height, width, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+def write_tables(plots: Path) -> None:
+    """Histories that fall, and recall curves."""
+    history(plots / "rpn", ("objectness", "regression"), weights={})
+    history(plots / "backbone", ("objectness", "regression", "classification", "refinement"), test=False)
+    history(plots / "box_head", ("classification", "regression"))
+    history(plots / "mask_head", ("classification", "regression", "mask"), weights={"mask": 2.0})
+    counts = [int(key) for key in RECALL]
+    recall = {"proposals": counts, "recall": list(RECALL.values())}
+    pd.DataFrame(recall).to_csv(plots / "rpn" / "recall.csv", index=False)
+    both = {"proposals": counts, "before": list(FIRST_RECALL.values()), "after": list(RECALL.values())}
+    pd.DataFrame(both).to_csv(plots / "backbone" / "recall.csv", index=False)
+
+
+def history(
+    folder: Path,
+    terms: tuple[str, ...],
+    weights: dict[str, float] | None = None,
+    *,
+    test: bool = True,
+    end: float = 0.2,
+) -> None:
+    """A training's two tables; each loss falls from 1 to `end`, the test's from 1 to 1.5 times that."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = weights or {}
+    steps = np.arange(1, 201)
+    fall = end + (1 - end) * np.exp(-steps / 30)
+    wiggle = 1 + 0.1 * np.sin(steps * math.e)
+    frame = {"iteration": steps, "epoch": steps // 50, **dict.fromkeys(terms, fall * wiggle)}
+    frame |= {f"{term}_weighted": weights.get(term, 1.0) * frame[term] for term in terms}
+    frame["total"] = sum(frame[f"{term}_weighted"] for term in terms)
+    pd.DataFrame(frame).to_csv(folder / "train.csv", index=False)
+    if test:
+        rows = steps[::40]
+        losses = {term: 1.5 * end + (1 - end) * np.exp(-rows / 30) for term in terms}
+        total = sum(weights.get(term, 1.0) * losses[term] for term in terms)
+        pd.DataFrame({"iteration": rows, **losses, "total": total}).to_csv(folder / "test.csv", index=False)
+
+
+def with_params(params: Params, section: str, **changes: Any) -> Params:
+    """The params with some keys of a section changed."""
+    return replace(params, **{section: replace(getattr(params, section), **changes)})

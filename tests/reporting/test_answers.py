@@ -1,0 +1,226 @@
+"""The prose tells the truth: each conditional sentence, over good, bad and absent numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.params import load_params
+from src.reporting.answers import anchors, detection, part_a, part_b, part_c
+from src.reporting.answers.losses import Course, course, describe
+from src.reporting.answers.results import results
+from tests.reporting.facts import history, metrics, with_params, write_run
+
+
+def words(tmp_path: Path, task: Any, **changes: Any) -> dict[str, str]:
+    return task(write_run(tmp_path, metrics(**changes))).words
+
+
+@pytest.mark.parametrize(
+    ("share", "start"),
+    [(0.9, "No:"), (0.3, "For most objects"), (0.02, "Yes, for nearly all"), (None, "There are no boxes")],
+)
+def test_receptive_field(share: float | None, start: str, tmp_path: Path) -> None:
+    answer = words(tmp_path, part_a.task_5, rpn__boxes_larger_than_field=share)
+    assert answer["enough"].startswith(start)
+    assert answer["original"].startswith("64 ")  # 172 / 2.6667
+    assert answer["measured"].startswith("confirms")
+
+
+def test_a_measured_field_that_differs_is_said(tmp_path: Path) -> None:
+    assert words(tmp_path, part_a.task_5, rpn__receptive_field_measured=170)["measured"].startswith("finds 170")
+
+
+def test_anchor_inside_or_beyond_the_field(tmp_path: Path) -> None:
+    assert "larger than the field" in words(tmp_path, part_a.task_5)["anchors"]
+    small = words(tmp_path, part_a.task_5, anchors__anchors=[[60, 80]])["anchors"]
+    assert "fits into the field" in small
+    assert "46 pixels" in small
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "said"),
+    [(0.8, 0.95, "positives are harder"), (0.95, 0.8, "negatives are harder"), (0.9, 0.91, "equally hard")],
+)
+def test_which_anchors_are_harder(positive: float, negative: float, said: str, tmp_path: Path) -> None:
+    answer = words(tmp_path, part_a.task_7, rpn__accuracy_positive=positive, rpn__accuracy_negative=negative)
+    assert said in answer["sides"]
+
+
+def test_a_regressor_that_harms_and_one_without_positives(tmp_path: Path) -> None:
+    worse = words(tmp_path, part_a.task_7, rpn__regression_iou=0.4)["regressor"]
+    assert "fell from 0.601 to 0.400" in worse
+    assert "does not help" in worse
+    assert "No test anchor is positive" in words(tmp_path, part_a.task_7, rpn__anchor_iou=None)["regressor"]
+
+
+def test_recall_absent_and_undefined(tmp_path: Path) -> None:
+    content = metrics()
+    del content["rpn"]["recall"]
+    assert "did not measure" in part_a.task_7(write_run(tmp_path, content)).words["recall"]
+    assert "did not measure" in words(tmp_path, part_a.task_7, rpn__recall={"10": None})["recall"]
+    assert "41.0%" in words(tmp_path, part_a.task_7)["recall"]
+
+
+def test_weights_are_read_off_the_history(tmp_path: Path) -> None:
+    facts = write_run(tmp_path)
+    assert part_a.task_7(facts).words["weights"] == "equal"
+    history(tmp_path / "plots/rpn", ("objectness", "regression"), weights={"regression": 5.0})
+    assert "1 and 5" in part_a.task_7(facts).words["weights"]
+    assert part_c.task_16(facts).words["weights"].endswith("1 for classification, 1 for regression and 2 for mask.")
+
+
+def test_no_positive_anchor(tmp_path: Path) -> None:
+    assert "no anchor" in words(tmp_path, part_a.task_3, rpn__labelled_positive=0)["rarity"]
+    assert "488 negatives" in words(tmp_path, part_a.task_3)["rarity"]
+
+
+def test_loss_that_rises_overfits_or_has_no_test(tmp_path: Path) -> None:
+    facts = write_run(tmp_path)
+    assert describe(course(facts, "rpn", "objectness")).startswith("fell from")
+    history(tmp_path / "plots/rpn", ("objectness",), end=3.0)
+    assert describe(course(facts, "rpn", "objectness")).startswith("rose from")
+    assert "no overfitting" in describe(Course(1, 0.2, 0.21, 1))
+    assert "wide gap" in describe(Course(1, 0.2, 0.9, 1))
+    assert describe(Course(1, 0.2, None, 1)).endswith("(means of the first and last 5%).")
+    assert Course(0.0, 0.0, None, 1).left == 1
+
+
+@pytest.mark.parametrize(
+    ("median", "mode", "said"),
+    [(400, 200, "well above"), (100, 200, "well below"), (205, 200, "close to"), (None, None, "no objects")],
+)
+def test_scale_histogram(median: float | None, mode: float | None, said: str) -> None:
+    assert said in anchors._tail(median, mode)
+
+
+@pytest.mark.parametrize(
+    ("high", "said"),
+    [(0.05, "hardly ever"), (0.4, "frequent sizes"), (0.9, "small corrections"), (None, "no coverage")],
+)
+def test_coverage(high: float | None, said: str) -> None:
+    assert said in anchors._coverage({"mean": 0.5, "above_0.5": 0.5, "above_0.7": high})
+
+
+def test_classes_without_objects() -> None:
+    entries = {"person": {"scale_mode": 100.0, "ratio_mode": 2.0}, "animal": {"scale_mode": None, "ratio_mode": None}}
+    assert "too few classes" in anchors._classes(entries)
+    entries["animal"] = {"scale_mode": 100.0, "ratio_mode": 2.0}
+    assert anchors._classes(entries) == "All classes share one mode of the aspect ratio, and one mode of scale."
+
+
+def test_fine_tuning_that_helps_harms_or_is_left_out(tmp_path: Path) -> None:
+    assert "was essential" in words(tmp_path, part_b.task_8)["verdict"]
+    same = metrics()["backbone"]["after"]
+    assert "did not pay" in words(tmp_path, part_b.task_8, backbone__before=same)["verdict"]
+    params = with_params(load_params(), "backbone", epochs=0)
+    answer = part_b.task_8(write_run(tmp_path, params=params))
+    assert "keeps the weights" in answer.words["verdict"]
+    assert answer.words["separation"] == ""
+    assert "history" not in answer.figures
+
+
+def test_recall_that_was_not_measured(tmp_path: Path) -> None:
+    empty = {"recall": {"10": None}, "objectness_positive": None, "objectness_negative": None}
+    answer = part_b.task_8(write_run(tmp_path, metrics(backbone__before=empty, backbone__after=empty)))
+    assert "was not measured" in answer.words["verdict"]
+    assert list(answer.tables["recall"].rows) == [["10", "undefined", "undefined"]]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_candidates_are_counted_over_levels(batched: bool, tmp_path: Path) -> None:
+    content = metrics()
+    if batched:
+        for output in content["backbone"]["outputs"]:
+            output["shape"] = [1, *output["shape"]]
+    cells = 200 * 272 + 100 * 136 + 50 * 68 + 25 * 34 + 13 * 17
+    assert part_b.candidates(write_run(tmp_path, content)) == 3 * cells
+
+
+def test_roi_align_parity(tmp_path: Path) -> None:
+    assert "same function" in words(tmp_path, part_b.task_12)["parity"]
+    assert "more than" in words(tmp_path, part_b.task_12, features__largest_difference_from_torchvision=0.01)["parity"]
+    nothing = {"P2": None, "P3": None}
+    assert words(tmp_path, part_b.task_12, features__levels=nothing)["levels"] == "No box was pooled."
+
+
+def test_seconds_that_are_not_known(tmp_path: Path) -> None:
+    facts = write_run(tmp_path)
+    assert "took 6.7 min" in part_b.task_11(facts).words["cost"]
+    facts.seconds.clear()
+    assert "not known" in part_b.task_11(facts).words["cost"]
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [(0.7, "To a good part"), (0.55, "A little"), (0.5, "Hardly"), (0.4, "No."), (None, "stays open")],
+)
+def test_halves(after: float | None, said: str, tmp_path: Path) -> None:
+    assert said in words(tmp_path, detection.task_15, evaluate__halves__after=after)["halves"]
+
+
+def test_border_rules(tmp_path: Path) -> None:
+    assert "lose their detection" in words(tmp_path, detection.task_15)["border"]
+    even = {"remove": {"box_ap50": 0.7, "mask_ap50": 0.6}, "clip": {"box_ap50": 0.7, "mask_ap50": 0.6}}
+    assert "hardly matters" in words(tmp_path, detection.task_15, evaluate__border=even)["border"]
+    even["clip"]["box_ap50"] = None  # type: ignore[assignment]
+    assert words(tmp_path, detection.task_15, evaluate__border=even)["border"].startswith("This run")
+
+
+def test_confusions() -> None:
+    assert "no mistake" in detection._confusions([[5, 0], [0, 5]])
+    assert "call vehicle background (9 regions)" in detection._confusions([[5, 0, 0], [9, 1, 1], [0, 0, 4]])
+    assert "proves harder" in detection._confusions([[5, 0, 0], [1, 1, 9], [0, 0, 4]])
+
+
+def test_a_regressor_on_nothing(tmp_path: Path) -> None:
+    nothing = {"iou_before": None, "iou_after": None}
+    assert "No test proposal" in words(tmp_path, detection.task_15, evaluate__regressor=nothing)["regressor"]
+    worse = {"iou_before": 0.8, "iou_after": 0.7}
+    assert "fell from 0.800 to 0.700" in words(tmp_path, detection.task_15, evaluate__regressor=worse)["regressor"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "box", "said"), [(0.78, 0.78, "hardly a box"), (0.7, 0.78, "a few boxes"), (0.3, 0.78, "weak link")]
+)
+def test_mask_quality(mask: float, box: float, said: str) -> None:
+    assert said in part_c._mask_quality(mask, box)
+    assert "undefined" in part_c._mask_quality(None, box)
+
+
+def test_unannotated_known_unknown_and_none(tmp_path: Path) -> None:
+    answer = part_c.task_17(write_run(tmp_path))
+    assert "animal with probability 0.97" in answer.words["unannotated"]
+    assert "IoU of 0.84" in answer.words["unannotated"]
+    assert "look at the picture" in words(tmp_path, part_c.task_17, evaluate__unannotated__known=False)["unannotated"]
+    none = part_c.task_17(write_run(tmp_path, metrics(evaluate__unannotated=None)))
+    assert "no such example" in none.words["unannotated"]
+    assert "unannotated" not in none.figures
+
+
+def test_pictures_of_ones_own(tmp_path: Path) -> None:
+    facts = write_run(tmp_path)
+    assert len(part_c.task_18(facts).gallery) == 1
+    (tmp_path / "plots/predict/street.png").unlink()
+    answer = part_c.task_18(facts)
+    assert answer.gallery == []
+    assert "held no picture" in answer.words["number"]
+
+
+@pytest.mark.parametrize(
+    ("box", "said"), [(0.8, "most objects"), (0.5, "many objects"), (0.1, "some objects"), (None, "undefined")]
+)
+def test_verdict(box: float | None, said: str, tmp_path: Path) -> None:
+    assert said in words(tmp_path, results, evaluate__box_ap50=box)["verdict"]
+
+
+def test_peers_only_beside_the_genuine_set(tmp_path: Path) -> None:
+    assert "peers" not in results(write_run(tmp_path)).tables
+    assert "peers" not in results(write_run(tmp_path, metrics(ingest__source="course"))).tables
+    genuine = metrics(ingest__source="course", ingest__images=3265)
+    assert len(results(write_run(tmp_path, genuine)).tables["peers"].rows) == 7
+
+
+def test_a_checkpoint_may_have_seen_the_test_images(tmp_path: Path) -> None:
+    assert "optimistic" in words(tmp_path, results, backbone__weights="checkpoint680.pth")["caution"]
+    assert "optimistic" not in words(tmp_path, results)["caution"]

@@ -1,0 +1,194 @@
+"""The page as a whole: one file, all 18 tasks, nothing from the network, every name escaped, the truth in any case."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.errors import InputError
+from src.params import load_params
+from src.reporting.charts import draw_charts
+from src.reporting.page import ANSWERS, build_page, inline
+from src.reporting.summary import summarise
+from src.reporting.tasks import TASKS
+from tests.reporting.facts import METRICS, metrics, picture, with_params, write_run
+
+HOSTILE = '<script>alert("x")</script>&\'.jpg'
+VOID = {"meta", "img", "link", "br"}
+
+
+class Reader(HTMLParser):
+    """Checks that tags nest, and gathers what the tests ask for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def page(tmp_path: Path, content: dict[str, Any] | None = None, **options: Any) -> str:
+    facts = write_run(tmp_path, content, **options)
+    build_page(facts, summarise(facts), tmp_path / "report/index.html")
+    return (tmp_path / "report/index.html").read_text(encoding="utf-8")
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    assert reader.open == []
+    return reader
+
+
+def test_one_file_with_all_tasks(tmp_path: Path) -> None:
+    html = page(tmp_path)
+    reader = read(html)
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert [f"task-{number}" in ids for number in range(1, 19)] == [True] * 18
+    links = [attributes["href"] for tag, attributes in reader.tags if tag == "a"]
+    assert {link.removeprefix("#") for link in links if link} <= set(ids)
+    assert sorted(ANSWERS) == sorted(TASKS) == list(range(1, 19))
+
+
+def test_nothing_comes_from_the_network(tmp_path: Path) -> None:
+    html = page(tmp_path)
+    reader = read(html)
+    sources = [attributes["src"] for _, attributes in reader.tags if "src" in attributes]
+    assert sources
+    assert all((source or "").startswith("data:image/png;base64,") for source in sources)
+    assert "script" not in {tag for tag, _ in reader.tags}
+    assert not re.search(r"https?://|url\(|@import", html)
+
+
+def test_pictures_have_alternatives_sizes_and_captions(tmp_path: Path) -> None:
+    reader = read(page(tmp_path))
+    pictures = [attributes for tag, attributes in reader.tags if tag == "img"]
+    captions = [tag for tag, _ in reader.tags if tag == "figcaption"]
+    assert len(pictures) == len(captions) > 18
+    assert all(len(attributes["alt"] or "") > 10 for attributes in pictures)
+    assert all(attributes["width"] == "32" and attributes["height"] == "24" for attributes in pictures)
+
+
+def test_hostile_names_are_escaped(tmp_path: Path) -> None:
+    content = metrics(evaluate__unannotated__image=HOSTILE, prepare__example__name=HOSTILE, backbone__weights=HOSTILE)
+    content["evaluate"]["unannotated"]["class"] = "<img src=x onerror=alert(1)>"
+    content["evaluate"]["by_class"] = {HOSTILE: content["evaluate"]["by_class"]["person"]}
+    facts = write_run(tmp_path, content)
+    picture(tmp_path / "plots/predict/<b>&\"'.png")
+    build_page(facts, summarise(facts), tmp_path / "index.html")
+    html = (tmp_path / "index.html").read_text()
+    reader = read(html)
+    assert "<script" not in html
+    assert "onerror=alert(1)&gt;" in html
+    assert not any("onerror" in attributes for _, attributes in reader.tags)
+    assert HOSTILE in "".join(reader.text)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Places of all fractions below `value`: what a stage may have to write as null."""
+    if isinstance(value, dict):
+        return [place for key, item in value.items() for place in leaves(item, (*path, key))]
+    return [path] if isinstance(value, float) else []
+
+
+OPTIONAL = [place for stage in ("anchors", "rpn", "backbone", "evaluate") for place in leaves(METRICS[stage], (stage,))]
+
+
+@pytest.mark.parametrize("chunk", range(4))
+def test_undefined_numbers_are_told_as_such(chunk: int, tmp_path: Path) -> None:
+    """Each measured fraction, made null, still gives a whole page without a Python word in it."""
+    facts = write_run(tmp_path)
+    summary = summarise(facts)
+    for place in OPTIONAL[chunk::16]:
+        content = metrics()
+        entry = content
+        for key in place[:-1]:
+            entry = entry[key]
+        entry[place[-1]] = None
+        facts = write_run(tmp_path, content)
+        build_page(facts, summary, tmp_path / "index.html")
+        prose = "".join(read((tmp_path / "index.html").read_text()).text)
+        assert not re.search(r"\bNone\b|\bnan\b", prose), place
+
+
+def test_a_run_in_which_nothing_was_learned(tmp_path: Path) -> None:
+    content = metrics(evaluate__unannotated=None, rpn__labelled_positive=0, backbone__proposal_recall=None)
+    for stage in ("anchors", "rpn", "backbone", "evaluate"):
+        for place in leaves(content[stage], (stage,)):
+            entry = content
+            for key in place[:-1]:
+                entry = entry[key]
+            entry[place[-1]] = None
+    content["anchors"]["anchors"] = [[221.2, 241.1]]
+    prose = "".join(read(page(tmp_path, content)).text)
+    assert "AP is undefined" in prose
+    assert not re.search(r"\bNone\b|\bnan\b", prose)
+
+
+def test_gaps_are_filled_with_whole_sentences(tmp_path: Path) -> None:
+    paragraphs = re.findall(r"<p>(.*?)</p>", page(tmp_path), flags=re.DOTALL)
+    for paragraph in paragraphs:
+        text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", paragraph)).strip()
+        assert text.endswith((".", ":")), text
+        assert not re.search(r"\.\.| ,| \.|:\.", text), text
+
+
+@pytest.mark.parametrize("stage", ["ingest", "prepare", "anchors", "rpn", "backbone", "features", "evaluate"])
+def test_each_missing_fact_names_file_and_key(stage: str, tmp_path: Path) -> None:
+    needless = {
+        "conditions",
+        "normalisation",
+        "objects_per_image",
+        "crowd_objects",
+        "unannotated_objects",
+        "detections",
+    }
+    needless |= {"mode_counts", "anchor_counts", "recall"} | ({"objects"} if stage == "ingest" else set())
+    for key in [key for key in METRICS[stage] if key not in needless]:
+        content = metrics()
+        del content[stage][key]
+        with pytest.raises(InputError, match=rf"metrics/{stage}\.json: expected the key '{key}'"):
+            page(tmp_path, content)
+
+
+def test_missing_figures_are_named(tmp_path: Path) -> None:
+    facts = write_run(tmp_path)
+    (tmp_path / "plots/features/crops.png").unlink()
+    with pytest.raises(InputError, match=r"plots/features/crops\.png: no such file"):
+        build_page(facts, summarise(facts), tmp_path / "index.html")
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_only_pngs_are_inlined(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"<svg onload='alert(1)'>")
+    with pytest.raises(InputError, match=r"a\.png: expected a PNG"):
+        inline(tmp_path / "a.png")
+
+
+def test_a_run_without_fine_tuning(tmp_path: Path) -> None:
+    facts = write_run(tmp_path, params=with_params(load_params(), "backbone", epochs=0))
+    (facts.charts / "backbone.png").unlink()
+    (tmp_path / "plots/backbone/train.csv").unlink()
+    draw_charts(facts, facts.charts)
+    build_page(facts, summarise(facts), tmp_path / "index.html")
+    assert "keeps the weights" in (tmp_path / "index.html").read_text()
+
+
+def test_charts(tmp_path: Path) -> None:
+    facts = write_run(tmp_path)
+    draw_charts(facts, facts.charts)
+    assert all(inline(path).width > 300 for path in facts.charts.iterdir())

@@ -1,0 +1,1 @@
+"""Tests of the project's shape: what files say about each other."""

@@ -1,0 +1,56 @@
+"""What the structural tests share: the project's files as a person would commit them, and dvc.yaml as a tree."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+PROJECT = Path(__file__).resolve().parents[2]
+ORDER = (
+    "source",
+    "ingest",
+    "prepare",
+    "anchors",
+    "rpn",
+    "backbone",
+    "features",
+    "box_head",
+    "mask_head",
+    "evaluate",
+    "predict",
+    "report",
+)
+
+
+@cache
+def tracked_files() -> tuple[Path, ...]:
+    """Files in Git and files that could be added: all that is not ignored. Without Git, none."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return tuple(path for name in names if name and (path := PROJECT / name).is_file())
+
+
+def read_yaml(name: str) -> Any:
+    """A YAML file of the project."""
+    return YAML(typ="safe", pure=True).load((PROJECT / name).read_text(encoding="utf-8"))
+
+
+def paths_of(entries: list[Any] | None) -> list[str]:
+    """Paths of a list in dvc.yaml whose entries are paths, or mappings of one path to its options."""
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries or []]
+
+
+def leaves(tree: Any, prefix: str = "") -> list[str]:
+    """Dotted names of all values in a tree of mappings."""
+    if not isinstance(tree, dict):
+        return [prefix]
+    return [leaf for key, value in tree.items() for leaf in leaves(value, f"{prefix}.{key}".strip("."))]
+
+
+def covers(section: str, key: str) -> bool:
+    """Whether the dotted `key` is `section` or lies in it."""
+    return key == section or key.startswith(f"{section}.")

@@ -1,0 +1,113 @@
+"""Part (a)'s labels and losses against plain loops."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from src.ops.matching import IGNORED, NEGATIVE
+from src.training.rpn_loss import draw_samples, regression_factor, rpn_losses
+
+ANCHORS = torch.tensor([[0, 0, 10, 10], [10, 0, 20, 10], [20, 0, 30, 20], [0, 10, 10, 20], [10, 10, 30, 30]]).float()
+BOXES = [torch.tensor([[1.0, 1, 11, 12]]), torch.tensor([[21.0, 0, 31, 18], [9, 9, 30, 28]])]
+MATCHES = [
+    torch.tensor([0, NEGATIVE, NEGATIVE, IGNORED, NEGATIVE]),
+    torch.tensor([NEGATIVE, NEGATIVE, 0, NEGATIVE, 1]),
+]
+
+
+def drawn(count: int = 8, seed: int = 0):
+    return draw_samples(MATCHES, BOXES, ANCHORS, count, torch.Generator().manual_seed(seed))
+
+
+def smooth(x: float) -> float:
+    return 0.5 * x * x if abs(x) <= 1 else abs(x) - 0.5
+
+
+def plain_losses(logits, deltas, samples) -> tuple[float, float]:
+    """The formulas of tasks 4 and 6, anchor by anchor."""
+    total = len(samples.positive) + len(samples.negative)
+    objectness = regression = 0.0
+    for image, anchor in samples.positive.tolist():
+        objectness -= math.log(1 / (1 + math.exp(-float(logits[image, anchor]))))
+        x1, y1, x2, y2 = BOXES[image][MATCHES[image][anchor]].tolist()
+        a1, b1, a2, b2 = ANCHORS[anchor].tolist()
+        target = [
+            ((x1 + x2) - (a1 + a2)) / 2 / (a2 - a1),
+            ((y1 + y2) - (b1 + b2)) / 2 / (b2 - b1),
+            math.log((x2 - x1) / (a2 - a1)),
+            math.log((y2 - y1) / (b2 - b1)),
+        ]
+        regression += sum(smooth(float(t) - wanted) for t, wanted in zip(deltas[image, anchor], target, strict=True))
+    for image, anchor in samples.negative.tolist():
+        objectness -= math.log(1 - 1 / (1 + math.exp(-float(logits[image, anchor]))))
+    return objectness / total, regression / total
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_losses_are_the_assignment_s_formulas(seed):
+    draw = torch.Generator().manual_seed(seed)
+    logits, deltas = torch.randn(2, 5, generator=draw), 3 * torch.randn(2, 5, 4, generator=draw)
+    samples = drawn(seed=seed)
+    terms = rpn_losses(logits, deltas, samples)
+    assert (float(terms["objectness"]), float(terms["regression"])) == pytest.approx(
+        plain_losses(logits, deltas, samples), rel=1e-5
+    )
+
+
+def test_samples_are_one_to_one_and_never_ignored():
+    samples = drawn()
+    assert len(samples.positive) == len(samples.negative) == 3
+    for image, anchor in samples.positive.tolist():
+        assert MATCHES[image][anchor] >= 0
+    for image, anchor in samples.negative.tolist():
+        assert MATCHES[image][anchor] == NEGATIVE
+
+
+def test_the_count_limits_each_image():
+    samples = drawn(count=2)
+    assert samples.positive[:, 0].tolist() == samples.negative[:, 0].tolist() == [0, 1]
+
+
+def test_the_factor_turns_pytorch_s_means_into_these_losses():
+    logits, deltas, samples = torch.randn(2, 5), torch.randn(2, 5, 4), drawn()
+    terms = rpn_losses(logits, deltas, samples)
+    chosen = deltas[samples.positive[:, 0], samples.positive[:, 1]]
+    mean = F.smooth_l1_loss(chosen, samples.targets)
+    assert regression_factor(samples) == 2.0
+    torch.testing.assert_close(regression_factor(samples) * mean, terms["regression"])
+
+
+def test_only_sampled_anchors_get_gradients_and_only_positives_regress():
+    logits = torch.randn(2, 5, requires_grad=True)
+    deltas = torch.randn(2, 5, 4, requires_grad=True)
+    samples = drawn()
+    sum(rpn_losses(logits, deltas, samples).values()).backward()
+    used = torch.zeros(2, 5, dtype=torch.bool)
+    used[tuple(torch.cat([samples.positive, samples.negative]).T)] = True
+    assert torch.equal(logits.grad != 0, used)
+    positive = torch.zeros(2, 5, dtype=torch.bool)
+    positive[tuple(samples.positive.T)] = True
+    assert torch.equal((deltas.grad != 0).any(dim=2), positive)
+
+
+def test_images_without_objects_still_have_finite_losses():
+    empty = [torch.full((5,), NEGATIVE)] * 2
+    samples = draw_samples(empty, [torch.zeros(0, 4)] * 2, ANCHORS, 8, torch.Generator())
+    assert len(samples.positive) == 0
+    deltas = torch.randn(2, 5, 4, requires_grad=True)
+    terms = rpn_losses(torch.randn(2, 5, requires_grad=True), deltas, samples)
+    assert float(terms["regression"].detach()) == 0
+    assert terms["objectness"].isfinite()
+    sum(terms.values()).backward()
+
+
+def test_nothing_to_sample_gives_zero_not_nan():
+    nothing = [torch.full((5,), IGNORED)]
+    samples = draw_samples(nothing, [torch.zeros(0, 4)], ANCHORS, 8, torch.Generator())
+    terms = rpn_losses(torch.randn(1, 5), torch.randn(1, 5, 4), samples)
+    assert [float(value) for value in terms.values()] == [0, 0]
+    assert regression_factor(samples) == 0
