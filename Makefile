@@ -15,7 +15,7 @@ IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[
 .PHONY: help report predict test lint types unit deps lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^#/!q; s/^# //p' Makefile
 
 report: .venv/ready
 	@mkdir -p .cache && touch .cache/report-started

@@ -285,7 +285,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run from the project's root") from None
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
+    except (YAMLError, ValueError, OSError) as error:
         raise invalid(path, "readable YAML", str(error)) from None
     params: Params = _build(Params, tree, "")
     _check_contradictions(params)
@@ -321,7 +321,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 def _convert(base: Any, value: Any, where: str) -> Any:
     """Gives `value` the type `base`: int where whole, float from int, tuple from a non-empty list."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and not 2**63 <= abs(value) < math.inf
     if base is float and number:
         return float(value)
     if base is int and number and float(value).is_integer():

@@ -89,6 +89,8 @@ def end_with_parent() -> None:
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended in between, and the kernel will not tell
+            os._exit(1)
         return
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 

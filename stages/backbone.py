@@ -37,7 +37,7 @@ def work(params: Params) -> None:
     backbone, rpn = build(params.backbone, params.proposals)
     train_deepest(backbone.body, params.backbone.trainable_layers)
     learner = Learner(backbone, rpn)
-    learner = learner.to(memory_format=torch.channels_last).to(fabric.device)  # type: ignore[call-overload]
+    learner = learner.to(memory_format=torch.channels_last).to(fabric.device)
     with PreparedFile(PREPARED) as prepared:
         content, shown = prepared.frame.content, task_9_image(prepared)
         test = prepared.indices("test")[:COMPARED]

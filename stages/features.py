@@ -39,7 +39,7 @@ def work(params: Params) -> None:
     levels = torch.zeros(len(LEVEL_NAMES), dtype=torch.int64)
     with PreparedFile(PREPARED) as prepared, FeaturesWriter(Path("data/features.h5")) as writer:
         part = PartB(backbone, rpn, fabric, NORMALISATIONS[params.backbone.name], prepared.frame.content)
-        for example, kind in views(prepared, params.features.flip):
+        for example, kind in views(prepared, params.features.flip and params.data.source != "emoji"):
             images = part.images([example])
             features = part.features(images)
             proposals = part.propose(images, features)[0].boxes

@@ -24,7 +24,7 @@ def work(params: Params) -> None:
     torch.manual_seed(stream_seed(options.seed))
     heads = Heads(load_box_head(params, fabric.device, BOX_HEAD), MaskHead(channels=options.channels))
     heads = heads.to(fabric.device)
-    heads.mask_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    heads.mask_head.to(memory_format=torch.channels_last)
     train_views, test_views = loaders(params.box_head, options, options.rois)
     schedule = Schedule(
         "mask head", options.epochs, len(train_views), options.learning_rate, options.weight_decay, options.seed

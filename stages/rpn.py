@@ -16,7 +16,7 @@ from src.errors import invalid
 from src.evaluation.part_a import evaluate, make_proposals, metrics
 from src.files import read_json, replacing, write_json
 from src.models.part_a import PartANetwork
-from src.models.receptive_field import input_gradient, layers, measured_receptive_field, receptive_field
+from src.models.receptive_field import input_gradient, layers, measured_receptive_field, receptive_field, settled
 from src.params import Params
 from src.reporting.figures.rpn import GradientView, plot_ground_truth, plot_proposals, plot_receptive_field
 from src.runtime import conditions, make_fabric, stream_seed
@@ -64,7 +64,7 @@ def learn(part: PartA, params: Params, indices: tuple[list[int], list[int]], che
     progress = start(part.network, plan, History(PLOTS / "train.csv"), History(PLOTS / "test.csv"))
 
     def after_epoch(_: int, iteration: int) -> None:
-        losses = test_losses(part, test_batches(PREPARED, test[:TEST_IMAGES], rpn.batch_size), rpn)
+        losses = test_losses(part, test_batches(PREPARED, test[:TEST_IMAGES]), rpn)
         progress.test_history.append({"iteration": iteration, **losses})
 
     task = Task[list[Example]](
@@ -83,7 +83,7 @@ def report(part: PartA, params: Params, test: list[int]) -> None:
     """Writes the metrics, the recall curve and the three figures."""
     frame_size = part.grid.rows * 16, part.grid.columns * 16
     side = receptive_field(part.network)
-    result = metrics(evaluate(part, test_batches(PREPARED, test, params.rpn.batch_size)), side)
+    result = metrics(evaluate(part, test_batches(PREPARED, test)), side)
     table = [dataclasses.asdict(layer) for layer in layers(part.network, *frame_size)]
     facts: dict[str, Any] = {
         "layers": [{"layer": row.pop("name"), **row} for row in table],
@@ -122,7 +122,8 @@ def gradient_view(part: PartA, example: Example, side: int) -> GradientView:
     sizes = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     x1, y1, x2, y2 = boxes[int(sizes.argmax())].tolist() if len(boxes) else (0, 0, columns * 16, rows * 16)
     cell = _within(int((y1 + y2) / 32), rows, side), _within(int((x1 + x2) / 32), columns, side)
-    gradient = input_gradient(part.network, part.pixels([example]), cell).cpu()
+    pixels = part.pixels([example])
+    gradient = input_gradient(settled(part.network, pixels), pixels, cell).cpu()
     return GradientView(example, part.grid.at(*cell), side, gradient)
 
 

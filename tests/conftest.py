@@ -4,8 +4,10 @@ import os
 
 from jaxtyping import install_import_hook
 
+from tests import shapes
+
 # Before anything imports `src`: the hook rewrites modules as they are loaded.
-install_import_hook("src", "beartype.beartype")
+install_import_hook("src", f"{shapes.__name__}.check")
 
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402

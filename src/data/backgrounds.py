@@ -21,9 +21,9 @@ Plane = Float32[np.ndarray, "height width"]
 Picture = Float32[np.ndarray, "3 height width"]  # RGB in 0..1; planes one after another: numpy is faster so
 Colour = Float32[np.ndarray, "3 1 1"]  # RGB in 0..1
 
-MOST_DRAWINGS: Final = 4  # pieces of emoji clutter in a scene of 300 x 400
+MOST_DRAWINGS: Final = 2  # pieces of emoji clutter in a scene of 300 x 400
 MOST_FIGURES: Final = 6  # geometric figures likewise
-CLUTTER_SIZE: Final = (22.0, 80.0)  # sqrt(area) of a piece of clutter, pixels
+CLUTTER_SIZE: Final = (18.0, 56.0)  # sqrt(area) of a piece of clutter, pixels
 
 
 def background(rng: np.random.Generator, size: Size) -> Picture:

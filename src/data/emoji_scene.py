@@ -22,7 +22,7 @@ from src.data.emoji_art import Pose, Shape, render
 Box = Float32[np.ndarray, "4"]
 Drawing = Float32[np.ndarray, "4 h w"]  # RGB and alpha (straight), in 0..1
 
-CUT_SHARE: Final = 0.2  # share of objects pushed over the border
+CUT_SHARE: Final = 0.12  # share of objects pushed over the border
 ANGLES: Final = 20.0  # degrees to either side
 STRETCHES: Final = (0.8, 1.25)  # width against height
 LEAST_VISIBLE: Final = 0.4  # share of an annotated object's pixels that must show

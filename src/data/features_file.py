@@ -97,10 +97,14 @@ class FeaturesWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            table = np.array(self._views, dtype=np.int64).reshape(-1, 5)
-            self._file.create_dataset("views", data=table, track_times=False)
-        self._file.close()
+        try:
+            if kind is None:
+                table = np.array(self._views, dtype=np.int64).reshape(-1, 5)
+                self._file.create_dataset("views", data=table, track_times=False)
+            self._file.close()
+        except BaseException as failure:  # on a full disk; the temporary file must still go
+            self._replacing.__exit__(type(failure), failure, failure.__traceback__)
+            raise
         self._replacing.__exit__(kind, error, trace)
 
 

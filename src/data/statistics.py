@@ -137,6 +137,11 @@ def anchors_from_modes(
     counts win. For one anchor these are simply the two highest bins. A pair larger than `largest` is passed over:
     wherever it stood it would cross the border, and such anchors are left out of training.
 
+    Sides are rounded to whole pixels. Every anchor inside a large object has the same IoU with it, and all of them
+    have "the highest IoU" of task 3. With whole sides those IoUs are equal in floating point too. With fractions
+    they differ in their last bit, so that chance made a quarter of the tied anchors positive and, below 0.3, the
+    others negative: noise in the labels that a network cannot learn.
+
     Args:
         statistics: of the training boxes.
         count: anchors a location.
@@ -157,4 +162,4 @@ def anchors_from_modes(
 
 
 def _width_height(scale: float, ratio: float) -> tuple[float, float]:
-    return float(scale / np.sqrt(ratio)), float(scale * np.sqrt(ratio))
+    return float(max(1, round(scale / np.sqrt(ratio)))), float(max(1, round(scale * np.sqrt(ratio))))

@@ -44,7 +44,7 @@ class Lite0Body(nn.Module):
         for convolution, owner, norm in _lite0_pairs(self.net):
             fold_norm(convolution, getattr(owner, norm))
             setattr(owner, norm, getattr(owner, norm).act)
-        for block in (block for stage in self.net.blocks for block in stage):
+        for block in (block for stage in self.net.blocks for block in stage):  # type: ignore[union-attr]
             block.conv_dw = Depthwise(block.conv_dw)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
@@ -53,11 +53,11 @@ class Lite0Body(nn.Module):
 
     def layers(self) -> list[list[nn.Module]]:
         """Modules by stride 2, 4, 8, 16, 32."""
-        blocks = self.net.blocks
-        return [[self.net.conv_stem, blocks[0]], [blocks[1]], [blocks[2]], [blocks[3], blocks[4]], list(blocks[5:])]
+        stem, blocks = self.net.conv_stem, list(self.net.blocks.children())  # type: ignore[union-attr]
+        return [[stem, blocks[0]], [blocks[1]], [blocks[2]], [blocks[3], blocks[4]], blocks[5:]]  # type: ignore[list-item]
 
 
-class ResNetBody(IntermediateLayerGetter):
+class ResNetBody(IntermediateLayerGetter):  # type: ignore[misc]  # torchvision has no types
     """ResNet-50 with FrozenBatchNorm; keys as in torchvision's detection models (`conv1`, `layer1.0.conv1`, ...).
 
     Args:

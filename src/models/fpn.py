@@ -44,9 +44,10 @@ class FeaturePyramid(nn.Module):
             merged.insert(0, lateral + F.interpolate(merged[0], size=lateral.shape[-2:], mode="nearest"))
         return merged
 
-    def outputs(self, merged: Sequence[Tensor]) -> list[Tensor]:
-        """P2..P5 and the pooled level (every second cell of P5) from `merge`'s maps."""
-        levels = [block(features) for block, features in zip(self.layer_blocks, merged, strict=True)]
+    def outputs(self, merged: Sequence[Tensor], finest: int = 0) -> list[Tensor]:
+        """P2..P5 and the pooled level (every second cell of P5) from `merge`'s maps, less the `finest` first."""
+        pairs = list(zip(self.layer_blocks, merged, strict=True))[finest:]
+        levels = [block(features) for block, features in pairs]
         return [*levels, F.max_pool2d(levels[-1], kernel_size=1, stride=2)]
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -81,7 +82,7 @@ def convolve_at(
     neighbours, inside = neighbours_of(rows, features.shape[2], features.shape[3])
     table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])  # [B*H*W, C], a view if channels_last
     taps = F.embedding(neighbours, table) * inside[..., None].to(table.dtype)  # [n, 9, C]
-    return F.linear(taps.flatten(1), weight.permute(0, 2, 3, 1).flatten(1), bias)  # type: ignore[operator]
+    return F.linear(taps.flatten(1), weight.permute(0, 2, 3, 1).flatten(1), bias)  # type: ignore[operator,arg-type]
 
 
 def neighbours_of(

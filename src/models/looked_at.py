@@ -95,6 +95,7 @@ def look(
     """
     used = stencil.indices[stencil.weights != 0]
     rows = torch.unique(torch.cat([taps.rows[taps.inside], used]))  # ascending
+    rows = rows if len(rows) else rows.new_zeros(1)  # no anchors, all RoIs off the maps: something to weigh by 0
     table = pyramid.rows_at(merged, rows)
     near = torch.searchsorted(rows, taps.rows).clamp(max=len(rows) - 1)
     features = torch.nn.functional.embedding(near, table) * taps.inside[..., None].to(table.dtype)

@@ -90,7 +90,7 @@ def input_gradient(
     """Sum over colours of the absolute gradient of one neuron's summed channels w.r.t. the image.
 
     Args:
-        network: in evaluation mode, so that no neuron sees the whole image through batch statistics.
+        network: `settled`, so that no neuron sees the whole image through batch statistics.
         image: normalised.
         cell: row and column of the neuron in the intermediate layer; its middle if None.
     """
@@ -99,6 +99,17 @@ def input_gradient(
     row, column = cell or (features.shape[2] // 2, features.shape[3] // 2)
     (gradient,) = torch.autograd.grad(features[0, :, row, column].sum(), image)
     return gradient[0].abs().sum(dim=0)
+
+
+def settled(network: PartANetwork, image: Float[Tensor, "1 3 H W"]) -> PartANetwork:
+    """A copy whose normalisation holds the statistics of this image fast, as constants."""
+    copied = copy.deepcopy(network)
+    for norm in (module for module in copied.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.track_running_stats, norm.momentum = True, 1.0
+        norm.running_mean, norm.running_var = torch.zeros_like(norm.weight), torch.ones_like(norm.weight)
+    with torch.no_grad():
+        copied.train()(image)
+    return copied.eval()
 
 
 def _linear_copy(network: PartANetwork) -> PartANetwork:

@@ -90,7 +90,7 @@ class RegionProposalNetwork(nn.Module):
         self.sizes, self.ratios, self.params = tuple(sizes), tuple(ratios), params
 
     def forward(self, images: ImageList, features: Sequence[Tensor]) -> list[Proposals]:
-        """Proposals of each image from the feature maps P2..P5 and pool."""
+        """Proposals of each image from the feature maps P2..P5 and pool, or from the coarser of them only."""
         logits, deltas = self.predict(features)
         anchors = self.anchors(images.tensors.shape[-2:], [tuple(level.shape[-2:]) for level in features])
         counts = [len(level) for level in anchors]
@@ -105,11 +105,10 @@ class RegionProposalNetwork(nn.Module):
         return torch.cat(logits, dim=1).float(), torch.cat(deltas, dim=1).float()
 
     def anchors(self, canvas: Sequence[int], grids: Sequence[Sequence[int]]) -> list[Float[Tensor, "_ 4"]]:
-        """Anchors of each level, as torchvision places and rounds them, so that its weights mean the same here."""
+        """Anchors of the coarsest `len(grids)` levels, placed and rounded as torchvision's, whose weights then fit."""
         device = self.head.conv.weight.device
-        return [
-            level.to(device) for level in _anchors(self.sizes, self.ratios, tuple(canvas), tuple(map(tuple, grids)))
-        ]
+        sizes = self.sizes[len(self.sizes) - len(grids) :]
+        return [level.to(device) for level in _anchors(sizes, self.ratios, tuple(canvas), tuple(map(tuple, grids)))]
 
     def _choose(
         self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], content: Tensor

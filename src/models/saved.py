@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from src.models.box_head import BoxHead
 from src.models.mask_head import MaskHead
 from src.models.mask_rcnn import BackboneWithFpn, MaskRCNN
 from src.models.rpn import RegionProposalNetwork
-from src.models.weights import build, load_states, load_strictly, read_checkpoint
+from src.models.weights import State, assemble, load_states, load_strictly, read_states
 from src.params import Params
 
 BACKBONE = Path("models/backbone.pt")
@@ -28,16 +27,15 @@ def load_backbone(params: Params, device: torch.device) -> tuple[BackboneWithFpn
     Raises:
         InputError: the file is missing, broken or does not fit `params.backbone`.
     """
-    untrained = dataclasses.replace(params.backbone, weights="none")
-    backbone, rpn = build(untrained, params.proposals)
-    load_states(backbone, rpn, read_checkpoint(BACKBONE), str(BACKBONE))
+    backbone, rpn = assemble(params.backbone, params.proposals, pretrained=False)
+    load_states(backbone, rpn, _read(BACKBONE, "backbone", "rpn"), str(BACKBONE))
     return _ready(backbone, device), _ready(rpn, device)
 
 
 def load_box_head(params: Params, device: torch.device, path: Path = BOX_HEAD) -> BoxHead:
     """The box head as stage `box_head` left it."""
     head = BoxHead(hidden=params.box_head.hidden, dropout=params.box_head.dropout)
-    load_strictly(head, _read(path, "box_head"), f"{path}[box_head]")
+    load_strictly(head, _read(path, "box_head")["box_head"], f"{path}[box_head]")
     return head.to(device)
 
 
@@ -45,7 +43,7 @@ def load_detector(params: Params, device: torch.device) -> MaskRCNN:
     """The whole detector, frozen, with the heads as stage `mask_head` left them."""
     backbone, rpn = load_backbone(params, device)
     mask_head = MaskHead(channels=params.mask_head.channels)
-    load_strictly(mask_head, _read(HEADS, "mask_head"), f"{HEADS}[mask_head]")
+    load_strictly(mask_head, _read(HEADS, "mask_head")["mask_head"], f"{HEADS}[mask_head]")
     box_head = load_box_head(params, device, HEADS)
     return _ready(MaskRCNN(backbone, rpn, box_head, mask_head, params.features.proposals), device)
 
@@ -55,13 +53,10 @@ def _ready(module: Any, device: torch.device) -> Any:
     return module.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _read(path: Path, part: str) -> dict[str, torch.Tensor]:
+def _read(path: Path, *parts: str) -> dict[str, State]:
     if not path.exists():
         raise invalid(path, "a file made by `dvc repro`", "none")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if part not in content:
-        raise invalid(path, f"'{part}'", sorted(content))
-    return content[part]
+    return read_states(path, parts)
 
 
 def plain_state(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -6,9 +6,9 @@ A checkpoint in the course's format is a dict of two state dicts, `backbone` (`b
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
-from src.errors import InputError, invalid
+from src.errors import invalid
 from src.models.body import Lite0Body, ResNetBody
 from src.models.mask_rcnn import BackboneWithFpn
 from src.models.rpn import RegionProposalNetwork
@@ -34,8 +34,7 @@ def build(params: BackboneParams, proposals: ProposalsParams) -> tuple[BackboneW
     Raises:
         InputError: the weights do not exist for this backbone, or the checkpoint does not fit it.
     """
-    backbone = BackboneWithFpn(params.name, build_body(params))
-    rpn = RegionProposalNetwork(params.anchor_sizes, params.anchor_ratios, proposals)
+    backbone, rpn = assemble(params, proposals, pretrained=params.weights == "imagenet")
     if params.weights == "coco":
         load_states(backbone, rpn, split_detector(torchvision_state(params)), "torchvision's COCO weights")
     elif params.weights not in ("imagenet", "none"):
@@ -44,12 +43,21 @@ def build(params: BackboneParams, proposals: ProposalsParams) -> tuple[BackboneW
     return backbone, rpn
 
 
-def build_body(params: BackboneParams) -> Lite0Body | ResNetBody:
-    """The body, with ImageNet weights if they are asked for."""
-    pretrained = params.weights == "imagenet"
+def assemble(
+    params: BackboneParams, proposals: ProposalsParams, *, pretrained: bool
+) -> tuple[BackboneWithFpn, RegionProposalNetwork]:
+    """The networks at random, the body with ImageNet weights if `pretrained`.
+
+    `params.weights` decides the epsilon of ResNet's normalisation, which is part of the function that weights stand
+    for and in no state dict: who loads weights that were fine-tuned from them needs the same one.
+    """
+    body: Lite0Body | ResNetBody
     if params.name == "efficientnet_lite0":
-        return Lite0Body(pretrained)
-    return ResNetBody(pretrained, eps=FROZEN_NORM_EPS if params.weights in ("imagenet", "none") else 0.0)
+        body = Lite0Body(pretrained)
+    else:
+        body = ResNetBody(pretrained, eps=FROZEN_NORM_EPS if params.weights in ("imagenet", "none") else 0.0)
+    backbone = BackboneWithFpn(params.name, body)
+    return backbone, RegionProposalNetwork(params.anchor_sizes, params.anchor_ratios, proposals)
 
 
 def torchvision_state(params: BackboneParams) -> State:
@@ -63,8 +71,8 @@ def torchvision_state(params: BackboneParams) -> State:
     weights = MaskRCNN_ResNet50_FPN_Weights.COCO_V1
     try:
         return dict(weights.get_state_dict(progress=True, check_hash=True))
-    except OSError as error:
-        raise InputError(f"{weights.url}: expected torchvision's COCO weights, found {error}") from None
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: not the file that its name promises
+        raise invalid(weights.url, "torchvision's COCO weights", error) from None
 
 
 def split_detector(state: Mapping[str, Tensor]) -> dict[str, State]:
@@ -96,16 +104,42 @@ def read_checkpoint(path: Path) -> dict[str, State]:
     Raises:
         InputError: the file is missing, broken, holds more than tensors, or lacks `backbone` or `rpn`.
     """
+    if not path.exists():
+        raise invalid("params.yaml", "imagenet, coco, none or a file for 'backbone.weights'", f"'{path}'")
+    return {part: rename(state) for part, state in read_states(path, ("backbone", "rpn")).items()}
+
+
+def read_states(path: Path, parts: Sequence[str]) -> dict[str, State]:
+    """The named state dicts of a file; nothing but tensors is unpickled.
+
+    Raises:
+        InputError: the file is broken, holds more than tensors, or lacks a part.
+    """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise invalid("params.yaml", "imagenet, coco, none or a file for 'backbone.weights'", str(path)) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise invalid(path, "a checkpoint of tensors only", str(error).partition("\n")[0]) from None
-    if not isinstance(content, Mapping) or not {"backbone", "rpn"} <= content.keys():
+    except Exception as error:  # noqa: BLE001 - a broken file may make the unpickler raise anything
+        raise invalid(path, "a checkpoint of tensors only", _reason(error)) from None
+    if not isinstance(content, Mapping) or not content.keys() >= set(parts):
         found = sorted(map(str, content))[:5] if isinstance(content, Mapping) else type(content).__name__
-        raise invalid(path, "a dict with 'backbone' and 'rpn'", found)
-    return {part: rename(content[part]) for part in ("backbone", "rpn")}
+        raise invalid(path, "a dict with " + " and ".join(map(repr, parts)), found)
+    for part in parts:
+        if not _is_state(content[part]):
+            raise invalid(path, "a state dict of tensors", type(content[part]).__name__, index=part)
+    return {part: dict(content[part]) for part in parts}
+
+
+def _reason(error: Exception) -> str:
+    """One line of torch's message, without its advice to load unsafely."""
+    found = re.search(r"WeightsUnpickler error: ([^\n]+)", str(error))
+    text = found[1] if found else str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {text}"[:200]
+
+
+def _is_state(value: Any) -> bool:
+    """Whether it maps names to tensors."""
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(item, Tensor) for name, item in value.items()
+    )
 
 
 def load_states(backbone: nn.Module, rpn: nn.Module, states: Mapping[str, Mapping[str, Tensor]], where: str) -> None:

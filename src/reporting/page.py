@@ -7,6 +7,7 @@ classes are data: jinja2 escapes them.
 from __future__ import annotations
 
 import base64
+import functools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ def build_page(facts: Facts, summary: dict[str, Any], path: Path) -> None:
     write_text(path, page)
 
 
+@functools.cache
 def environment() -> Environment:
     """jinja2 with escaping on, and an error for every gap that no answer fills."""
     loader = FileSystemLoader(TEMPLATES, encoding="utf-8")

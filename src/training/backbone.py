@@ -2,8 +2,9 @@
 
 RPN losses alone ask of the features where things are, not what they are. The later heads train on frozen features,
 so a box head, thrown away afterwards, learns here along with the RPN and makes the features carry classes too. Its
-RoIs are jittered ground truth and the sampled anchors: no dense proposals are needed, so the pyramid is evaluated
-only where the losses look (`src.models.looked_at`).
+RoIs are jittered ground truth and the RPN's own proposals, which bring the clutter that it takes for objects. Gradients
+flow only where the losses look (`src.models.looked_at`); proposals come from a pass without gradients over P3 and the
+coarser levels, a fifth of the cost of one with P2.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from src.training.losses import class_loss, delta_loss, objectness_loss
 from src.training.targets import RoiRules, Sampled, Truth, jitter, sample_anchors, sample_rois
 
 Content = tuple[float, float, float, float]
-JITTERS = (0.05, 0.1, 0.2, 0.4, 1.0)  # spreads, as shares of a box's sides: from good proposals to background
-COPIES = 24  # jittered copies of each ground truth, of every spread
+JITTERS = (0.05, 0.1, 0.2, 0.4)  # spreads, as shares of a box's sides: from good proposals to background
+COPIES = 8  # jittered copies of each ground truth, of every spread
 AUXILIARY_WIDTH = 1024  # hidden units of the auxiliary head
+PROPOSALS = 100  # of the RPN's, an image
 SMALLEST_ROI = 8.0  # canvas pixels
 
 
@@ -81,7 +83,11 @@ def losses(
     merged = learner.backbone.merged(images.tensors)
     grids = Grids.of(merged)
     anchors = torch.cat(learner.rpn.anchors(images.tensors.shape[-2:], grids.with_pooled()))
-    targets = [image_targets(anchors, truth_of(example, device), content, params) for example in examples]
+    proposals = coarse_proposals(learner, images, merged) if params.rois else [anchors[:0]] * len(examples)
+    targets = [
+        image_targets((anchors, proposed), truth_of(example, device), content, params)
+        for example, proposed in zip(examples, proposals, strict=True)
+    ]
     taps = [
         anchor_taps(grids, number, image.anchors.indices, len(params.anchor_ratios))
         for number, image in enumerate(targets)
@@ -92,20 +98,38 @@ def losses(
     terms = _rpn_terms(logits, deltas, targets)
     if len(boxes):
         pooled = cells.unflatten(0, (len(boxes), SIZE * SIZE)).transpose(1, 2).unflatten(2, (SIZE, SIZE))
-        terms |= _auxiliary_terms(*learner.auxiliary(pooled), targets)
+        class_logits, refinements = learner.auxiliary(pooled)
+        terms |= _auxiliary_terms(class_logits, refinements, targets)
     return terms
 
 
 @torch.no_grad()
-def image_targets(anchors: Tensor, truth: Truth, content: Content, params: BackboneParams) -> ImageTargets:
-    """Samples anchors and RoIs of one image, from torch's global generator, and encodes what they are to learn."""
+def coarse_proposals(learner: Learner, images: ImageList, merged: Sequence[Tensor]) -> list[Tensor]:
+    """The RPN's best boxes of each image from P3 and the coarser levels."""
+    features = learner.backbone.fpn.outputs(merged, finest=1)
+    return [found.best(PROPOSALS).boxes for found in learner.rpn(images, features)]
+
+
+@torch.no_grad()
+def image_targets(
+    candidates: tuple[Tensor, Tensor], truth: Truth, content: Content, params: BackboneParams
+) -> ImageTargets:
+    """Samples anchors and RoIs of one image, from torch's global generator, and encodes what they are to learn.
+
+    Args:
+        candidates: all anchors, and proposals.
+        truth: the ground truth.
+        content: the picture on the canvas.
+        params: thresholds and counts.
+    """
     draw = torch.default_generator
+    anchors, proposals = candidates
     thresholds = MatchThresholds(params.positive_iou, params.negative_iou)
     sampled = sample_anchors(anchors, truth, thresholds, params.samples, draw)
     positive_anchors = anchors[sampled.indices[: sampled.positives]]
-    candidates = roi_candidates(anchors[sampled.indices], truth, content)
-    chosen = sample_rois(candidates, truth, RoiRules(params.rois, 0.25, 0.5), draw)
-    rois = candidates[chosen.indices]
+    boxes = roi_candidates(proposals, truth, content)
+    chosen = sample_rois(boxes, truth, RoiRules(params.rois, 0.25, 0.5), draw)
+    rois = boxes[chosen.indices]
     labels = torch.zeros(len(rois), dtype=torch.int64, device=rois.device)
     labels[: chosen.positives] = truth.labels[chosen.truth]
     return ImageTargets(
@@ -118,11 +142,11 @@ def image_targets(anchors: Tensor, truth: Truth, content: Content, params: Backb
     )
 
 
-def roi_candidates(anchors: Tensor, truth: Truth, content: Content) -> Tensor:
-    """Jittered copies of the ground truth and the sampled anchors, clipped to the picture."""
+def roi_candidates(proposals: Tensor, truth: Truth, content: Content) -> Tensor:
+    """Jittered copies of the ground truth and the proposals, clipped to the picture."""
     copies = truth.boxes.repeat(COPIES, 1)
     near = [jitter(copies, spread, torch.default_generator) for spread in JITTERS]
-    boxes = clip(torch.cat([*near, anchors]), content)
+    boxes = clip(torch.cat([*near, proposals]), content)
     return boxes[is_not_empty(boxes, SMALLEST_ROI)]
 
 

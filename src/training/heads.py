@@ -154,7 +154,7 @@ class Heads(nn.Module):
 def box_losses(head: BoxHead, batch: HeadBatch) -> Mapping[str, Tensor]:
     """Cross entropy and smooth L1 of the sampled RoIs, both means over all of them."""
     device = head.fc6.weight.device
-    logits, deltas = head(batch.pooled.to(device))
+    logits, deltas = head(batch.pooled.to(head.fc6.weight))  # bf16 in the cache, whatever the run's precision
     labels = batch.labels.to(device)
     objects = labels.nonzero().squeeze(1)
     chosen = deltas.unflatten(1, (-1, 4))[objects, labels[objects]]  # the deltas of the true class
@@ -166,6 +166,7 @@ def box_losses(head: BoxHead, batch: HeadBatch) -> Mapping[str, Tensor]:
 
 def joint_losses(heads: Heads, batch: HeadBatch) -> Mapping[str, Tensor]:
     """The box head's two losses, and the mask of the true class against its target."""
-    device = heads.mask_head.mask_fcn1.weight.device
-    logits = of_class(heads.mask_head(batch.mask_pooled.to(device)), batch.mask_labels.to(device))
-    return {**box_losses(heads.box_head, batch), "mask": mask_loss(logits, batch.mask_targets.to(device))}
+    weight = heads.mask_head.mask_fcn1.weight
+    masks = heads.mask_head(batch.mask_pooled.to(weight))
+    loss = mask_loss(of_class(masks, batch.mask_labels.to(weight.device)), batch.mask_targets.to(weight.device))
+    return {**box_losses(heads.box_head, batch), "mask": loss}

@@ -36,7 +36,7 @@ class History:
         """Writes one row; the first one sets the columns."""
         if not self.rows:
             csv.writer(self._file).writerow(row)
-        csv.writer(self._file).writerow([f"{value:.6g}" for value in row.values()])
+        csv.writer(self._file).writerow([value if isinstance(value, int) else f"{value:.6g}" for value in row.values()])
         self._file.flush()
         self.rows.append(row)
 

@@ -131,7 +131,8 @@ def start(model: nn.Module, schedule: Schedule, history: History, test_history: 
     ]
     optimizer = AdamW(groups, lr=schedule.learning_rate)
     total = max(schedule.epochs * schedule.steps, 2)
-    scheduler = OneCycleLR(optimizer, schedule.learning_rate, total_steps=total, pct_start=0.2)
+    warm_up = 0.3 if total == 5 else 0.2  # OneCycleLR divides by warm_up * total - 1
+    scheduler = OneCycleLR(optimizer, schedule.learning_rate, total_steps=total, pct_start=warm_up)
     return Progress(model, optimizer, scheduler, history, test_history)
 
 

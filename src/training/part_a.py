@@ -105,9 +105,9 @@ def schedule(params: RpnParams, images: int) -> Schedule:
     return Schedule("rpn", params.epochs, steps, params.learning_rate, params.weight_decay, params.seed)
 
 
-def test_batches(prepared: Path, indices: Sequence[int], batch_size: int) -> Iterator[list[Example]]:
-    """Test images in their own order, unmirrored and without their masks."""
-    return Loader(prepared, indices, batch_size, seed=0, flip=False, masks=False, shuffle=False).batches(0)
+def test_batches(prepared: Path, indices: Sequence[int]) -> Iterator[list[Example]]:
+    """Test images one by one, each normalised by itself, in their own order, unmirrored and without their masks."""
+    return Loader(prepared, indices, 1, seed=0, flip=False, masks=False, shuffle=False).batches(0)
 
 
 @torch.no_grad()

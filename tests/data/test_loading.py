@@ -1,5 +1,6 @@
 """Minibatches: every picture once a pass, an order of seed and epoch only, mirroring, threads that end."""
 
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_a_pass_shows_every_picture_once(prepared: Path) -> None:
     batches = rows(loader, 0)
     assert [len(batch) for batch in batches] == [2, 2, 1]
     assert len(loader) == 3
-    assert sorted(sum(batches, [])) == [0, 2, 3, 5, 7]
+    assert sorted(itertools.chain(*batches)) == [0, 2, 3, 5, 7]
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(prepared: Path) -> None:
@@ -49,7 +50,7 @@ def test_about_half_are_mirrored_and_not_always_the_same(prepared: Path) -> None
 def test_examples_are_mirrored_as_drawn(prepared: Path) -> None:
     loader = Loader(prepared, range(8), 3, seed=1, flip=True)
     with PreparedFile(prepared) as file:
-        for example in sum(loader.batches(0), []):
+        for example in itertools.chain(*loader.batches(0)):
             plain = file.example(example.index)
             expected = flip(plain, file.frame) if loader.is_flipped(0, example.index) else plain
             assert torch.equal(example.image, expected.image)

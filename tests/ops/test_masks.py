@@ -23,7 +23,7 @@ HOSTILE = torch.tensor(
         [9.5, 10.25, 12.75, 31],
     ]
 )
-EMPTY = torch.tensor([[10.0, 10, 10, 10], [10, 10, 10, 30], [30, 32, 5, 6]])
+EMPTY = torch.tensor([[10.0, 10, 10, 10], [10.5, 10, 10.5, 30], [30, 32, 5, 6]])
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -80,12 +80,12 @@ def grid(side: float = 40.0) -> Tensor:
 
 def test_anchors_across_the_border_are_ignored_before_the_best_is_sought() -> None:
     """The best anchor of a box in the corner crosses the border: the best of the others takes it."""
-    anchors, box = grid(), torch.tensor([[0.0, 0.0, 30.0, 30.0]])
-    labels = label_anchors(anchors, box, CANVAS, THRESHOLDS)
-    crossing = (anchors[:, 0] < 0) | (anchors[:, 1] < 0) | (anchors[:, 2] > 200) | (anchors[:, 3] > 100)
+    anchors, box, content = grid(), torch.tensor([[4.0, 4, 42, 42]]), (4.0, 4.0, 196.0, 96.0)
+    assert anchors[box_iou(box, anchors)[0].argmax()].tolist() == [0, 0, 40, 40]
+    labels = label_anchors(anchors, box, content, THRESHOLDS)
+    crossing = (anchors[:, 0] < 4) | (anchors[:, 1] < 4) | (anchors[:, 2] > 196) | (anchors[:, 3] > 96)
     assert (labels[crossing] == IGNORED).all()
-    assert box_iou(box, anchors)[0].argmax() in crossing.nonzero().squeeze(1)
-    assert anchors[labels == 0].tolist() == [[0.0, 0.0, 40.0, 40.0]]
+    assert anchors[labels == 0].tolist() == [[10, 10, 50, 50]]
 
 
 def test_every_ground_truth_smaller_than_any_anchor_gets_one() -> None:

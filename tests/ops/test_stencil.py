@@ -74,6 +74,12 @@ def test_levels_agree_with_torchvision(sides: list[float]) -> None:
     assert torch.equal(assign_levels(boxes), LevelMapper(2, 5)([boxes]) + 2)
 
 
+def test_rounding_leaves_a_box_of_224_pixels_on_its_level() -> None:
+    box = torch.tensor([[0.0, 0.0, 223.99997, 223.99997]])  # two units in the last place below
+    assert assign_levels(box).tolist() == [4]
+    assert LevelMapper(2, 5)([box]).tolist() == [4 - 2]
+
+
 def test_multiscale_is_each_level_after_the_ones_before() -> None:
     boxes = torch.tensor([[1.0, 10, 10, 150, 160], [0, 5, 5, 60, 40], [1, 0, 0, 250, 250]])  # P3, P2, P4
     sizes, strides = [(64, 64), (32, 32), (16, 16)], [4, 8, 16]

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
-from tests.pipeline.workspace import stages_run
+from tests.pipeline.workspace import MINUTES, stages_run
+
+pytestmark = pytest.mark.timeout(2 * 60 * MINUTES)  # the first test waits for whole runs
 
 AFTER_MASK_HEAD = ["mask_head", "evaluate", "predict", "report"]
 

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from tests.pipeline.workspace import stages_run
+from tests.pipeline.workspace import MINUTES, stages_run
 from tests.structure.project import ORDER, covers, paths_of
+
+pytestmark = pytest.mark.timeout(2 * 60 * MINUTES)  # the first test waits for whole runs
 
 HEADS = ("box_head", "mask_head", "evaluate", "predict")
 HEADLINE = (

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from tests.structure.project import PROJECT, tracked_files
 
 RECORDER = Path(__file__).parent / "recorder"
-MINUTES = 4
+MINUTES = 15  # a whole run takes one on two idle cores
 
 # A twelfth of the canvas, one pass, narrow heads: every line of every stage runs, nothing is learnt.
 TINY = {

@@ -82,7 +82,7 @@ def test_loss_that_rises_overfits_or_has_no_test(tmp_path: Path) -> None:
     assert describe(course(facts, "rpn", "objectness")).startswith("rose from")
     assert "no overfitting" in describe(Course(1, 0.2, 0.21, 1))
     assert "wide gap" in describe(Course(1, 0.2, 0.9, 1))
-    assert describe(Course(1, 0.2, None, 1)).endswith("(means of the first and last 5%).")
+    assert describe(Course(1, 0.2, None, 1)).endswith("on the training images.")
     assert Course(0.0, 0.0, None, 1).left == 1
 
 

@@ -71,9 +71,16 @@ def test_boxes_have_their_class_colour_and_masks_tint_the_picture(tmp_path: Path
 )
 def test_empty_full_and_absent_masks(masks: np.ndarray, tmp_path: Path) -> None:
     figure, axes = new_figure()
-    draw_scene(axes[0, 0], scene(), np.zeros((0, 4)), np.zeros(0, int), np.zeros(0), masks)
+    draw_scene(axes[0, 0], scene(), None, np.ones(len(masks), int), None, masks)
     save_figure(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_no_objects_at_all(tmp_path: Path) -> None:
+    figure, axes = new_figure()
+    draw_scene(axes[0, 0], scene(), np.zeros((0, 4)), np.zeros(0, int), np.zeros(0), np.zeros((0, 60, 80), bool))
+    assert not axes[0, 0].patches
+    save_figure(figure, tmp_path / "a.png")
 
 
 def test_a_float_picture_is_clipped() -> None:

@@ -81,10 +81,10 @@ def test_a_stage_reads_what_an_earlier_one_writes():
         written |= set(outs(stage))
 
 
-def test_the_loss_weights_of_a_head_touch_nothing_before_it():
+def test_loss_weights_touch_nothing_before_their_stage():
     for section in ("rpn", "backbone", "box_head", "mask_head"):
         readers = [s for s in ORDER if any(covers(p, f"{section}.loss_weights") for p in STAGES[s].get("params", []))]
-        assert readers == [section]
+        assert readers[0] == section
 
 
 def test_only_the_cheap_stages_have_outputs_outside_the_cache():

@@ -48,7 +48,7 @@ def course(facts: Facts, stage: str, term: str) -> Course:
 
 def describe(loss: Course) -> str:
     """`fell from 0.693 to 0.210 on the training images; ...`: the whole story of one curve."""
-    text = f"{change(loss.first, loss.last, 'score')} on the training images (means of the first and last 5%)"
+    text = f"{change(loss.first, loss.last, 'score')} on the training images"
     if loss.test is None:
         return f"{text}."
     if loss.test <= CLOSE * loss.last:

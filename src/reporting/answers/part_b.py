@@ -43,7 +43,7 @@ def task_8(facts: Facts) -> Answer:
         "recall": Picture(
             facts.charts / "recall.png",
             "Proposal recall at IoU 0.5 against the number of proposals, before and after fine-tuning",
-            "Proposal recall on the test split before and after fine-tuning.",
+            "Proposal recall on the same test images before and after fine-tuning.",
         ),
     }
     if tuned:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from src.reporting.answers.answer import Answer, Picture
+from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.detection import task_15
 from src.reporting.answers.losses import Course, course, describe
 from src.reporting.facts import Facts
@@ -35,8 +35,6 @@ def task_16(facts: Facts) -> Answer:
     terms = {term: course(facts, "mask_head", term) for term in ("classification", "regression", "mask")}
     words = {
         "mask": describe(terms["mask"]),
-        "classification": describe(terms["classification"]),
-        "regression": describe(terms["regression"]),
         "weights": _weights(terms),
         "speeds": _speeds(terms),
         "threshold": f"{facts.params.evaluate.mask_threshold:g}",
@@ -44,7 +42,7 @@ def task_16(facts: Facts) -> Answer:
         "quality": _mask_quality(facts.value("evaluate", "mask_ap50"), facts.value("evaluate", "box_ap50")),
     }
     caption = "Classification, regression, mask and total loss"
-    return Answer(words, {"history": _history(facts, "mask_head", caption)})
+    return Answer(words, {"history": _history(facts, "mask_head", caption)}, {"losses": _losses_table(terms)})
 
 
 def task_17(facts: Facts) -> Answer:
@@ -92,6 +90,15 @@ def _product(sides: list[int]) -> int:
     for side in sides:
         result *= side
     return result
+
+
+def _losses_table(terms: dict[str, Course]) -> Table:
+    rows = [
+        [name, f"{term.weight:.3g}", score(term.first), score(term.last), "" if term.test is None else score(term.test)]
+        for name, term in terms.items()
+    ]
+    head = ("loss", "weight", "first", "last", "last on test images")
+    return Table(head, rows, "The three losses of joint training, unweighted.")
 
 
 def _weights(terms: dict[str, Course]) -> str:

@@ -75,7 +75,8 @@ def plot_coverage(part_a: Mapping[str, Float[np.ndarray, " _"]], fpn: Float[np.n
         ax.axvline(iou, color=FAINT, linewidth=1.0, linestyle=":")
         ax.text(iou, 1.02, meaning, color=FAINT, fontsize=7.5, ha="center")
     ax.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="IoU of an object with its best anchor", ylabel="share of objects")
-    ax.legend(loc="lower left")
+    if len(everything) or len(fpn):
+        ax.legend(loc="lower left")
     save_figure(figure, path)
 
 

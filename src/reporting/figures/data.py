@@ -87,7 +87,7 @@ def draw_prepared(path: Path, example: Example, normalised: Float32[Tensor, "3 h
     figure, axes = new_figure(1, 2, width=7.0, height=5.45)
     lowest, highest = float(normalised.min()), float(normalised.max())
     values = f"values from {lowest:.2f} to {highest:.2f}, drawn clipped to 0..1"
-    draw_scene(axes[0, 0], image, title=f"{example.name}, normalised and padded: {values}")
+    draw_scene(axes[0, 0], image, title=f"{example.name}, normalised: {values}")
     title = f"with its ground truth, resized along: {count_text(example.labels.numpy())}"
     draw_scene(axes[0, 1], image, example.boxes, example.labels, masks=example.masks, title=title)
     for ax in axes.flat:

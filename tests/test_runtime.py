@@ -1,0 +1,147 @@
+"""Seeds, precision, threads, and processes that end with their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src import runtime
+from src.params import RuntimeParams
+from src.runtime import available_cores, conditions, generator, make_fabric, precision_name, scratch, stream_seed
+
+PROJECT = Path(__file__).parents[1]
+numbers = st.integers(0, 10_000)
+
+
+def draws(seed: int, *stream: int) -> list[float]:
+    return torch.rand(4, generator=generator(seed, *stream)).tolist()
+
+
+@given(seed=st.integers(0, 2**31 - 1), stream=st.lists(numbers, max_size=3))
+def test_the_same_numbers_give_the_same_draws(seed: int, stream: list[int]) -> None:
+    assert draws(seed, *stream) == draws(seed, *stream)
+    assert 0 <= stream_seed(seed, *stream) < 2**63
+
+
+@given(seed=numbers, first=st.lists(numbers, min_size=1, max_size=3), second=st.lists(numbers, min_size=1, max_size=3))
+def test_other_streams_and_seeds_give_other_draws(seed: int, first: list[int], second: list[int]) -> None:
+    assert draws(seed, *first) != draws(seed + 1, *first)
+    assert draws(seed, *first) != draws(seed, *first, 0)
+    if first != second:
+        assert draws(seed, *first) != draws(seed, *second)
+
+
+def test_no_two_images_of_a_long_training_share_a_stream() -> None:
+    """torch's processor generator takes the lowest 32 bits of a seed only."""
+    seeds = [stream_seed(1, epoch, image) % 2**32 for epoch in range(40) for image in range(3000)]
+    assert len(seeds) - len(set(seeds)) <= 5
+
+
+def test_neighbouring_streams_are_not_alike() -> None:
+    first = torch.tensor([draws(1, epoch, image) for epoch in range(20) for image in range(100)])
+    assert first.mean(0).tolist() == pytest.approx([0.5] * 4, abs=0.03)
+    assert abs(float(torch.corrcoef(torch.stack([first[:-1, 0], first[1:, 0]]))[0, 1])) < 0.08
+
+
+def test_global_draws_do_not_touch_a_stream() -> None:
+    before = draws(3, 5)
+    torch.manual_seed(99)
+    torch.rand(10)
+    assert draws(3, 5) == before
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fast", "expected"),
+    [("auto", True, "bf16"), ("auto", False, "float32"), ("bf16", False, "bf16"), ("float32", True, "float32")],
+)
+def test_precision(monkeypatch: pytest.MonkeyPatch, wanted: str, fast: bool, expected: str) -> None:
+    monkeypatch.setattr(runtime, "has_fast_bf16", lambda: fast)
+    settings = RuntimeParams(wanted, 1)
+    assert precision_name(settings) == expected
+    assert conditions(settings)["precision"] == expected
+    with make_fabric(settings).autocast():
+        product = torch.zeros(2, 2) @ torch.zeros(2, 2)
+    assert product.dtype == (torch.bfloat16 if expected == "bf16" else torch.float32)
+
+
+def test_threads() -> None:
+    try:
+        make_fabric(RuntimeParams("float32", 3))
+        assert torch.get_num_threads() == 3
+        make_fabric(RuntimeParams("float32", 0))
+        assert torch.get_num_threads() == available_cores()
+    finally:
+        torch.set_num_threads(1)
+    assert conditions(RuntimeParams("float32", 0))["threads"] == available_cores() >= 1
+
+
+def test_scratch_lies_in_the_main_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    assert scratch() == Path(".cache")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert scratch() == tmp_path / ".cache"
+
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+CHILD = """
+import sys, types
+{stub}
+import time
+from src.runtime import end_with_parent
+{before}
+end_with_parent()
+print("ready", flush=True)
+time.sleep(600)
+"""
+# `src.runtime` without torch and Lightning, which take seconds to import and are not needed here.
+STUB = """
+for name, part in (("torch", "Generator"), ("lightning_fabric", "Fabric")):
+    sys.modules[name] = types.ModuleType(name)
+    setattr(sys.modules[name], part, object)
+"""
+# As on a system without prctl: a thread watches.
+ELSEWHERE = "sys.platform = 'elsewhere'"
+
+
+def is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in {"Z", "X"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("before", ["", ELSEWHERE], ids=["prctl", "thread"])
+def test_a_killed_parent_takes_its_child_along(before: str) -> None:
+    script = CHILD.format(stub=STUB, before=before)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, script], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        assert is_alive(child)
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 60
+        while is_alive(child) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not is_alive(child)
+    finally:
+        parent.stdout.close()
+        if is_alive(child):
+            os.kill(child, signal.SIGKILL)
