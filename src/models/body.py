@@ -54,7 +54,7 @@ class Lite0Body(nn.Module):
     def layers(self) -> list[list[nn.Module]]:
         """Modules by stride 2, 4, 8, 16, 32."""
         stem, blocks = self.net.conv_stem, list(self.net.blocks.children())  # type: ignore[union-attr]
-        return [[stem, blocks[0]], [blocks[1]], [blocks[2]], [blocks[3], blocks[4]], blocks[5:]]  # type: ignore[list-item]
+        return [[stem, blocks[0]], [blocks[1]], [blocks[2]], [blocks[3], blocks[4]], blocks[5:]]
 
 
 class ResNetBody(IntermediateLayerGetter):  # type: ignore[misc]  # torchvision has no types
