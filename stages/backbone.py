@@ -10,6 +10,7 @@ import torch
 
 from src.data.loading import Loader
 from src.data.prepared_file import Example, PreparedFile
+from src.data.selection import two_object_row
 from src.evaluation.part_b import PartB, ProposalQuality, proposal_quality
 from src.files import write_json, write_text
 from src.models.body import NORMALISATIONS, STRIDES, train_deepest
@@ -39,7 +40,7 @@ def work(params: Params) -> None:
     learner = Learner(backbone, rpn)
     learner = learner.to(memory_format=torch.channels_last).to(fabric.device)
     with PreparedFile(PREPARED) as prepared:
-        content, shown = prepared.frame.content, task_9_image(prepared)
+        content, shown = prepared.frame.content, prepared.example(two_object_row(prepared))
         test = prepared.indices("test")[:COMPARED]
         part = PartB(backbone, rpn, fabric, NORMALISATIONS[params.backbone.name], content)
         before = proposal_quality(part, prepared.examples(test, masks=False), params.backbone)
@@ -75,14 +76,6 @@ def fit_learner(learner: Learner, part: PartB, params: Params, indices: tuple[li
     train(part.fabric, learner, schedule, data, (PLOTS, checkpoint))
     save_tensors(BACKBONE, {"backbone": plain_state(part.backbone), "rpn": plain_state(part.rpn)})
     checkpoint.clear()
-
-
-def task_9_image(prepared: PreparedFile) -> Example:
-    """The first test image with two objects, or else with the most."""
-    test = prepared.indices("test")
-    counts = [len(prepared.labels(index)) for index in test]
-    wanted = 2 if 2 in counts else max(counts)
-    return prepared.example(test[counts.index(wanted)])
 
 
 def propose(part: PartB, example: Example) -> Proposals:

@@ -20,6 +20,7 @@ from src.evaluation.errors import count_errors
 from src.evaluation.halves import HalvesSummary, summarise_halves
 from src.evaluation.instances import Detections, GroundTruth, coco_ground_truth, coco_results
 from src.evaluation.mask_iou import mean_mask_iou
+from src.evaluation.pointwise import proposal_recall
 from src.evaluation.unannotated import find_unannotated
 from src.files import replacing, write_json
 from src.models.saved import load_detector
@@ -88,6 +89,8 @@ def measure(
         **scores[params.evaluate.border].as_metrics(),
         "mask_iou": masks.mean,
         "mask_iou_coverage": masks.coverage,
+        "proposal_recall": recall(examined, params.features.proposals),
+        "proposals": params.features.proposals,
         "classifier": classifier.as_metrics(),
         "border": {name: {"box_ap50": one.box.ap50, "mask_ap50": one.mask.ap50} for name, one in scores.items()},
         "regressor": {
@@ -101,6 +104,12 @@ def measure(
         "test_images": len(truth),
     }
     return facts, classifier, cut
+
+
+def recall(examined: Sequence[SecondStage], count: int) -> float | None:
+    """Share of the objects that the box head's proposals cover at IoU 0.5."""
+    proposals, objects = [image.proposals for image in examined], [image.objects for image in examined]
+    return proposal_recall(proposals, objects, counts=(count,))[str(count)]
 
 
 def mean(values: Sequence[torch.Tensor]) -> float | None:

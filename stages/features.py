@@ -14,6 +14,7 @@ from tqdm import tqdm
 from src.data.features_file import FeaturesWriter
 from src.data.loading import read_ahead
 from src.data.prepared_file import Example, PreparedFile, flip
+from src.data.selection import two_object_row
 from src.evaluation.part_b import PartB
 from src.files import write_json
 from src.models.body import NORMALISATIONS, STRIDES
@@ -46,7 +47,7 @@ def work(params: Params) -> None:
             view = cache_view(features, proposals, example, params.features, kind)
             writer.append(view)
             levels += torch.bincount(assign_levels(view.boxes) - 2, minlength=len(levels))
-        shown = prepared.example(task_9_image(prepared))
+        shown = prepared.example(two_object_row(prepared))
         count = len(prepared)
     facts = {"images": count, "rois": int(levels.sum()), **check(part, shown, params)}
     shares = {name: float(share) for name, share in zip(LEVEL_NAMES, levels / levels.sum().clamp(min=1), strict=True)}
@@ -66,13 +67,6 @@ def views(prepared: PreparedFile, with_flips: bool) -> Iterator[tuple[Example, K
         return (flip(example, prepared.frame) if entry[1].flipped else example), entry[1]
 
     return iter(tqdm(read_ahead(plan, read, AHEAD), desc="features", total=len(plan), unit="view"))
-
-
-def task_9_image(prepared: PreparedFile) -> int:
-    """The first test image with two objects, or else with the most."""
-    test = prepared.indices("test")
-    counts = [len(prepared.labels(index)) for index in test]
-    return test[counts.index(2 if 2 in counts else max(counts))]
 
 
 @torch.no_grad()

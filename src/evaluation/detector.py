@@ -36,6 +36,8 @@ class SecondStage:
     """Everything measured on one image, on the processor.
 
     Attributes:
+        proposals: the RPN's best, which the box head sees, on the canvas.
+        objects: the ground truth boxes, on the canvas.
         found: detections under each rule for boxes across the border, by its name.
         truth: class of each proposal by its overlap with the ground truth, 0 for background, -1 in crowd regions.
         predicted: most probable class of each proposal.
@@ -45,6 +47,8 @@ class SecondStage:
         halves_after: the same after the regressor.
     """
 
+    proposals: Float[Tensor, "r 4"]
+    objects: Float[Tensor, "g 4"]
     found: dict[str, mask_rcnn.Detections]
     truth: Int64[Tensor, " r"]
     predicted: Int64[Tensor, " r"]
@@ -103,6 +107,8 @@ class Runner:
         classes = torch.where(matches == -2, -1, torch.zeros_like(matches))
         classes[objects] = labels
         return SecondStage(
+            proposals=proposals.boxes.cpu(),
+            objects=truth.boxes.cpu(),
             found=found,
             truth=classes.cpu(),
             predicted=logits.argmax(dim=1).cpu(),

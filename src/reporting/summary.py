@@ -21,7 +21,7 @@ HEADLINE: Final = {
     "mask_iou": ("evaluate", "mask_iou"),
     "rpn_accuracy": ("rpn", "accuracy"),
     "classifier_accuracy": ("evaluate", "classifier", "accuracy"),
-    "proposal_recall": ("backbone", "proposal_recall"),
+    "proposal_recall": ("evaluate", "proposal_recall"),
 }
 STAGES: Final = (
     *("ingest", "prepare", "anchors", "rpn", "backbone", "features"),

@@ -8,7 +8,7 @@ from torch import nn
 
 from src.models import receptive_field as module
 from src.models.part_a import ANCHOR_OFFSET, STRIDE, PartANetwork
-from src.models.receptive_field import input_gradient, layers, measured_receptive_field, receptive_field
+from src.models.receptive_field import input_gradient, layers, measured_receptive_field, receptive_field, settled
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,18 @@ def test_measuring_leaves_the_network_as_it_was(network):
 
 
 def test_a_real_network_sees_nothing_outside_its_field():
-    network = PartANetwork().eval()
-    gradient = input_gradient(network, torch.randn(1, 3, 288, 288), (9, 9))
+    network, image = PartANetwork(), torch.randn(1, 3, 288, 288)
+    gradient = input_gradient(settled(network, image), image, (9, 9))
     field = torch.zeros(288, 288, dtype=torch.bool)
     field[152 - 86 : 152 + 86, 152 - 86 : 152 + 86] = True
     assert (gradient[~field] == 0).all()
     assert (gradient[field] > 0).any()
+
+
+def test_settling_changes_no_output_and_not_the_network(network):
+    image = torch.randn(1, 3, 64, 80)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with torch.no_grad():
+        for found, expected in zip(settled(network, image)(image), network(image), strict=True):
+            torch.testing.assert_close(found, expected, rtol=0.02, atol=2e-4)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
