@@ -3,8 +3,8 @@
 RPN losses alone ask of the features where things are, not what they are. The later heads train on frozen features,
 so a box head, thrown away afterwards, learns here along with the RPN and makes the features carry classes too. Its
 RoIs are jittered ground truth and the RPN's own proposals, which bring the clutter that it takes for objects. Gradients
-flow only where the losses look (`src.models.looked_at`); proposals come from a pass without gradients over P3 and the
-coarser levels, a fifth of the cost of one with P2.
+flow only where the losses look (`src.models.looked_at`); proposals come from a pass without gradients over P4 and the
+coarser levels, a twentieth of the cost of one with P2 and P3.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def losses(
 
 @torch.no_grad()
 def coarse_proposals(learner: Learner, images: ImageList, merged: Sequence[Tensor]) -> list[Tensor]:
-    """The RPN's best boxes of each image from P3 and the coarser levels."""
-    features = learner.backbone.fpn.outputs(merged, finest=1)
+    """The RPN's best boxes of each image from P4 and the coarser levels."""
+    features = learner.backbone.fpn.outputs(merged, finest=2)
     return [found.best(PROPOSALS).boxes for found in learner.rpn(images, features)]
 
 

@@ -137,6 +137,7 @@ def test_a_truncated_picture(tmp_path: Path, kind: str) -> None:
     refused(path)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's, about tags
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "gif", "tiff"])
 def test_a_damaged_picture_is_read_or_named(tmp_path: Path, kind: str) -> None:
     path, whole = tmp_path / f"a.{kind}", encoded(kind)

@@ -76,6 +76,12 @@ def test_a_perfect_detector_and_a_shifted_one():
     assert as_list(shifted.mask) == pytest.approx([0.4, 1.0, 0.0])
 
 
+def test_objects_of_every_size_count():
+    large, small = [0, 0, 58, 38], [1, 1, 9, 9]  # 2204 pixels: beyond COCO's "small"
+    metrics = evaluate([truth([large, small], [1, 2])], [found([large], [1], [0.9])])
+    assert (metrics.by_class["vehicle"].box.ap, metrics.by_class["person"].box.ap) == (1.0, 0.0)
+
+
 def test_a_duplicate_is_a_false_positive():
     truths = [truth([[0, 0, 10, 10], [30, 10, 50, 30]], [1, 1])]
     boxes = [[0, 0, 10, 10], [0, 0, 10, 10], [30, 10, 50, 30]]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.data.normalise import normalise
 from src.data.prepared_file import Example, PreparedFile
@@ -22,20 +22,20 @@ from src.models.box_head import SIZE, BoxHead, decode_scaled
 from src.models.image_list import ImageList
 from src.models.mask_head import MaskHead
 from src.models.mask_rcnn import BackboneWithFpn, Detections, MaskRCNN, pool
-from src.models.rpn import Proposals
+from src.models.rpn import Proposals, RegionProposalNetwork
 from src.ops.boxes import box_iou, clip
 from tests.factories import make_prepared
-from tests.models.small import evaluate_params, randomise
+from tests.models.small import TORCHVISION_PROPOSALS, evaluate_params, randomise
 
 CONTENT = torch.tensor([16.0, 0, 144, 96])  # of the factories' small canvas
 FAR = torch.tensor([[20.0, 1, 30, 9], [60, 85, 75, 95], [130, 80, 143, 95]])
 
 
-class GivenProposals(nn.Module):
+class GivenProposals(RegionProposalNetwork):
     """An RPN that proposes what the test says, best first."""
 
     def __init__(self, boxes: Tensor) -> None:
-        super().__init__()
+        super().__init__((32.0,) * 5, (1.0,), TORCHVISION_PROPOSALS, channels=1)
         self.boxes = boxes
 
     def forward(self, images: ImageList, features: Any) -> list[Proposals]:

@@ -56,6 +56,11 @@ def test_an_object_goes_before_a_crowd_and_a_crowd_is_never_used_up():
     assert matches.tolist() == [1, 0, 0]
 
 
+def test_of_two_equally_close_objects_the_last_is_taken():
+    overlap = np.array([[0.8, 0.8], [0.8, 0.0]])  # the first object is left for the second detection
+    assert greedy_match(overlap, np.array([0.9, 0.7]), np.array([False, False])).tolist() == [1, 0]
+
+
 def test_half_is_enough():
     assert greedy_match(np.array([[0.5]]), np.array([0.9]), np.array([False])).tolist() == [0]
     assert greedy_match(np.array([[0.499]]), np.array([0.9]), np.array([False])).tolist() == [UNMATCHED]

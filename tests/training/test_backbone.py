@@ -184,7 +184,7 @@ def test_mixed_precision_gives_float32_losses_close_to_the_exact_ones(
     expected = dense_losses(learner, examples[:1], spied)
     assert {value.dtype for value in found.values()} == {torch.float32}
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0.05, atol=0.01)
+        torch.testing.assert_close(found[name], value, rtol=0.15, atol=0.05)
     learner.zero_grad()
     sum(found.values()).backward()
     assert all(p.grad.isfinite().all() for p in learner.parameters() if p.grad is not None)
