@@ -15,7 +15,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from src.errors import InputError
-from src.params import Params, Rule, _build, load_params
+from src.params import Params, load_params
+from src.schema import Rule, build
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 TREE = """
@@ -81,7 +82,7 @@ def complaint(tmp_path: Path, content: Any) -> str:
 def refusal(content: Any) -> str:
     """The same without a file: reading YAML takes most of the time."""
     with pytest.raises(InputError) as error:
-        _build(Params, content, "")
+        build(Params, content, "")
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -184,7 +185,7 @@ def test_a_wrong_type_is_refused(where: str) -> None:
     for value in wrong_types(LEAVES[where]):
         assert f"'{where}'" in refusal(changed(where, value)), value
     if isinstance(LEAVES[where], int) and not isinstance(LEAVES[where], bool):
-        kind = type(at(_build(Params, tree(), ""), where))
+        kind = type(at(build(Params, tree(), ""), where))
         if kind is int:
             assert "a whole number" in refusal(changed(where, 1.5))
 

@@ -106,6 +106,8 @@ def test_proposals_are_judged_by_their_overlap(detector: MaskRCNN, example: Exam
     assert stage.truth.tolist() == [first, second, 0, 0, 0, first]
     logits, refined = second_stage(detector, example, boxes)
     assert torch.equal(stage.predicted, logits.argmax(1))
+    assert torch.equal(stage.proposals, boxes)
+    assert torch.equal(stage.objects, example.boxes)
     rows, wholes = torch.tensor([0, 1, 5]), example.boxes[[0, 1, 0]]
     torch.testing.assert_close(stage.iou_before, paired_iou(boxes[rows], wholes))
     torch.testing.assert_close(stage.iou_after, paired_iou(refined[rows, stage.truth[rows]], wholes))

@@ -22,6 +22,7 @@ FAR = [40, 0, 55, 15]
         ([0, 0, 60, 40], 1, False),  # IoU 1/6, but holds the object, of its own class
         ([0, 0, 60, 40], 2, True),  # the horse behind its rider
         ([18, 10, 38, 30], 2, False),  # IoU 3/7
+        ([13, 10, 48, 30], 2, False),  # less than half inside, but IoU 340/760
     ],
 )
 def test_what_counts_as_elsewhere(box, label, elsewhere):

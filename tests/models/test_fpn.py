@@ -53,6 +53,15 @@ def test_levels_equal_torchvision_s() -> None:
         torch.testing.assert_close(level, wanted)
 
 
+@pytest.mark.parametrize("finest", range(4))
+def test_the_coarser_levels_alone(finest: int) -> None:
+    net = pyramid()
+    merged = net.merge(body_maps(1, 8, 8))
+    found, expected = net.outputs(merged, finest), net.outputs(merged)[finest:]
+    assert len(found) == 5 - finest
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_keys_are_the_course_s() -> None:
     kinds = ("weight", "bias")
     blocks = ("inner_blocks", "layer_blocks")

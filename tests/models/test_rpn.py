@@ -91,6 +91,17 @@ def test_proposals_are_sorted_limited_and_large_enough() -> None:
         assert ((image.scores >= 0) & (image.scores <= 1)).all()
 
 
+def test_the_coarser_levels_keep_their_own_anchors() -> None:
+    net, features = network(), levels()
+    grids = [tuple(level.shape[-2:]) for level in features]
+    whole, coarse = net.anchors(CANVAS, grids), net.anchors(CANVAS, grids[2:])
+    assert all(torch.equal(a, b) for a, b in zip(whole[2:], coarse, strict=True))
+    few = net(images(), features[2:])[0].boxes.tolist()
+    params = dataclasses.replace(TORCHVISION_PROPOSALS, after_nms=10_000)
+    assert few
+    assert set(map(tuple, few)) <= set(map(tuple, network(params)(images(), features)[0].boxes.tolist()))
+
+
 def test_no_level_hands_on_more_than_its_share() -> None:
     unlimited = dataclasses.replace(TORCHVISION_PROPOSALS, before_nms=7, nms_iou=1.0)
     assert len(network(unlimited)(images(), levels())[0].boxes) <= 5 * 7
