@@ -117,7 +117,8 @@ def test_gradients_equal_the_dense_ones_on_all_five_levels() -> None:
 def test_rois_alone_and_nothing_at_all() -> None:
     net, head, maps = pyramid(), rpn_head(), body_maps(1, 8, 8)
     nothing = [torch.zeros(0, dtype=torch.int64)]
-    for rois in (random_rois(5, 1, (8, 8), 1), torch.zeros(0, 5, dtype=torch.float64)):
+    off_the_maps = torch.tensor([[0, -90, -90, -70, -70]], dtype=torch.float64)
+    for rois in (random_rois(5, 1, (8, 8), 1), off_the_maps, off_the_maps[:0]):
         found, expected = sparse(net, head, maps, nothing, rois), dense(net, head, maps, nothing, rois)
         torch.testing.assert_close(found[2], expected[2])
         assert found[0].shape == (0,)
