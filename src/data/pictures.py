@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from src.errors import InputError, invalid
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-LARGEST = 200_000_000  # pixels; beyond, a file is taken for a decompression bomb
+LARGEST = 150_000_000  # pixels; beyond, a file is taken for a decompression bomb. PIL's own limit is 179 million
 
 
 def read_picture(path: Path) -> UInt8[np.ndarray, "h w 3"]:

@@ -163,12 +163,12 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
-@pytest.mark.parametrize("size", [(15_000, 15_000), (20_000, 20_000), (2**31 - 1, 1), (60_000, 60_000)])
+@pytest.mark.parametrize("size", [(13_000, 12_000), (15_000, 15_000), (2**31 - 1, 1), (60_000, 60_000)])
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path, size: tuple[int, int]) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header(*size))
     assert size[0] * size[1] > LARGEST
-    refused(path, "pixels")
+    refused(path, f"expected at most {LARGEST:,} pixels")
 
 
 def test_a_large_photo_is_no_bomb(tmp_path: Path) -> None:

@@ -65,6 +65,23 @@ def test_an_epoch_repeats_and_another_differs(folder: Path) -> None:
     assert not all(same(a, b) for a, b in zip(first, loader(folder, seed=2).batches(2), strict=True))
 
 
+def test_epochs_have_orders_of_their_own(folder: Path) -> None:
+    orders = {tuple(batch.names[0] for batch in loader(folder, batch_images=1).batches(epoch)) for epoch in range(4)}
+    assert len(orders) > 1
+
+
+def test_views_draw_samples_of_their_own(folder: Path) -> None:
+    """A plain view and its mirror image have the same boxes in the same order, but not the same draws."""
+    features = FeaturesFile(folder / "features.h5")
+    drawn = []
+    for view in range(8):
+        batch = next(dataclasses.replace(loader(folder), views=[view], batch_images=1).batches(0))
+        pooled = features.boxes(view)[1]
+        drawn.append([int((pooled == roi).flatten(1).all(1).nonzero()[0]) for roi in batch.pooled])
+    features.close()
+    assert drawn[0::2] != drawn[1::2]
+
+
 def test_an_epoch_shows_every_view_once(folder: Path) -> None:
     names = [name for batch in loader(folder).batches(0) for name in batch.names]
     assert sorted(names) == sorted(f"{index:06d}" for index in range(4) for _ in range(2))
