@@ -161,6 +161,8 @@ METRICS: dict[str, Any] = {
             for i, name in enumerate(CLASSES)
         },
         "mask_iou": 0.812,
+        "proposal_recall": 0.93,
+        "proposals": 200,
         "classifier": {
             "accuracy": 0.941,
             "by_class": {

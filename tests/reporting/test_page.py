@@ -156,6 +156,7 @@ def test_each_missing_fact_names_file_and_key(stage: str, tmp_path: Path) -> Non
         "crowd_objects",
         "unannotated_objects",
         "detections",
+        "proposals",
     }
     needless |= {"mode_counts", "anchor_counts", "recall"} | ({"objects"} if stage == "ingest" else set())
     for key in [key for key in METRICS[stage] if key not in needless]:
