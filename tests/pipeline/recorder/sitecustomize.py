@@ -38,6 +38,7 @@ def record_params(module) -> None:
         return value
 
     def load_and_watch(*args):
+        record_h5()
         params = load(*args)
         watch(params, "", names)
         kept.append(params)
@@ -66,13 +67,30 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
+def note_file(name: str) -> None:
+    """Keeps a path inside the working directory; a name that begins with a dot is being written beside its place."""
+    path = Path(os.path.normpath(HERE / name))
+    if path.is_relative_to(HERE) and path.suffix not in (".py", ".pyc") and not path.name.startswith("."):
+        FILES.add(path.relative_to(HERE).as_posix())
+
+
 def on_event(event: str, args: tuple) -> None:
-    """Notes a file opened for reading inside the working directory."""
+    """Notes a file that Python opens for reading."""
     if event == "open" and isinstance(args[0], str) and not (args[1] and set("wxa+") & set(args[1])):
-        path = Path(os.path.normpath(HERE / args[0]))
-        # Files whose names begin with a dot are being written beside their place.
-        if path.is_relative_to(HERE) and path.suffix not in (".py", ".pyc") and not path.name.startswith("."):
-            FILES.add(path.relative_to(HERE).as_posix())
+        note_file(args[0])
+
+
+def record_h5() -> None:
+    """Notes files that h5py opens for reading: its library does so behind Python's back."""
+    if h5py := sys.modules.get("h5py"):
+        start = h5py.File.__init__
+
+        def start_and_note(self, name, mode="r", *args, **options):
+            if mode == "r":
+                note_file(str(name))
+            start(self, name, mode, *args, **options)
+
+        h5py.File.__init__ = start_and_note
 
 
 def leave(path: Path) -> None:
