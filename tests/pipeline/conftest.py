@@ -32,8 +32,8 @@ def _values(source: str, folder: Path) -> dict[str, Any]:
     if source == "course":
         make_course(folder / "course files", images=10)
         return {"data.source": "course", "data.root": "../course files"}
-    make_coco(folder / "coco", images=10)
-    return {"data.source": "coco", "data.root": str(folder / "coco")}
+    make_coco(folder / "coco files", images=10)
+    return {"data.source": "coco", "data.root": str(folder / "coco files")}
 
 
 def _finished(source: str, folder: Path) -> Run:

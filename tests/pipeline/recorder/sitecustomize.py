@@ -86,7 +86,10 @@ def record_h5() -> None:
         start = h5py.File.__init__
 
         def start_and_note(self, name, mode="r", *args, **options):
-            if mode == "r":
+            if isinstance(name, h5py.h5f.FileID):  # opened already, through h5py's lower level
+                if name.get_intent() == h5py.h5f.ACC_RDONLY:
+                    note_file(h5py.h5f.get_name(name).decode())
+            elif mode == "r":
                 note_file(str(name))
             start(self, name, mode, *args, **options)
 
