@@ -61,19 +61,13 @@ class DetectionMetrics:
 
     def as_metrics(self) -> dict[str, Any]:
         """The entries of `metrics/evaluate.json`: box_ap ... mask_ap75 and by_class."""
-        entries: dict[str, Any] = {}
-        for kind, value in (("box", self.box), ("mask", self.mask)):
-            entries |= {f"{kind}_ap": value.ap, f"{kind}_ap50": value.ap50, f"{kind}_ap75": value.ap75}
-        entries["by_class"] = {
-            name: {
-                "box_ap": one.box.ap,
-                "box_ap50": one.box.ap50,
-                "mask_ap": one.mask.ap,
-                "mask_ap50": one.mask.ap50,
-            }
-            for name, one in self.by_class.items()
-        }
-        return entries
+        by_class = {name: _entries(one.box, one.mask) for name, one in self.by_class.items()}
+        return {**_entries(self.box, self.mask), "by_class": by_class}
+
+
+def _entries(box: AveragePrecision, mask: AveragePrecision) -> dict[str, float | None]:
+    found = (("box", box), ("mask", mask))
+    return {f"{kind}_{name}": value for kind, one in found for name, value in vars(one).items()}
 
 
 def evaluate_detections(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> DetectionMetrics:

@@ -6,11 +6,11 @@ Letters: B images, L levels, A anchors a location, N anchors of all levels toget
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms
@@ -135,13 +135,3 @@ def _anchors(
         grid_anchors(size_ratio_anchors(size, ratios).round(), *grid, (canvas[0] // grid[0], canvas[1] // grid[1]))
         for size, grid in zip(sizes, grids, strict=True)
     ]
-
-
-def anchor_cells(rows: Int64[Tensor, " n"], per_location: int) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Location and place in it of anchors that are numbered location by location."""
-    return rows // per_location, rows % per_location
-
-
-def rename_rpn(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys of torchvision 0.13 and later (`head.conv.0.0.weight`) as torchvision 0.4 and this project have them."""
-    return {name.replace("head.conv.0.0.", "head.conv."): value for name, value in state.items()}

@@ -20,6 +20,7 @@ from src.files import replacing
 from src.runtime import scratch
 
 STATE = "state.pt"
+OTHERS_KEPT = 3  # of one stage's other runs, the latest: experiments that run side by side keep theirs
 
 
 class Checkpoint:
@@ -33,10 +34,9 @@ class Checkpoint:
 
     def __init__(self, stage: str, params: Sequence[Any], inputs: Sequence[Path]) -> None:
         self.folder = scratch() / "training" / stage / fingerprint(params, inputs)
-        if self.folder.parent.is_dir():
-            for old in self.folder.parent.iterdir():
-                if old != self.folder:
-                    shutil.rmtree(old, ignore_errors=True)
+        others = (folder for folder in self.folder.parent.glob("*") if folder != self.folder)
+        for old in sorted(others, key=_saved_at, reverse=True)[OTHERS_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, or None where there is none."""
@@ -50,6 +50,14 @@ class Checkpoint:
     def clear(self) -> None:
         """Removes the checkpoint, once the training's outputs are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _saved_at(folder: Path) -> float:
+    """When a checkpoint was last saved; never, where another process has just removed it."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def save_tensors(path: Path, value: Any) -> None:

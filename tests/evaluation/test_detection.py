@@ -173,5 +173,7 @@ def test_metrics_entries():
     entries = evaluate([truth([[0, 0, 10, 10]], [1])], [found([[0, 0, 10, 10]], [1], [0.9])]).as_metrics()
     assert set(entries) == {"box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "by_class"}
     assert set(entries["by_class"]) == {"vehicle", "person", "animal"}
-    assert entries["by_class"]["vehicle"] == {"box_ap": 1.0, "box_ap50": 1.0, "mask_ap": 1.0, "mask_ap50": 1.0}
+    assert entries["by_class"]["vehicle"] == {
+        f"{kind}_{name}": 1.0 for kind in ("box", "mask") for name in ("ap", "ap50", "ap75")
+    }
     assert entries["by_class"]["animal"]["box_ap"] is None

@@ -157,8 +157,19 @@ METRICS: dict[str, Any] = {
         "mask_ap50": 0.751,
         "mask_ap75": 0.463,
         "by_class": {
-            name: {"box_ap": 0.4 + 0.1 * i, "box_ap50": 0.7 + 0.1 * i, "mask_ap": 0.4, "mask_ap50": 0.7}
+            name: {
+                "box_ap": 0.4 + 0.1 * i,
+                "box_ap50": 0.7 + 0.1 * i,
+                "box_ap75": 0.5,
+                "mask_ap": 0.4,
+                "mask_ap50": 0.7,
+                "mask_ap75": 0.45,
+            }
             for i, name in enumerate(CLASSES)
+        },
+        "ap50_interval": {
+            "box": {"estimate": 0.782, "low": 0.713, "high": 0.834, "resamples": 1000},
+            "mask": {"estimate": 0.751, "low": 0.688, "high": 0.809, "resamples": 1000},
         },
         "mask_iou": 0.812,
         "proposal_recall": 0.93,

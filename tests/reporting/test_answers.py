@@ -214,6 +214,12 @@ def test_verdict(box: float | None, said: str, tmp_path: Path) -> None:
     assert said in words(tmp_path, results, evaluate__box_ap50=box)["verdict"]
 
 
+def test_how_far_ap_moves_with_other_test_images(tmp_path: Path) -> None:
+    told = words(tmp_path, results)["interval"]
+    assert "between 0.713 and 0.834 for box and between 0.688 and 0.809 for mask" in told
+    assert words(tmp_path, results, evaluate__ap50_interval={"box": None, "mask": None})["interval"] == ""
+
+
 def test_peers_only_beside_the_genuine_set(tmp_path: Path) -> None:
     assert "peers" not in results(write_run(tmp_path)).tables
     assert "peers" not in results(write_run(tmp_path, metrics(ingest__source="course"))).tables

@@ -98,14 +98,25 @@ def test_state_is_saved_under_the_main_workspace(workspace: Path, monkeypatch: p
     assert checkpoint.load() is None
 
 
-def test_other_params_find_nothing_and_the_old_folder_goes() -> None:
-    old, elsewhere = Checkpoint("rpn", [PARAMS], []), Checkpoint("backbone", [PARAMS], [])
-    for checkpoint in (old, elsewhere):
-        checkpoint.save({"iteration": 3})
+def test_other_params_find_nothing_and_only_the_latest_folders_stay() -> None:
+    elsewhere = Checkpoint("backbone", [PARAMS], [])
+    elsewhere.save({"iteration": 3})
+    older = [Checkpoint("rpn", [dataclasses.replace(PARAMS, mask_rois=place)], []) for place in range(5)]
+    for place, checkpoint in enumerate(older):
+        checkpoint.save({"iteration": place})
+        os.utime(checkpoint.folder, (place, place))
     new = Checkpoint("rpn", [dataclasses.replace(PARAMS, flip=False)], [])
     assert new.load() is None
-    assert not old.folder.exists()
+    assert [checkpoint.folder.exists() for checkpoint in older] == [False, False, True, True, True]
     assert elsewhere.load() == {"iteration": 3}
+
+
+def test_a_run_does_not_remove_its_own_state() -> None:
+    own, *others = [Checkpoint("rpn", [dataclasses.replace(PARAMS, mask_rois=place)], []) for place in range(5)]
+    for place, checkpoint in enumerate([own, *others]):
+        checkpoint.save({"iteration": place})
+        os.utime(checkpoint.folder, (place, place))
+    assert Checkpoint("rpn", [dataclasses.replace(PARAMS, mask_rois=0)], []).load() == {"iteration": 0}
 
 
 def test_the_same_tensors_give_the_same_bytes_whatever_the_file_s_name(tmp_path: Path) -> None:

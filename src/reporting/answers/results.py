@@ -28,7 +28,7 @@ def results(facts: Facts) -> Answer:
     words = {
         "verdict": _verdict(facts.value("evaluate", "box_ap50"), facts.value("evaluate", "mask_ap50")),
         "classes": _classes(facts.value("evaluate", "by_class")),
-        "interval": _interval(facts.maybe("evaluate", "box_ap50_interval")),
+        "interval": _interval(facts.value("evaluate", "ap50_interval")),
         "caution": _caution(facts, source),
     }
     figures = {}
@@ -64,11 +64,12 @@ def _classes(by_class: dict[str, dict[str, float | None]]) -> str:
     return f"Of the classes, {best} does best ({score(known[best])}) and {worst} worst ({score(known[worst])})."
 
 
-def _interval(interval: dict[str, Any] | None) -> str:
-    if interval is None:
+def _interval(intervals: dict[str, dict[str, Any] | None]) -> str:
+    known = {kind: one for kind, one in intervals.items() if one is not None}
+    if not known:
         return ""
-    low, high = score(interval["low"]), score(interval["high"])
-    return f"On other test images of the same kind, box AP50 would lie between {low} and {high} in 95 of 100 cases."
+    texts = [f"between {score(one['low'])} and {score(one['high'])} for {kind}" for kind, one in known.items()]
+    return f"Drawing the test images anew, with replacement, leaves AP50 {' and '.join(texts)} in 95 of 100 draws."
 
 
 def _caution(facts: Facts, source: str) -> str:
@@ -97,6 +98,6 @@ def _table(facts: Facts) -> Table:
     keys = [f"{kind}_{threshold}" for kind in ("box", "mask") for threshold in ("ap", "ap50", "ap75")]
     rows = [["all", *(score(facts.value("evaluate", key)) for key in keys)]]
     for name, entry in facts.value("evaluate", "by_class").items():
-        rows.append([name, *(score(entry[key]) if key in entry or "ap75" not in key else "" for key in keys)])
+        rows.append([name, *(score(entry[key]) for key in keys)])
     head = ["class", *(f"{kind} {threshold}" for kind in ("box", "mask") for threshold in ("AP", "AP50", "AP75"))]
     return Table(head, rows, f"Average precision on {count(facts.value('ingest', 'test_images'))} test images.")
