@@ -1,6 +1,7 @@
 # make report               everything: set-up, all stages that are out of date, the report
 # make predict IMAGE=x.jpg  boxes, masks, classes and scores on one picture
 # make test                 lint, types, import contracts, all tests
+# make bench                speeds beside torchvision's, after `make report`; writes benchmarks/README.md
 # PYTHON=/path/to/python    chooses the interpreter (3.10 to 3.13) that .venv is made with
 
 SHELL := /bin/bash
@@ -12,7 +13,7 @@ export PIP_ROOT_USER_ACTION := ignore
 CANDIDATES := $(or $(PYTHON),python3.12 python3.11 python3.13 python3.10 python3)
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help report predict test lint types unit deps lock clean
+.PHONY: help report predict test lint types unit bench deps lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -40,6 +41,10 @@ types: .venv/ready-to-test
 
 unit: .venv/ready-to-test
 	@python -m pytest
+
+bench: .venv/ready-to-test
+	@dvc repro
+	@python -m benchmarks
 
 deps: .venv/ready
 	@python -m tools.code_deps --write

@@ -191,6 +191,41 @@ def test_gradcheck(points: int) -> None:
     assert torch.autograd.gradcheck(lambda f: roi_align(f, boxes, 2, 0.8, points), features)
 
 
+@given(
+    factor=st.sampled_from([0.5, 2.0, 3.0]),
+    box=st.tuples(st.floats(2, 8), st.floats(2, 8), st.floats(1, 6), st.floats(1, 6)),
+    slopes=st.tuples(st.floats(-2, 2), st.floats(-2, 2)),
+)
+def test_it_follows_a_resized_picture(
+    factor: float, box: tuple[float, float, float, float], slopes: tuple[float, float]
+) -> None:
+    """A resized picture with resized boxes pools to the same values: exact for planes, by pixel centres."""
+
+    def plane(scale: float) -> Tensor:
+        y, x = ((torch.arange(int(n * scale), dtype=torch.float64) + 0.5) / scale for n in (18, 20))
+        return (slopes[0] * y[:, None] + slopes[1] * x)[None, None]
+
+    x, y, width, height = box
+    roi = torch.tensor([[0.0, x, y, x + width, y + height]], dtype=torch.float64)
+    resized = torch.cat([roi[:, :1], factor * roi[:, 1:]], dim=1)
+    found = [
+        roi_align(plane(1), roi, 4),
+        roi_align(plane(factor), resized, 4),
+        roi_align(plane(factor), roi, 4, factor),
+    ]
+    torch.testing.assert_close(found[1], found[0], atol=1e-9, rtol=0)
+    torch.testing.assert_close(found[2], found[0], atol=1e-9, rtol=0)
+
+
+def test_views_that_are_not_contiguous() -> None:
+    wide, boxes = noise(3, 10, 20, 48), torch.cat([hostile_boxes(), random_boxes(20, 3, 60)])
+    features = wide[:, ::2, :, ::2]
+    assert not features.is_contiguous()
+    spread = torch.stack([boxes, boxes], dim=1)[:, 0]
+    theirs = torchvision.ops.roi_align(features.contiguous(), boxes, 3, 0.5, 2, True)
+    torch.testing.assert_close(roi_align(features, spread, 3, 0.5), theirs, atol=1e-4, rtol=0)
+
+
 def test_x_and_y_keep_apart() -> None:
     """On a map that only grows along x, cells grow along x; swapped axes or scales would show."""
     features = torch.arange(24.0).expand(1, 1, 20, 24)

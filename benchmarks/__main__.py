@@ -1,0 +1,46 @@
+"""`python -m benchmarks`: every contest, then `benchmarks/results.json` and `benchmarks/README.md`."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+from itertools import chain
+from pathlib import Path
+
+from benchmarks import operators, steps
+from benchmarks.page import write_page
+from benchmarks.peaks import peaks, shares
+from benchmarks.turns import hold
+from src.files import read_json, write_json
+from src.params import load_params
+from src.runtime import conditions, make_fabric
+
+RESULTS = Path("benchmarks/results.json")
+
+
+def main() -> None:
+    """Runs in the root of a workspace in which `dvc repro` has finished."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="rounds that count, of every contest")
+    parser.add_argument("--only", default="", help="contests whose name contains this; the others' results stay")
+    options = parser.parse_args()
+    params = load_params()
+    make_fabric(params.runtime)  # sets the threads
+    results = read_json(RESULTS) if RESULTS.exists() else {"contests": []}
+    entries = {entry["work"]: entry for entry in results["contests"]}
+    for make in chain(operators.contests(), steps.contests(params)):
+        contest = make()
+        if options.only.lower() in contest.work.lower():
+            entries[contest.work] = hold(contest, options.rounds)
+        del contest
+        gc.collect()
+    results |= {"contests": list(entries.values()), "conditions": conditions(params.runtime)}
+    if not options.only:
+        peak = peaks()
+        results |= {"peak_gflop_a_second": peak, "steps": shares(params, peak)}
+    write_json(RESULTS, results)
+    write_page(results, Path("benchmarks/README.md"))
+
+
+if __name__ == "__main__":
+    main()

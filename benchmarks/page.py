@@ -1,0 +1,93 @@
+"""`benchmarks/README.md`: the results as tables that a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.files import write_text
+
+HEAD = """# Side by side
+
+Written by `make bench` from `results.json`; do not edit. Contestants take turns in one process. A ratio is taken
+within each round; the table gives the median over the rounds and, in brackets, the quartiles. A first round warms up
+and does not count. torchvision is run as its users run it, in float32, and again under the same bf16 autocast as ours;
+the goals hold against the first.
+"""
+
+
+def write_page(results: Mapping[str, Any], path: Path) -> None:
+    """Writes the page from the content of results.json."""
+    parts = [HEAD, conditions(results["conditions"])]
+    rows = [row for entry in results["contests"] for row in contest_rows(entry)]
+    parts.append(table(("work", "ours", "theirs", "ours takes", "theirs takes", "times faster", "goal"), rows))
+    parts.append("## What was measured\n")
+    parts += [f"* **{entry['work']}**: {description(entry)}" for entry in results["contests"]]
+    if "steps" in results:
+        parts.append("\n## Against the machine's limit\n\n" + limit(results["peak_gflop_a_second"]))
+        head = ("step", "GFLOP", "seconds", "share of the bf16 peak")
+        lines = [
+            (
+                step["step"],
+                f"{step['gflop']:.0f}",
+                f"{step['seconds']:.3f}",
+                f"{100 * step['share_of_bf16_peak']:.0f} %",
+            )
+            for step in results["steps"]
+        ]
+        parts.append(table(head, lines))
+    write_text(path, "\n".join(parts).rstrip() + "\n")
+
+
+def conditions(found: Mapping[str, Any]) -> str:
+    """The machine in one line."""
+    return "Measured on: " + ", ".join(f"{name} {value}" for name, value in found.items()) + ".\n"
+
+
+def limit(peak: Mapping[str, float]) -> str:
+    """The machine's measured peak in one line."""
+    numbers = " and ".join(f"{value:.0f} GFLOP a second in {name}" for name, value in peak.items())
+    return f"Square matrices of 2048 multiply at {numbers} (best of two seconds).\n"
+
+
+def contest_rows(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One row a peer; the goal stands beside the first."""
+    ours, *peers = entry["seconds"]
+    rows = []
+    for place, peer in enumerate(peers):
+        ratio = entry["ratios"][peer]
+        rows.append(
+            (
+                entry["work"] if place == 0 else "",
+                ours,
+                peer,
+                time_of(entry["seconds"][ours]["median"]),
+                time_of(entry["seconds"][peer]["median"]),
+                f"{ratio['median']:.1f} ({ratio['low']:.1f} to {ratio['high']:.1f})",
+                goal(entry["goal"], ratio["median"]) if place == 0 else "",
+            )
+        )
+    return rows
+
+
+def goal(wanted: float | None, reached: float) -> str:
+    """The goal, and whether it was met."""
+    return "" if wanted is None else f"{wanted:g}: {'met' if reached >= wanted else 'missed'}"
+
+
+def description(entry: Mapping[str, Any]) -> str:
+    """Conditions, rounds, agreement."""
+    text = f"{entry['conditions']}; {entry['rounds']} rounds"
+    return f"{text}; {entry['agreement']}." if entry["agreement"] else f"{text}."
+
+
+def time_of(seconds: float) -> str:
+    """Seconds, or milliseconds where there are few."""
+    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
