@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks import operators, steps
 from benchmarks.page import write_page
 from benchmarks.peaks import peaks, shares
+from benchmarks.precision import accuracies
 from benchmarks.turns import hold
 from src.files import read_json, write_json
 from src.params import load_params
@@ -37,7 +38,7 @@ def main() -> None:
     results |= {"contests": list(entries.values()), "conditions": conditions(params.runtime)}
     if not options.only:
         peak = peaks()
-        results |= {"peak_gflop_a_second": peak, "steps": shares(params, peak)}
+        results |= {"peak_gflop_a_second": peak, "steps": shares(params, peak), "accuracies": accuracies(params)}
     write_json(RESULTS, results)
     write_page(results, Path("benchmarks/README.md"))
 

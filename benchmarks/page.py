@@ -37,6 +37,9 @@ def write_page(results: Mapping[str, Any], path: Path) -> None:
             for step in results["steps"]
         ]
         parts.append(table(head, lines))
+    if "accuracies" in results:
+        parts.append("\n## What bf16 costs in accuracy\n\nThe same trained detector and rules on the test split:\n")
+        parts.append(accuracy_table(results["accuracies"]))
     write_text(path, "\n".join(parts).rstrip() + "\n")
 
 
@@ -69,6 +72,14 @@ def contest_rows(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def accuracy_table(accuracies: Mapping[str, Mapping[str, float | None]]) -> str:
+    """AP by precision."""
+    names = list(next(iter(accuracies.values())))
+    head = ("precision", *(name.replace("_", " ").replace("ap", "AP") for name in names))
+    rows = [(kind, *("" if one[n] is None else f"{one[n]:.3f}" for n in names)) for kind, one in accuracies.items()]
+    return table(head, rows)
 
 
 def goal(wanted: float | None, reached: float) -> str:

@@ -68,9 +68,13 @@ def test_the_page_says_what_was_met_and_missed(clock: Clock, tmp_path: Path) -> 
         "conditions": {"threads": 2},
         "peak_gflop_a_second": {"bf16": 960.0, "float32": 100.0},
         "steps": steps,
+        "accuracies": {"bf16": {"box_ap50": 0.72, "mask_ap": None}, "float32": {"box_ap50": 0.7255, "mask_ap": 0.1}},
     }
     write_page(results, tmp_path / "README.md")
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "* **work**: sizes; 3 rounds; alike." in text
     assert "| a step | 120 | 0.500 | 25 % |" in text
     assert "960 GFLOP a second in bf16" in text
+    assert "| precision | box AP50 | mask AP |" in text
+    assert "| bf16 | 0.720 |  |" in text
+    assert "| float32 | 0.726 | 0.100 |" in text
