@@ -98,8 +98,9 @@ def evaluate_detections(ground_truth: Mapping[str, Any], results: Sequence[Mappi
 
 def _precision(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], kind: str) -> np.ndarray:
     """COCO's precision [10 thresholds, 101 recalls, classes], all areas, 100 detections; -1 where undefined."""
-    truth = COCO(dict(ground_truth), use_deepcopy=True)
-    # Deep copies on both sides: the evaluator writes ids, areas and run lengths into the dicts that it is given.
+    # Entries are copied on both sides, as the evaluator writes ids, areas and run lengths into them; what they hold is
+    # only read.
+    truth = COCO({**ground_truth, "annotations": [dict(entry) for entry in ground_truth["annotations"]]})
     found = truth.loadRes([dict(entry) for entry in results])
     evaluator = COCOeval_faster(truth, found, kind, print_function=_silence, rle_iou_max_workers=1)
     evaluator.evaluate()

@@ -99,6 +99,17 @@ def test_ap_ranks_detections_of_all_images_together():
     assert evaluate(truths, [wrong_first, right]).box.ap50 == pytest.approx(2 / 3)
 
 
+def test_the_hundred_most_confident_of_a_class_and_picture_count():
+    truths = [truth([[0, 0, 10, 10]], [1])]
+    wrong, right = [[40, 20, 50, 30]], [[0, 0, 10, 10]]
+    for strangers, expected in ((99, 1 / 100), (100, 0.0)):
+        scores = [0.9] * strangers + [0.5]
+        finds = [found(wrong * strangers + right, [1] * len(scores), scores)]
+        assert evaluate(truths, finds).box.ap50 == pytest.approx(expected)
+        ground_truth, results = coco_ground_truth(truths), coco_results(truths, finds)
+        assert [expected] * 3 == reference_ap(ground_truth, results, "bbox")
+
+
 def test_the_wrong_class_finds_nothing():
     metrics = evaluate([truth([[0, 0, 10, 10]], [1])], [found([[0, 0, 10, 10]], [2], [0.9])])
     assert metrics.box.ap50 == 0.0
@@ -177,3 +188,11 @@ def test_metrics_entries():
         f"{kind}_{name}": 1.0 for kind in ("box", "mask") for name in ("ap", "ap50", "ap75")
     }
     assert entries["by_class"]["animal"]["box_ap"] is None
+
+
+def test_neither_side_is_changed():
+    truths, finds = random_scene(0)
+    ground_truth, results = coco_ground_truth(truths), coco_results(truths, finds)
+    before = copy.deepcopy((ground_truth, results))
+    evaluate_detections(ground_truth, results)
+    assert (ground_truth, results) == before
