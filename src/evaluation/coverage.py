@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from src.ops.anchors import grid_anchors, size_ratio_anchors
+from src.models.rpn import pyramid_anchors
 from src.ops.boxes import box_iou
 
 CHUNK: Final = 1 << 22  # IoUs at a time: 16 MB a temporary
@@ -41,11 +41,8 @@ def fpn_anchors(sizes: Sequence[float], ratios: Sequence[float], height: int, wi
         height: canvas, pixels.
         width: canvas, pixels.
     """
-    levels = [
-        grid_anchors(size_ratio_anchors(size, ratios), math.ceil(height / stride), math.ceil(width / stride), stride)
-        for size, stride in zip(sizes, FPN_STRIDES, strict=True)
-    ]
-    return torch.cat(levels)
+    grids = tuple((math.ceil(height / stride), math.ceil(width / stride)) for stride in FPN_STRIDES)
+    return torch.cat(pyramid_anchors(tuple(sizes), tuple(ratios), (height, width), grids))
 
 
 def summarise(ious: Float[Tensor, " n"]) -> dict[str, float | None]:

@@ -26,6 +26,7 @@ from src.models.image_list import ImageList
 from src.models.mask_rcnn import MaskRCNN, pool, postprocess
 from src.ops.boxes import clip
 from src.ops.masks import paste_masks
+from src.ops.matching import IGNORED
 from src.params import EvaluateParams
 from src.training.backbone import image_list, truth_of
 from src.training.targets import Truth, match_rois
@@ -104,7 +105,7 @@ class Runner:
         wholes = truth.boxes[matches[objects]]
         labels = truth.labels[matches[objects]]
         refined = refine(deltas[objects], proposals.boxes[objects], labels, images.contents[0])
-        classes = torch.where(matches == -2, -1, torch.zeros_like(matches))
+        classes = torch.where(matches == IGNORED, -1, torch.zeros_like(matches))
         classes[objects] = labels
         return SecondStage(
             proposals=proposals.boxes.cpu(),

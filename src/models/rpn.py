@@ -108,7 +108,9 @@ class RegionProposalNetwork(nn.Module):
         """Anchors of the coarsest `len(grids)` levels, placed and rounded as torchvision's, whose weights then fit."""
         device = self.head.conv.weight.device
         sizes = self.sizes[len(self.sizes) - len(grids) :]
-        return [level.to(device) for level in _anchors(sizes, self.ratios, tuple(canvas), tuple(map(tuple, grids)))]
+        return [
+            level.to(device) for level in pyramid_anchors(sizes, self.ratios, tuple(canvas), tuple(map(tuple, grids)))
+        ]
 
     def _choose(
         self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], content: Tensor
@@ -128,9 +130,17 @@ class RegionProposalNetwork(nn.Module):
 
 
 @functools.lru_cache(maxsize=8)
-def _anchors(
+def pyramid_anchors(
     sizes: tuple[float, ...], ratios: tuple[float, ...], canvas: tuple[int, int], grids: tuple[tuple[int, int], ...]
 ) -> list[Tensor]:
+    """Anchors of each level, [H*W*A, 4] canvas pixels, sides rounded and strides whole numbers as in torchvision.
+
+    Args:
+        sizes: square root of the anchors' area on each level, pixels.
+        ratios: height / width.
+        canvas: height and width, pixels.
+        grids: rows and columns of each level.
+    """
     return [
         grid_anchors(size_ratio_anchors(size, ratios).round(), *grid, (canvas[0] // grid[0], canvas[1] // grid[1]))
         for size, grid in zip(sizes, grids, strict=True)

@@ -22,6 +22,7 @@ from src.ops.stencil import (
     Size,
     Stencil,
     assign_levels,
+    image_numbers,
     multiscale_stencil,
     pair,
     roi_extents,
@@ -80,6 +81,7 @@ def roi_align(  # noqa: PLR0913, PLR0917 - torchvision's signature
 
 def _pool_adaptively(features: Tensor, boxes: Tensor, cells: Pair, scale: Number, aligned: bool) -> Tensor:
     """[r, cells, c], each RoI with as many points a cell as it has pixels; 0 for RoIs without extent."""
+    image_numbers(boxes, features.shape[0])  # of those without extent too, which no stencil looks at
     rows = feature_rows(features)
     size = (features.shape[2], features.shape[3])
     pooled = rows.new_zeros(len(boxes), cells[0] * cells[1], rows.shape[1])
@@ -124,11 +126,27 @@ def multiscale_roi_align(  # noqa: PLR0913, PLR0917 - as roi_align
     level = assign_levels(boxes[:, 1:], 2, 1 + len(features)) - 2
     members = [(level == number).nonzero().squeeze(1) for number in range(len(features))]
     parts = [
-        roi_align(map_, boxes[chosen], output_size, 1.0 / stride, sampling_ratio, aligned)
+        roi_align(map_, boxes[chosen], output_size, 1.0 / stride, sampling_ratio, aligned).permute(0, 2, 3, 1)
         for map_, chosen, stride in zip(features, members, strides, strict=True)
     ]
-    proposal_order = torch.cat(members).argsort()
-    return torch.cat(parts)[proposal_order]
+    return _ProposalOrder.apply(members, *parts).permute(0, 3, 1, 2)
+
+
+class _ProposalOrder(torch.autograd.Function):
+    """Grids of all levels, each put in its box's place. Joining and then sorting them would copy every grid twice."""
+
+    @staticmethod
+    def forward(ctx: Any, members: Sequence[Tensor], *parts: Tensor) -> Tensor:
+        ctx.members = members
+        ordered = parts[0].new_empty(sum(len(part) for part in parts), *parts[0].shape[1:])
+        for rows, part in zip(members, parts, strict=True):
+            ordered.index_copy_(0, rows, part)
+        return ordered
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(gradient.index_select(0, rows) for rows in ctx.members)
 
 
 def feature_rows(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "n c"]:

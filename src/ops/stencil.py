@@ -63,7 +63,7 @@ def roi_stencil(  # noqa: PLR0913, PLR0917 - torchvision's parameters, and the f
         ValueError: for an image number outside the batch or a sampling ratio below 1.
     """
     start, length = roi_extents(boxes, spatial_scale, aligned)
-    base = _image_numbers(boxes, batch) * (size[0] * size[1])
+    base = image_numbers(boxes, batch) * (size[0] * size[1])
     sizes = torch.tensor(size, device=boxes.device).expand(len(boxes), 2)
     return _cross_axes((start, length), base, sizes, pair(output_size), pair(sampling_ratio))
 
@@ -101,7 +101,7 @@ def multiscale_stencil(  # noqa: PLR0913, PLR0917 - as roi_stencil
     shapes = torch.tensor(list(sizes), device=boxes.device)  # [levels, 2]
     area = shapes.prod(dim=1)
     scale = 1.0 / torch.tensor(list(strides), dtype=torch.float32, device=boxes.device)
-    base = (area.cumsum(0) - area)[level] * batch + _image_numbers(boxes, batch) * area[level]
+    base = (area.cumsum(0) - area)[level] * batch + image_numbers(boxes, batch) * area[level]
     rois = roi_extents(boxes, scale[level][:, None], aligned)
     return _cross_axes(rois, base, shapes[level], pair(output_size), pair(sampling_ratio))
 
@@ -109,10 +109,12 @@ def multiscale_stencil(  # noqa: PLR0913, PLR0917 - as roi_stencil
 def assign_levels(boxes: Float[Tensor, "r 4"], lowest: int = 2, highest: int = 5) -> Int64[Tensor, " r"]:
     """FPN level of each box: floor(4 + log2(sqrt(area) / 224)), within the levels there are (FPN, equation 1).
 
-    Empty boxes go to the lowest level. The 1e-6 is torchvision's, so that rounding leaves a box of 224 pixels on P4.
+    Empty boxes, and such as are no numbers, go to the lowest level. The 1e-6 is torchvision's, so that rounding leaves
+    a box of 224 pixels on P4.
     """
     size = box_area(boxes).sqrt().clamp(min=1e-6)
-    return torch.floor(4 + torch.log2(size / 224) + 1e-6).clamp(lowest, highest).long()
+    level = torch.floor(4 + torch.log2(size / 224) + 1e-6).clamp(lowest, highest)
+    return level.nan_to_num(nan=lowest).long()
 
 
 def roi_extents(
@@ -125,7 +127,12 @@ def roi_extents(
     return start, length if aligned else length.clamp(min=1.0)
 
 
-def _image_numbers(boxes: Tensor, batch: int) -> Tensor:
+def image_numbers(boxes: Float[Tensor, "r 5"], batch: int) -> Int64[Tensor, " r"]:
+    """The image of each box.
+
+    Raises:
+        ValueError: for an image number outside the batch.
+    """
     numbers = boxes[:, 0].long()
     if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < batch:
         raise ValueError(f"boxes: expected image numbers in 0..{batch - 1}, found {numbers.unique().tolist()}")

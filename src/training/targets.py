@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from src.ops.boxes import box_iou, intersection_over_area
-from src.ops.matching import NEGATIVE, MatchThresholds, label_anchors, match
+from src.ops.matching import IGNORED, NEGATIVE, MatchThresholds, label_anchors, match
 from src.ops.sampling import sample
 
 EVERYWHERE = (-math.inf, -math.inf, math.inf, math.inf)
@@ -68,7 +68,7 @@ def match_rois(boxes: Float[Tensor, "n 4"], truth: Truth, foreground_iou: float)
     """The ground truth of each box, NEGATIVE or IGNORED (see `src.ops.matching`)."""
     matches = match(box_iou(truth.boxes, boxes), foreground_iou, foreground_iou, force_best=False)
     in_crowd = (intersection_over_area(boxes, truth.crowd) > 0.5).any(dim=1)
-    return torch.where(in_crowd & (matches == NEGATIVE), -2, matches)
+    return torch.where(in_crowd & (matches == NEGATIVE), IGNORED, matches)
 
 
 def draw_rois(matches: Int64[Tensor, " n"], rules: RoiRules, generator: torch.Generator) -> Sampled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -102,6 +103,21 @@ def test_mask_rois_can_be_limited(tmp_path: Path, limit: int | None, expected: i
     assert {len(values) for values in rois.values()} == {expected}
     assert torch.equal(rois["mask_boxes"], views[0].mask_boxes[:expected])
     file.close()
+
+
+def test_a_view_is_read_without_the_others(tmp_path: Path) -> None:
+    def peak(views: int) -> int:
+        file = FeaturesFile(write(tmp_path / "features.h5", [make_view(boxes=1, masks=1)] * views))
+        tracemalloc.start()
+        file.boxes(1)
+        file.mask_rois(1)
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        file.close()
+        return size
+
+    peak(2)
+    assert peak(40) < peak(4) + 100_000  # 36 more views are 0.9 MB and 3.6 MB
 
 
 def test_the_same_views_give_the_same_bytes(tmp_path: Path) -> None:

@@ -104,6 +104,20 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path, samples: list[Sample]
     assert peak(80) < peak(20) + 500_000  # sixty more pictures are 21 MB
 
 
+def test_pictures_are_read_and_moved_one_by_one(tmp_path: Path, samples: list[Sample]) -> None:
+    def peak(images: int) -> int:
+        path = make_dataset(tmp_path / "d.h5", (samples[0] for _ in range(images)))
+        with DatasetFile(path) as dataset:
+            tracemalloc.start()
+            write_prepared(tmp_path / "p.h5", dataset, SMALL)
+            size = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        return size
+
+    peak(2)
+    assert peak(80) < peak(20) + 500_000  # sixty more pictures are 21 MB, 3 MB on the small canvas, their masks 1 MB
+
+
 def test_refuses_pictures_of_another_size(tmp_path: Path, samples: list[Sample]) -> None:
     small = dataclasses.replace(samples[1], image=samples[1].image[:200], masks=samples[1].masks[:, :200])
     with pytest.raises(ValueError, match="300 x 400"):

@@ -27,6 +27,14 @@ def test_every_image_once_is_the_evaluators_ap50(seed, kind):
     assert once == pytest.approx(evaluator_ap50(truths, finds, kind), abs=1e-9)
 
 
+@pytest.mark.parametrize("strangers", [99, 100])
+def test_the_hundred_most_confident_of_a_class_and_picture_count(strangers):
+    truths, wrong, right = [truth([[0, 0, 10, 10]], [1])], [[40, 20, 50, 30]], [[0, 0, 10, 10]]
+    finds = [found(wrong * strangers + right, [1] * (strangers + 1), [0.9] * strangers + [0.5])]
+    once = weighted_ap50(classes_of(truths, finds, "box"), np.ones(1, np.int64))
+    assert once == pytest.approx(evaluator_ap50(truths, finds, "box"), abs=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_a_weight_is_a_copy_of_the_image(seed):
     truths, finds = random_scene(seed)

@@ -8,6 +8,8 @@ from torchvision.ops import box_iou
 
 from src.evaluation import coverage
 from src.evaluation.coverage import best_ious, fpn_anchors, summarise
+from src.models.rpn import RegionProposalNetwork
+from src.params import ProposalsParams
 
 
 def random_boxes(count: int, seed: int) -> torch.Tensor:
@@ -36,10 +38,10 @@ def test_shares_by_hand():
     )
 
 
-def test_the_pyramid_has_every_level_with_its_size():
-    anchors = fpn_anchors((32.0, 64.0, 128.0, 256.0, 512.0), (0.5, 1.0, 2.0), 800, 1088)
-    cells = 200 * 272 + 100 * 136 + 50 * 68 + 25 * 34 + 13 * 17
-    assert len(anchors) == 3 * cells
-    areas = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1).sqrt()
-    assert areas[:3].tolist() == pytest.approx([32] * 3)
-    assert areas[-3:].tolist() == pytest.approx([512] * 3)
+def test_the_pyramid_s_anchors_are_those_of_the_rpn():
+    sizes, ratios = (32.0, 64.0, 128.0, 256.0, 512.0), (0.5, 1.0, 2.0)
+    grids = [(200, 272), (100, 136), (50, 68), (25, 34), (13, 17)]
+    anchors = fpn_anchors(sizes, ratios, 800, 1088)
+    rpn = RegionProposalNetwork(sizes, ratios, ProposalsParams(1, 0.7, 1, 1.0))
+    assert torch.equal(anchors, torch.cat(rpn.anchors((800, 1088), grids)))
+    assert len(anchors) == 3 * sum(rows * columns for rows, columns in grids)

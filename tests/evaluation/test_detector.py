@@ -24,6 +24,7 @@ from src.models.mask_head import MaskHead
 from src.models.mask_rcnn import BackboneWithFpn, Detections, MaskRCNN, pool
 from src.models.rpn import Proposals, RegionProposalNetwork
 from src.ops.boxes import box_iou, clip
+from src.ops.masks import paste_masks
 from tests.factories import make_prepared
 from tests.models.small import TORCHVISION_PROPOSALS, evaluate_params, randomise
 
@@ -114,6 +115,16 @@ def test_proposals_are_judged_by_their_overlap(detector: MaskRCNN, example: Exam
     assert (stage.iou_before >= 0.5).all()
 
 
+def test_a_proposal_of_an_object_overlaps_it_by_one_half(
+    detector: MaskRCNN, example: Example, prepared: PreparedFile
+) -> None:
+    x1, y1, x2, y2 = example.boxes[0].tolist()
+    boxes = torch.tensor([[x1, y1, x1 + share * (x2 - x1), y2] for share in (0.52, 0.48, 0.42)])
+    alone = dataclasses.replace(example, boxes=example.boxes[:1], labels=example.labels[:1], crowd=example.crowd[:1])
+    stage = runner(detector, boxes).examine(alone, prepared.frame)
+    assert stage.truth.tolist() == [int(example.labels[0]), 0, 0]
+
+
 def test_the_detector_sees_its_best_proposals_only(
     detector: MaskRCNN, example: Example, prepared: PreparedFile
 ) -> None:
@@ -190,6 +201,17 @@ def test_the_way_back_moves_boxes_and_masks() -> None:
     expected[0, 10:38, 10:38] = True
     expected[1, :, 32:] = True
     assert torch.equal(torch.as_tensor(pixels), expected)
+
+
+def test_boxes_stay_fractions_and_masks_are_thresholded_last() -> None:
+    frame = Frame(96, 128, 160, 48, 64)
+    masks = torch.full((1, 28, 28), 0.4)
+    masks[0, :, 14:] = 0.9  # half way between, 0.65: thresholded before, the border would lie a pixel further right
+    found = to_source(detections([[36.5, 20.5, 93, 77.5]], masks), frame, 0.5)
+    assert found.boxes.tolist() == [[10.25, 10.25, 38.5, 38.75]]
+    expected = paste_masks(masks, found.boxes, 48, 64) >= 0.5
+    assert torch.equal(torch.as_tensor(decode_masks(found.masks, 48, 64)), expected)
+    assert not torch.equal(paste_masks((masks >= 0.5).float(), found.boxes, 48, 64) >= 0.5, expected)
 
 
 @pytest.mark.parametrize(("threshold", "filled"), [(0.3, True), (0.5, False)])

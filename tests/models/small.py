@@ -57,10 +57,18 @@ def torchvision_detector(seed: int = 0) -> nn.Module:
     """torchvision's Mask R-CNN with 4 classes as it would be after training on its own: random, but alive.
 
     Normalisation has epsilon 0, as the weights that torchvision and the course publish; statistics and biases are
-    random, and the heads' weights large enough that scores differ.
+    random, and the heads' weights large enough that scores differ. It takes pictures of `CANVAS` as they are.
     """
     torch.manual_seed(seed)
-    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4).eval()
+    model = maskrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=4,
+        min_size=CANVAS[0],
+        max_size=CANVAS[1],
+        image_mean=[0.0] * 3,
+        image_std=[1.0] * 3,
+    ).eval()
     with torch.no_grad():
         for name, module in model.named_modules():
             if isinstance(module, nn.BatchNorm2d):

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torchvision.models.detection.image_list import ImageList as TorchvisionImageList
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from src.models import mask_rcnn
 from src.models.box_head import BoxHead, decode_scaled
 from src.models.image_list import ImageList
 from src.models.mask_head import MaskHead
-from src.models.mask_rcnn import MaskRCNN, postprocess, with_image_index
+from src.models.mask_rcnn import Detections, MaskRCNN, postprocess, with_image_index
 from src.models.rpn import Proposals
-from src.models.weights import assemble, load_states, load_strictly, rename
+from src.models.weights import build, load_strictly, read_states
 from src.ops.boxes import box_iou
+from src.ops.masks import mask_iou, paste_masks
 from src.ops.roi_align import multiscale_roi_align
 from src.params import EvaluateParams
 from tests.models.small import (
@@ -27,6 +29,7 @@ from tests.models.small import (
     TORCHVISION_PROPOSALS,
     backbone_params,
     course_checkpoint,
+    course_names,
     evaluate_params,
     normalise_scale,
     torchvision_detector,
@@ -160,12 +163,17 @@ def test_image_numbers_stand_before_the_boxes() -> None:
 
 @pytest.fixture(scope="module")
 def theirs() -> nn.Module:
-    """torchvision's detector, its heads made decided enough that detections pass the threshold."""
+    """torchvision's detector, its heads made decided enough that detections of every class pass the threshold."""
     model = torchvision_detector(1)
+    predictor = model.roi_heads.box_predictor
     with torch.no_grad():
         normalise_scale(model, pictures())
-        model.roi_heads.box_predictor.cls_score.weight *= 10
-        model.roi_heads.box_predictor.bbox_pred.weight *= 5
+        predictor.cls_score.weight *= 40
+        predictor.bbox_pred.weight *= 5
+        logits: list[Tensor] = []
+        with predictor.cls_score.register_forward_hook(lambda *call: logits.append(call[2])):
+            model(list(pictures()))
+        predictor.cls_score.bias -= torch.cat(logits).mean(dim=0)
     return model
 
 
@@ -173,43 +181,64 @@ def pictures() -> Tensor:
     return torch.randn(2, 3, *CANVAS, generator=torch.Generator().manual_seed(5))
 
 
+HEADS = {"box_head": ("box_head", "box_predictor"), "mask_head": ("mask_head", "mask_predictor")}
+
+
 @pytest.fixture(scope="module")
-def ours(theirs: nn.Module) -> MaskRCNN:
-    """This project's detector with the same weights."""
-    backbone, rpn = assemble(backbone_params(weights="coco"), TORCHVISION_PROPOSALS, pretrained=False)
-    load_states(backbone, rpn, course_checkpoint(theirs), "torchvision")
+def weights(theirs: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of torchvision's weights: the course's two parts, and the heads."""
+    named = {tuple(name.split(".", 1)): value for name, value in course_names(theirs.roi_heads.state_dict()).items()}
+    heads = {
+        head: {name: value for (part, name), value in named.items() if part in parts} for head, parts in HEADS.items()
+    }
+    path = tmp_path_factory.mktemp("weights") / "torchvision.pth"
+    torch.save(course_checkpoint(theirs) | heads, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ours(weights: Path) -> MaskRCNN:
+    """This project's detector with the weights of the file."""
+    backbone, rpn = build(backbone_params(weights=str(weights)), TORCHVISION_PROPOSALS)
     detector = MaskRCNN(backbone, rpn, BoxHead(), MaskHead(), 1000)
-    state = rename(theirs.roi_heads.state_dict())
-    for head, parts in (
-        (detector.box_head, ("box_head", "box_predictor")),
-        (detector.mask_head, ("mask_head", "mask_predictor")),
-    ):
-        named = {name.partition(".")[2]: value for name, value in state.items() if name.partition(".")[0] in parts}
-        load_strictly(head, named, "torchvision")
+    for head, state in read_states(weights, tuple(HEADS)).items():
+        load_strictly(getattr(detector, head), state, head)
     return detector.eval()
 
 
-@pytest.fixture
-def torchvision_rules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RoIAlign without the half pixel, and torchvision's smallest box."""
-    monkeypatch.setattr(mask_rcnn, "multiscale_roi_align", functools.partial(multiscale_roi_align, aligned=False))
-    monkeypatch.setattr(mask_rcnn, "SMALLEST_SIDE", 1e-2)
+Pair = tuple[Detections, dict[str, Tensor]]
 
 
-@pytest.mark.usefixtures("torchvision_rules")
+@pytest.fixture(scope="module")
 @torch.no_grad()
-def test_detections_are_torchvision_s(ours: MaskRCNN, theirs: nn.Module) -> None:
-    images = pictures()
-    features = theirs.backbone(images)
-    proposals, _ = theirs.rpn(TorchvisionImageList(images, [CANVAS] * 2), features)
-    expected, _ = theirs.roi_heads(features, proposals, [CANVAS] * 2)
-    found = ours(ImageList(images, torch.tensor([CONTENT] * 2)), evaluate_params(detections=100))
-    for ours_of_image, theirs_of_image in zip(found, expected, strict=True):
-        assert len(theirs_of_image["scores"]) > 20
-        torch.testing.assert_close(ours_of_image.scores, theirs_of_image["scores"], rtol=1e-3, atol=1e-4)
-        assert torch.equal(ours_of_image.labels, theirs_of_image["labels"])
-        torch.testing.assert_close(ours_of_image.boxes, theirs_of_image["boxes"], rtol=1e-3, atol=0.05)
-        torch.testing.assert_close(ours_of_image.masks, theirs_of_image["masks"][:, 0], rtol=1e-2, atol=1e-3)
+def pairs(ours: MaskRCNN, theirs: nn.Module) -> list[Pair]:
+    """What both find in two pictures, ours by torchvision's rules: clipping, its smallest box, no half pixel."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mask_rcnn, "multiscale_roi_align", functools.partial(multiscale_roi_align, aligned=False))
+        patch.setattr(mask_rcnn, "SMALLEST_SIDE", 1e-2)
+        found = ours(ImageList(pictures(), torch.tensor([CONTENT] * 2)), evaluate_params(detections=100))
+    return list(zip(found, theirs(list(pictures())), strict=True))
+
+
+def test_detections_are_torchvision_s(pairs: list[Pair]) -> None:
+    """From pictures to pasted masks, which are compared as torchvision pastes them: by boxes of whole pixels."""
+    for image, expected in pairs:
+        assert len(expected["scores"]) > 20
+        assert len(expected["labels"].unique()) == 3
+        torch.testing.assert_close(image.scores, expected["scores"], rtol=0, atol=1e-5)
+        assert torch.equal(image.labels, expected["labels"])
+        torch.testing.assert_close(image.boxes, expected["boxes"], rtol=0, atol=1e-3)
+        pasted = paste_masks_in_image(image.masks[:, None], image.boxes, CANVAS)
+        torch.testing.assert_close(pasted, expected["masks"], rtol=0, atol=1e-4)
+
+
+def test_pasted_masks_are_torchvision_s_but_for_the_rounding_of_boxes(pairs: list[Pair]) -> None:
+    for image, expected in pairs:
+        large = (image.boxes[:, 2:] - image.boxes[:, :2]).amin(dim=1) > 16
+        assert large.sum() > 10
+        pasted = paste_masks(image.masks[large], image.boxes[large], *CANVAS) >= 0.5
+        overlap = mask_iou(pasted, expected["masks"][large, 0] >= 0.5).diagonal()
+        assert overlap.mean() > 0.85
 
 
 @torch.no_grad()

@@ -25,15 +25,19 @@ def test_size_and_ratio_are_root_of_area_and_height_over_width() -> None:
     torch.testing.assert_close(height / width, torch.tensor([0.5, 1.0, 2.0]))
 
 
-def test_grid_against_a_plain_loop() -> None:
+@pytest.mark.parametrize(("stride", "vertical", "horizontal"), [(16, 16, 16), ((61, 64), 61, 64)])
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_grid_against_a_plain_loop(
+    stride: int | tuple[int, int], vertical: int, horizontal: int, offset: float
+) -> None:
     cell = size_ratio_anchors(32, [0.5, 2.0])
     expected = []
     for row in range(3):
         for column in range(4):
             for x1, y1, x2, y2 in cell.tolist():
-                x, y = 16 * (column + 0.5), 16 * (row + 0.5)
+                x, y = horizontal * (column + offset), vertical * (row + offset)
                 expected.append([x1 + x, y1 + y, x2 + x, y2 + y])
-    torch.testing.assert_close(grid_anchors(cell, 3, 4, 16, 0.5), torch.tensor(expected))
+    torch.testing.assert_close(grid_anchors(cell, 3, 4, stride, offset), torch.tensor(expected))
 
 
 def test_a_head_output_meets_its_anchors() -> None:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
+from torchvision.ops import roi_align
 
 from src.ops.masks import mask_iou, mask_targets, paste_masks
 
@@ -30,15 +31,30 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def any_boxes(count: int = 60) -> Tensor:
+    """The hostile boxes, and random ones in and around a canvas of 40 x 48."""
+    corner, sides = torch.rand(2, count, 2, generator=seeded(1)) * 60
+    return torch.cat([HOSTILE, torch.cat([corner - 10, corner - 10 + sides], dim=1)])
+
+
 def blobs(count: int) -> Tensor:
     return F.avg_pool2d(torch.rand(count, 44, 52, generator=seeded()), 5, stride=1) > 0.5  # [count, 40, 48]
 
 
 def test_soft_targets_are_torchvisions() -> None:
-    masks, assigned = blobs(3), torch.arange(len(HOSTILE)) % 3
-    expected = project_masks_on_boxes(masks, HOSTILE, assigned, 14)
-    found = mask_targets(masks, HOSTILE, assigned, 14, threshold=None, aligned=False)
+    masks, boxes = blobs(3), any_boxes()
+    assigned = torch.arange(len(boxes)) % 3
+    expected = project_masks_on_boxes(masks, boxes, assigned, 14)
+    found = mask_targets(masks, boxes, assigned, 14, threshold=None, aligned=False)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_aligned_targets_are_roi_align_of_the_masks() -> None:
+    masks, boxes = blobs(3), any_boxes()
+    assigned = torch.arange(len(boxes)) % 3
+    rois = torch.cat([assigned[:, None], boxes], dim=1).double()
+    expected = roi_align(masks[:, None].double(), rois, 14, 1.0, -1, True)[:, 0].float()
+    torch.testing.assert_close(mask_targets(masks, boxes, assigned, 14, threshold=None), expected, atol=1e-4, rtol=0)
 
 
 def plain_target(mask: Tensor, box: list[float], size: int) -> Tensor:
@@ -99,13 +115,15 @@ def test_paste_against_one_pixel_at_a_time() -> None:
 
 
 def test_paste_is_grid_sample_over_the_whole_canvas() -> None:
-    grids, (y, x) = torch.rand(len(HOSTILE), 28, 28, generator=seeded()), (torch.arange(40), torch.arange(48))
-    x1, y1, x2, y2 = HOSTILE.unbind(1)
+    boxes = any_boxes().double()
+    grids = torch.rand(len(boxes), 28, 28, generator=seeded(), dtype=torch.float64)
+    y, x = torch.arange(40), torch.arange(48)
+    x1, y1, x2, y2 = boxes.unbind(1)
     v = (y + 0.5 - y1[:, None]) / (y2 - y1)[:, None] * 2 - 1  # [d, 40]
     u = (x + 0.5 - x1[:, None]) / (x2 - x1)[:, None] * 2 - 1  # [d, 48]
     places = torch.stack([u[:, None, :].expand(-1, 40, -1), v[:, :, None].expand(-1, -1, 48)], dim=-1)
     expected = F.grid_sample(grids[:, None], places, align_corners=False)[:, 0]
-    torch.testing.assert_close(paste_masks(grids, HOSTILE, 40, 48), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(paste_masks(grids, boxes, 40, 48), expected, atol=1e-6, rtol=0)
 
 
 def test_paste_agrees_with_torchvision_where_it_does_not_round() -> None:

@@ -54,6 +54,11 @@ def test_the_summary_has_the_headline_numbers_and_their_conditions(finished):
     assert {"source", "images", "backbone", "precision", "threads", "commit"} <= set(summary["measured_on"])
 
 
+def test_every_test_image_is_evaluated(finished):
+    ingested, evaluated = (finished.workspace.json(f"metrics/{stage}.json") for stage in ("ingest", "evaluate"))
+    assert evaluated["test_images"] == ingested["test_images"] > 1
+
+
 def test_every_declared_curve_has_its_columns(finished):
     for entry in pipeline(finished)["plots"]:
         if isinstance(entry, dict):

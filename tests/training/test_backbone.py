@@ -131,6 +131,20 @@ def test_targets_are_what_the_boxes_say(learner: Learner, examples: list[Example
     torch.testing.assert_close(refined, truth.boxes[overlap[:, :count].argmax(0)], rtol=1e-3, atol=0.05)
 
 
+def test_thresholds_are_those_of_the_parameters(learner: Learner, examples: list[Example]) -> None:
+    """At low ones, anchors and RoIs of a poor overlap become objects: only the RoIs' own 0.5 is fixed."""
+    truth = truth_of(examples[0], CPU)
+    x1, y1, x2, y2 = truth.boxes[0].tolist()
+    shares = (1.0, 0.72, 0.68, 0.52, 0.48, 0.32, 0.28, 0.05)  # IoUs with the first object
+    anchors = torch.tensor([[x1, y1, x2, y1 + share * (y2 - y1)] for share in shares])
+    for high, low in ((0.7, 0.3), (0.5, 0.1)):
+        params = dataclasses.replace(PARAMS, positive_iou=high, negative_iou=low, samples=40)
+        only_first = dataclasses.replace(truth, boxes=truth.boxes[:1], labels=truth.labels[:1])
+        drawn = module.image_targets((anchors, anchors[:0]), only_first, CONTENT, params).anchors
+        expected = [i for i, share in enumerate(shares) if share > high], [i for i, s in enumerate(shares) if s < low]
+        assert (drawn.indices[: drawn.positives].tolist(), drawn.indices[drawn.positives :].tolist()) == expected
+
+
 def test_rois_stay_in_the_picture(learner: Learner, examples: list[Example], spied: list[ImageTargets]) -> None:
     torch.manual_seed(4)
     losses(learner, examples[:3], CONTENT, dataclasses.replace(PARAMS, rois=100))

@@ -71,6 +71,13 @@ def test_mask_rois_overlap_their_object_and_ground_truth_comes_first(example: Ex
     assert 0.3 < view.mask_targets.float().mean() < 1
 
 
+def test_mask_rois_overlap_by_one_half_at_least(example: Example) -> None:
+    x1, y1, x2, y2 = example.boxes[0].tolist()
+    near = torch.tensor([[x1, y1, x1 + share * (x2 - x1), y2] for share in (0.52, 0.48, 0.42)])
+    alone = dataclasses.replace(example, crowd=torch.tensor([False, True]))
+    assert cache_view(features(), near, alone, PARAMS, TEST).mask_boxes.tolist() == near[:1].tolist()
+
+
 def test_the_choice_repeats_and_differs_between_views(example: Example) -> None:
     boxes = proposals(example)
     few = dataclasses.replace(PARAMS, mask_rois=3)

@@ -113,6 +113,27 @@ def test_samples_carry_their_own_features_labels_and_deltas(folder: Path) -> Non
         features.close()
 
 
+@pytest.mark.parametrize(("iou", "near"), [(0.5, 3), (0.999, 1)])
+def test_the_rules_say_which_overlap_makes_an_object(folder: Path, iou: float, near: int) -> None:
+    """Of the three boxes at each object, one is the object's own; the others are a pixel away."""
+    rules = RoiRules(64, 0.5, iou)
+    batch = next(dataclasses.replace(loader(folder), rules=rules, views=[0], batch_images=1).batches(0))
+    with PreparedFile(folder / "prepared.h5") as prepared:
+        assert int((batch.labels > 0).sum()) == near * len(prepared.labels(0))
+
+
+def test_ground_truth_is_matched_anew_when_proposals_change(tmp_path: Path) -> None:
+    with PreparedFile(make_prepared(tmp_path, 2)) as prepared:
+        view = make_cached(prepared, 0, flipped=False, train=True)
+    one = dataclasses.replace(loader(tmp_path), views=[0], batch_images=1)
+    objects = []
+    for boxes in (view.boxes, view.boxes - 1000, view.boxes):
+        with FeaturesWriter(tmp_path / "features.h5") as writer:
+            writer.append(dataclasses.replace(view, boxes=boxes))
+        objects.append(bool(next(one.batches(0)).labels.any()))
+    assert objects == [True, False, True]
+
+
 def test_mirrored_truth_is_that_of_the_mirrored_example(folder: Path) -> None:
     with PreparedFile(folder / "prepared.h5") as prepared:
         for index in range(5):
