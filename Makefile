@@ -1,7 +1,9 @@
 # make report               everything: set-up, all stages that are out of date, the report
 # make predict IMAGE=x.jpg  boxes, masks, classes and scores on one picture
 # make test                 lint, types, import contracts, all tests
+# make faults               the tests of killed stages, with a dozen kills a stage
 # make bench                speeds beside torchvision's, after `make report`; writes benchmarks/README.md
+# make audit                known holes in the pinned packages; asks PyPI
 # PYTHON=/path/to/python    chooses the interpreter (3.10 to 3.13) that .venv is made with
 
 SHELL := /bin/bash
@@ -13,7 +15,7 @@ export PIP_ROOT_USER_ACTION := ignore
 CANDIDATES := $(or $(PYTHON),python3.12 python3.11 python3.13 python3.10 python3)
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help report predict test lint types unit bench deps lock clean
+.PHONY: help report predict test lint types unit faults bench audit deps lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -42,26 +44,43 @@ types: .venv/ready-to-test
 unit: .venv/ready-to-test
 	@python -m pytest
 
+faults: .venv/ready-to-test
+	@python -m pytest tests/pipeline/test_faults.py --kills 12 -v
+
 bench: .venv/ready-to-test
 	@dvc repro
 	@python -m benchmarks
 
+# --strict: a package that PyPI does not answer for is a failure, not a pass.
+audit: .venv/made
+	@python -m pip install --quiet pip-audit
+	@python -m pip_audit --strict --disable-pip --require-hashes -r requirements.txt -r requirements-test.txt
+	@python -m pip_audit --strict --disable-pip --no-deps -r requirements-torch.txt
+
 deps: .venv/ready
 	@python -m tools.code_deps --write
 
-# Resolves pyproject.toml's ranges around requirements.in. The libraries of torch's GPU build are left to torch, which
-# pins them itself: its build for processors alone needs none.
+# Resolves pyproject.toml's ranges around requirements.in, then writes each file of the pinned set with the hashes of all
+# its wheels. torch and torchvision stand apart, without: their builds for GPUs and for processors alone bear the same
+# version. The libraries of torch's GPU build are left to torch, which pins them itself.
 GPU_LIBRARIES := triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
 	nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand \
 	nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink \
 	nvidia-nvshmem-cu13 nvidia-nvtx
-LOCK_OPTIONS := --quiet --universal --python-version 3.10 --no-annotate --no-emit-index-url \
-	--custom-compile-command "make lock" $(GPU_LIBRARIES:%=--no-emit-package %)
+COMPILE := python -m uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-emit-index-url \
+	--custom-compile-command "make lock"
+RESOLVE := $(COMPILE) $(GPU_LIBRARIES:%=--no-emit-package %)
+WITH_HASHES := $(COMPILE) --no-deps --generate-hashes --no-emit-package torch --no-emit-package torchvision
+LOCKED := .cache/lock
 
 lock: .venv/made
 	@python -m pip install --quiet uv
-	@python -m uv pip compile $(LOCK_OPTIONS) --constraint requirements.in pyproject.toml --output-file requirements.txt
-	@python -m uv pip compile $(LOCK_OPTIONS) --constraint requirements.txt --group test --output-file requirements-test.txt
+	@mkdir -p $(LOCKED)
+	@$(RESOLVE) --constraint requirements.in pyproject.toml --output-file $(LOCKED)/run.txt
+	@$(RESOLVE) --constraint $(LOCKED)/run.txt --group test --output-file $(LOCKED)/test.txt
+	@$(WITH_HASHES) $(LOCKED)/run.txt --output-file requirements.txt
+	@$(WITH_HASHES) $(LOCKED)/test.txt --output-file requirements-test.txt
+	@grep -E '^torch(vision)?==' $(LOCKED)/run.txt > requirements-torch.txt
 
 clean:
 	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -76,13 +95,15 @@ clean:
 	echo "make: no Python 3.10 to 3.13 with venv among: $(CANDIDATES); install one, or name it: make PYTHON=..." >&2; \
 	exit 1
 
-.venv/ready: requirements.txt | .venv/made
+# The pinned set is whole, so nothing is resolved; torch then finds all it needs but the libraries of its GPU build.
+.venv/ready: requirements.txt requirements-torch.txt | .venv/made
 	@echo "Installing the pinned requirements (once)"
-	@python -m pip install --quiet --requirement requirements.txt
+	@python -m pip install --quiet --no-deps --require-hashes --requirement requirements.txt
+	@python -m pip install --quiet --requirement requirements-torch.txt
 	@python -m tools.plots_page
 	@touch $@
 
 .venv/ready-to-test: requirements-test.txt .venv/ready
 	@echo "Installing what the tests need (once)"
-	@python -m pip install --quiet --requirement requirements-test.txt
+	@python -m pip install --quiet --no-deps --require-hashes --requirement requirements-test.txt
 	@touch $@
