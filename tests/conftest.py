@@ -9,6 +9,7 @@ from tests import shapes
 # Before anything imports `src`: the hook rewrites modules as they are loaded.
 install_import_hook("src", f"{shapes.__name__}.check")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
@@ -17,3 +18,8 @@ torch.set_num_threads(1)
 settings.register_profile("local", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How hard the tests of killed stages try."""
+    parser.addoption("--kills", type=int, default=2, help="how often each stage is killed at a random moment")

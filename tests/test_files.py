@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,27 @@ def test_a_file_in_the_folder_s_place_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "metrics").write_text("", encoding="utf-8")
     with pytest.raises(OSError, match="metrics"):
         write_text(tmp_path / "metrics" / "a.json", "")
+
+
+def test_a_killed_process_s_leftovers_go_and_others_stay(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = [tmp_path / f".a b-{ended.pid}-x_y.h5", tmp_path / f".a b-{2**40}-z.h5"]
+    living = [
+        tmp_path / f".a b-{os.getppid()}-abc.h5",  # its process runs
+        tmp_path / f".a b-other-{ended.pid}-abc.h5",  # of "a b-other.h5"
+        tmp_path / f".a b-{ended.pid}-abc.txt",
+        tmp_path / ".a b-notes.h5",
+        tmp_path / "a b.h5",
+    ]
+    for file in dead + living:
+        file.write_bytes(b"")
+    write_text(tmp_path / "a b.h5", "new")
+    assert {file.name for file in tmp_path.iterdir()} == {file.name for file in living}
+
+
+def test_the_own_temporary_file_bears_the_process_s_number(tmp_path: Path) -> None:
+    """So that a later process can tell whether its owner still runs."""
+    with replacing(tmp_path / "a.h5") as outer, replacing(tmp_path / "a.h5") as inner:
+        assert {outer.exists(), inner.exists()} == {True}
+        assert outer.name.startswith(f".a-{os.getpid()}-")

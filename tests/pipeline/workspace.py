@@ -83,9 +83,9 @@ class Workspace:
         return self.run(sys.executable, "-m", "dvc", *arguments, fails=fails)
 
     def commit(self) -> None:
-        """Commits all that is not ignored."""
+        """Commits all that is not ignored, if anything has changed or not."""
         self.run("git", "add", "--all")
-        self.run("git", "commit", "--quiet", "--message", "tiny")
+        self.run("git", "commit", "--quiet", "--allow-empty", "--message", "tiny")
 
     def json(self, path: str) -> Any:
         """Reads a JSON file; NaN and Infinity, which are no JSON, are errors."""
