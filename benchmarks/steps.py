@@ -89,7 +89,7 @@ def part_a_step(params: Params) -> Contest:
 
         return run
 
-    plain, mixed = Fabric("cpu", devices=1, precision="32-true"), make_fabric(params.runtime)
+    plain, mixed = Fabric(accelerator="cpu", devices=1, precision="32-true"), make_fabric(params.runtime)
     return Contest(
         work="Part (a), training step",
         conditions="one picture of 800x1088 in memory; labelling, sampling, forward, backward, AdamW",
@@ -208,7 +208,7 @@ def inference(params: Params) -> Contest:
             paste_masks_in_image(found[-1]["masks"], found[-1]["boxes"], (height, width))
         return found
 
-    plain = Fabric("cpu", devices=1, precision="32-true")
+    plain = Fabric(accelerator="cpu", devices=1, precision="32-true")
     with half_pixel_boxes():
         agreement = compare(ours(plain), theirs())
     names = ("ours, bf16", "torchvision, float32", "torchvision, bf16 autocast", "ours, float32")

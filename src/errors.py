@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 120, 120, 40
+LONGEST = 300  # characters of each part of a message: what stands in a hostile file may fill a disk
 
 
 class InputError(ValueError):
@@ -24,6 +29,24 @@ def invalid(where: str | Path, expected: str, found: object, index: int | str | 
     Returns:
         The error, to be raised by the caller.
     """
-    place = f"{where}" if index is None else f"{where}[{index}]"
-    text = f"{place}: expected {expected}, found {found}"
-    return InputError(" ".join(text.split()))
+    place = f"{where}" if index is None else f"{where}[{_cut(index)}]"
+    return InputError(one_line(f"{place}: expected {_cut(expected)}, found {_cut(found)}"))
+
+
+def brief(value: object) -> str:
+    """`repr` of anything that a file may hold: cut where it is long or nested deeply, never an error."""
+    try:
+        return _SHORT.repr(value)
+    except (ValueError, RecursionError):  # Python prints no whole number of more than 4300 digits
+        return f"a {type(value).__name__} too large to print"
+
+
+def one_line(text: object) -> str:
+    """`text` in one line that a terminal takes for nothing else: no line breaks, no control characters."""
+    line = " ".join(str(text).split())
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
+
+
+def _cut(text: object) -> str:
+    whole = str(text)
+    return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]} ..."

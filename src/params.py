@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from src.contradictions import check_contradictions
 from src.errors import InputError, invalid
@@ -249,7 +248,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run from the project's root") from None
-    except (YAMLError, ValueError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - a broken file may make the YAML reader raise anything
         raise invalid(path, "readable YAML", str(error)) from None
     params: Params = build(Params, tree, "")
     check_contradictions(params)

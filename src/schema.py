@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from src.errors import InputError, invalid
+from src.errors import InputError, brief, invalid
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def build(kind: type, tree: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind, include_extras=True)
     for key in tree:
         if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0)
+            near = difflib.get_close_matches(_name(key), hints, n=1, cutoff=0)
             raise InputError(f"params.yaml: unknown key '{_join(where, key)}'; did you mean '{_join(where, near[0])}'?")
     for key in hints:
         if key not in tree:
@@ -77,7 +77,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     value = _convert(base, value, where)
     for rule in rules:
         if expected := rule.complaint(value):
-            raise invalid("params.yaml", f"{expected} for '{where}'", repr(value))
+            raise invalid("params.yaml", f"{expected} for '{where}'", brief(value))
     return value
 
 
@@ -93,8 +93,13 @@ def _convert(base: Any, value: Any, where: str) -> Any:
     if typing.get_origin(base) is tuple and isinstance(value, list) and value:
         return tuple(_convert(float, item, where) for item in value)
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    raise invalid("params.yaml", f"{names.get(base, 'a list of numbers')} for '{where}'", repr(value))
+    raise invalid("params.yaml", f"{names.get(base, 'a list of numbers')} for '{where}'", brief(value))
 
 
 def _join(where: str, key: object) -> str:
-    return f"{where}.{key}" if where else str(key)
+    return f"{where}.{_name(key)}" if where else _name(key)
+
+
+def _name(key: object) -> str:
+    """A key as it stands in the file; it may be anything, and long."""
+    return key[:100] if isinstance(key, str) else brief(key)

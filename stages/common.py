@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Callable
 
-from src.errors import InputError
+from src.errors import InputError, one_line
 from src.files import write_json
 from src.params import Params, load_params
 from src.runtime import end_with_parent, scratch
 
 __all__ = ["run", "scratch"]
+
+INTERRUPTED = 130  # a shell's status for Ctrl-C
 
 
 def run(name: str, work: Callable[[Params], None]) -> None:
@@ -24,5 +26,8 @@ def run(name: str, work: Callable[[Params], None]) -> None:
     try:
         work(load_params())
         write_json(scratch() / "seconds" / f"{name}.json", round(time.perf_counter() - start, 1))
-    except (InputError, OSError) as error:
-        sys.exit(f"{name}: {error}")
+    except (InputError, OSError, MemoryError) as error:
+        sys.exit(f"{name}: {one_line(error) or 'not enough memory'}")
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; a training goes on from its last checkpoint", file=sys.stderr)  # noqa: T201
+        sys.exit(INTERRUPTED)

@@ -28,8 +28,8 @@ SHEET_IMAGES = 12
 def ingest(params: Params) -> None:
     """Reads the source, writes the dataset file, its counts and the sheet."""
     source = open_source(params.data)
-    progress = tqdm(source, total=len(source), desc=f"ingest {params.data.source}", unit="image")
-    write_dataset(DATASET, progress, {"source": params.data.source})
+    bar = tqdm(source, total=len(source), desc=f"ingest {params.data.source}", unit="image", disable=None)
+    write_dataset(DATASET, iter(bar), {"source": params.data.source})
     with DatasetFile(DATASET) as dataset:
         facts = describe(dataset)
         rows = rows_with_objects(dataset, TRAIN, SHEET_IMAGES)

@@ -36,11 +36,13 @@ SINGLE = Path("predictions")
 def work(params: Params) -> None:
     """Every picture of the folder."""
     paths = list_pictures(PICTURES)
-    read_all = [read_picture(path) for path in paths]  # a broken one is refused before anything is written
+    for path in paths:
+        read_picture(path)  # a broken one is refused before anything is written; all at once may not fit the memory
     runner = make_runner(params)
     PLOTS.mkdir(parents=True, exist_ok=True)
     records = []
-    for path, picture in tqdm(list(zip(paths, read_all, strict=True)), desc="predict", unit="picture"):
+    for path in tqdm(paths, desc="predict", unit="picture"):
+        picture = read_picture(path)
         found = find(runner, picture, params)
         draw(picture, found, PLOTS / f"{path.name}.png")
         records.append(record(path.name, picture, found))

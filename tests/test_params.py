@@ -118,6 +118,15 @@ def test_the_shipped_file_is_valid_and_every_key_has_its_section() -> None:
     assert [field.name for field in dataclasses.fields(params)] == list(shipped)
 
 
+def test_the_shipped_thresholds_are_the_assignment_s() -> None:
+    """Tasks 3, 10, 14 and 15. Other public solutions went astray here."""
+    params = load_params(SHIPPED)
+    for section in (params.rpn, params.backbone):
+        assert (section.positive_iou, section.negative_iou) == (0.7, 0.3)
+    assert (params.box_head.foreground_iou, params.box_head.positive_fraction) == (0.5, 0.25)
+    assert (params.evaluate.nms_iou, params.evaluate.border, params.evaluate.mask_threshold) == (0.5, "remove", 0.5)
+
+
 def test_params_are_frozen(tmp_path: Path) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         load(tmp_path, tree()).rpn.epochs = 9  # type: ignore[misc]

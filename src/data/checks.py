@@ -17,6 +17,7 @@ from src.data.classes import CLASS_NAMES
 from src.errors import invalid
 
 TOLERANCE = 1.0  # pixels of the 300 x 400 frame
+MOST_OBJECTS = 1000  # a picture; COCO has 93 at most, and 10,000 masks on the canvas would fill 9 GB
 
 Content = tuple[float, float, float, float]
 
@@ -30,6 +31,16 @@ def check_labels(labels: Int64[np.ndarray, " n"], path: Path, index: int | str) 
     wrong = labels[(labels < 1) | (labels >= len(CLASS_NAMES))]
     if len(wrong):
         raise invalid(path, f"labels 1 to {len(CLASS_NAMES) - 1}", int(wrong[0]), index)
+
+
+def check_count(count: int, path: Path, index: int | str) -> None:
+    """Refuses more objects in one picture than fit the memory.
+
+    Raises:
+        InputError: naming the picture.
+    """
+    if count > MOST_OBJECTS:
+        raise invalid(path, f"at most {MOST_OBJECTS} objects in a picture", count, index)
 
 
 def clip_boxes(

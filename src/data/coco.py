@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from src.data.checks import check_mask, clip_boxes
 from src.data.coco_json import Annotation, Picture, read_instances
+from src.data.pictures import is_deep, opened, to_rgb
 from src.data.sample import HEIGHT, WIDTH, Sample, Source, no_boxes, no_labels
 from src.data.segmentation import decode
 from src.data.selection import limited, root_folder, split_names
@@ -73,8 +74,8 @@ class CocoSource:
         self.pictures = usable[: limited(len(usable), params)]
         self.splits = split_names(len(self.pictures), params)
         for picture in self.pictures:
-            if not (images / picture.file_name).is_file():
-                raise invalid(instances, f"the image '{images / picture.file_name}'", "no such file", picture.file_name)
+            if complaint := _misplaced(images, picture.file_name):
+                raise invalid(instances, f"the image '{images / picture.file_name}'", complaint, picture.file_name)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -121,6 +122,17 @@ class CocoSource:
         return frame.masks_to_canvas(mask[None])[0]
 
 
+def _misplaced(folder: Path, name: str) -> str | None:
+    """What is wrong with the place of a picture; None if it is a file in the folder, also where links lead."""
+    try:
+        place = (folder / name).resolve(strict=True)
+    except (OSError, RuntimeError):  # none, a name longer than the disk takes, links in a circle
+        return "no such file"
+    if not place.is_relative_to(folder.resolve()):
+        return f"a link out of its folder, to '{place}'"
+    return None if place.is_file() else "no such file"
+
+
 def read_rgb(path: Path, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     """Reads a picture of known size, turned as its EXIF entry says.
 
@@ -128,12 +140,9 @@ def read_rgb(path: Path, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
         InputError: it is missing, broken, too large for memory or of another size.
     """
     expected = f"{width} x {height} pixels, as the json says"
-    try:
-        with Image.open(path) as stored:
-            size = stored.size  # known before the pixels are decoded
-            image = ImageOps.exif_transpose(stored).convert("RGB") if sorted(size) == sorted((width, height)) else None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise invalid(path, "a readable image", error) from None
-    if image is None or image.size != (width, height):
-        raise invalid(path, expected, "{} x {}".format(*(image.size if image else size)))
-    return np.asarray(image)
+    with opened(path) as stored:
+        size = stored.size  # known before the pixels are decoded
+        image = ImageOps.exif_transpose(stored) if sorted(size) == sorted((width, height)) else None
+        if image is None or image.size != (width, height):
+            raise invalid(path, expected, "{} x {}".format(*(image.size if image else size)))
+        return to_rgb(image) if is_deep(image) else np.asarray(image.convert("RGB"))

@@ -7,16 +7,18 @@ supercategory says so. Objects of other categories are left out.
 from __future__ import annotations
 
 import json
-import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from src.data.checks import check_count
 from src.data.classes import LABELS
-from src.errors import invalid
+from src.errors import brief, invalid
 
 LONGEST_SIDE = 30_000  # pixels
+LARGEST_NUMBER = 1e9  # of a coordinate; JSON also has whole numbers that no float holds
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,16 @@ def read_instances(path: Path) -> list[Picture]:
     if not any(labels.values()):
         expected = "a category with supercategory or name " + ", ".join(LABELS)
         raise invalid(path, expected, "none", "categories")
-    names = [picture.file_name for picture in pictures.values()]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    names = Counter(picture.file_name for picture in pictures.values())
+    if len(names) < len(pictures):
+        twice, _ = names.most_common(1)[0]
         raise invalid(path, "each file_name once", f"'{twice}' again", "images")
     annotations = _entries(path, "annotations", tree["annotations"], lambda entry: _annotation(entry, labels, pictures))
     for _, (image, annotation) in sorted(annotations.items()):
         if annotation is not None:
             pictures[image].objects.append(annotation)
+    for picture in pictures.values():
+        check_count(len(picture.objects), path, picture.file_name)
     return [picture for _, picture in sorted(pictures.items())]
 
 
@@ -115,8 +119,8 @@ def _category(entry: dict[str, Any]) -> int | None:
 def _picture(entry: dict[str, Any]) -> Picture:
     name, height, width = _text(entry, "file_name"), _whole(entry, "height"), _whole(entry, "width")
     path = PureWindowsPath(name)  # knows both kinds of separators, and drives
-    if path.drive or path.root or ".." in path.parts or "\0" in name:
-        raise ValueError(f"a file_name inside the image folder, found {name!r}")
+    if path.drive or path.root or ".." in path.parts or "\0" in name or not _is_text(name):
+        raise ValueError(f"a file_name inside the image folder, found {brief(name)}")
     if not (0 < height <= LONGEST_SIDE and 0 < width <= LONGEST_SIDE):
         raise ValueError(f"a height and width from 1 to {LONGEST_SIDE}, found {height} x {width}")
     return Picture(name, height, width)
@@ -136,9 +140,9 @@ def _annotation(
         return image, None
     box = _box(entry.get("bbox"))
     if entry.get("iscrowd", 0) not in (0, 1):
-        raise ValueError(f"iscrowd 0 or 1, found {entry['iscrowd']!r}")
+        raise ValueError(f"iscrowd 0 or 1, found {brief(entry['iscrowd'])}")
     if type(entry.get("segmentation")) not in (list, dict):
-        raise ValueError(f"a segmentation, found {entry.get('segmentation')!r}")
+        raise ValueError(f"a segmentation, found {brief(entry.get('segmentation'))}")
     crowd = bool(entry.get("iscrowd", 0))
     item = Annotation(_whole(entry, "id"), label, crowd, box, entry["segmentation"])
     return image, item if min(box[2:]) > 0 else None
@@ -146,20 +150,30 @@ def _annotation(
 
 def _box(value: Any) -> tuple[float, float, float, float]:
     numbers = isinstance(value, list) and len(value) == 4 and all(type(number) in (int, float) for number in value)
-    if not numbers or not all(math.isfinite(number) for number in value) or min(value[2:]) < 0:
-        raise ValueError(f"a bbox of four numbers x y width height, found {value!r}")
+    if not numbers or not all(abs(number) <= LARGEST_NUMBER for number in value) or min(value[2:]) < 0:
+        raise ValueError(f"a bbox of four numbers x y width height, found {brief(value)}")
     x, y, width, height = map(float, value)
     return x, y, width, height
 
 
 def _whole(entry: Any, key: str) -> int:
     if not isinstance(entry, dict) or type(entry.get(key)) is not int:
-        raise ValueError(f"a whole number '{key}', found {entry.get(key) if isinstance(entry, dict) else entry!r}")
+        found = entry.get(key) if isinstance(entry, dict) else entry
+        raise ValueError(f"a whole number '{key}', found {brief(found)}")
     return entry[key]
 
 
 def _text(entry: dict[str, Any], key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
-        raise ValueError(f"a text '{key}', found {value!r}")
+        raise ValueError(f"a text '{key}', found {brief(value)}")
     return value
+
+
+def _is_text(text: str) -> bool:
+    """Whether it has a form in bytes: JSON can spell halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

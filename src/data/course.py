@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from src.data.checks import check_labels, check_mask, clip_boxes
+from src.data.checks import check_count, check_labels, check_mask, clip_boxes
 from src.data.h5 import cache_for, member, open_h5, read_rows
 from src.data.pickles import read_object_array
 from src.data.sample import HEIGHT, WIDTH, Sample, Source, no_boxes, no_labels
@@ -51,6 +51,8 @@ class CourseSource:
         self.labels = _read_labels(folder / LABELS)
         self.boxes = _read_boxes(folder / BOXES, [len(labels) for labels in self.labels])
         self.starts = offsets([len(labels) for labels in self.labels])
+        if not self.starts[-1]:
+            raise invalid(folder / LABELS, "objects", "none in any image")
         self.count = limited(len(self.labels), params)
         self.splits = split_names(self.count, params)
         with open_h5(folder / IMAGES) as images, open_h5(folder / MASKS) as masks:
@@ -111,6 +113,7 @@ def _read_labels(path: Path) -> list[np.ndarray]:
     for index, entry in enumerate(entries):
         if entry.dtype != np.int64 or entry.ndim != 1:
             raise invalid(path, "int64 labels of shape (n,)", f"{entry.dtype} of shape {entry.shape}", index)
+        check_count(len(entry), path, index)
         check_labels(entry, path, index)
     return entries
 

@@ -13,7 +13,7 @@ import h5py
 import hdf5plugin  # noqa: F401 - registers Blosc2 and other codecs with h5py
 import numpy as np
 
-from src.errors import invalid
+from src.errors import InputError, invalid
 
 DEFAULT_CACHE = 2**20
 LARGEST_CACHE = 2**29
@@ -47,8 +47,18 @@ def member(file: h5py.File, key: str, dtypes: tuple[str, ...], shape: tuple[int 
         shape: expected sizes; None where any will do.
 
     Raises:
-        InputError: there is no such dataset, its type or shape differs, or its data lie in another file.
+        InputError: there is no such dataset, its header is damaged, its type or shape differs, or its data lie in
+            another file.
     """
+    try:
+        return _member(file, key, dtypes, shape)
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged header may make h5py raise anything
+        raise invalid(file.filename, "a readable HDF5 file", error) from None
+
+
+def _member(file: h5py.File, key: str, dtypes: tuple[str, ...], shape: tuple[int | None, ...]) -> h5py.Dataset:
     path = Path(file.filename)
     if key not in file or not isinstance(file.get(key, getlink=True), h5py.HardLink):
         raise invalid(path, f"a dataset '{key}'", "the entries " + ", ".join(sorted(file)[:6]) if len(file) else "none")
@@ -72,7 +82,7 @@ def read_rows(dataset: h5py.Dataset, start: int, stop: int) -> np.ndarray:
     """
     try:
         return dataset[start:stop]
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         raise invalid(dataset.file.filename, "readable data", error, f"{start}:{stop}") from None
 
 

@@ -15,13 +15,14 @@ import io
 import pickle
 import pickletools
 import tokenize
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.errors import invalid
+from src.errors import brief, invalid
 
 INSTRUCTIONS = (
     frozenset(("PROTO", "FRAME", "STOP", "MARK", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"))
@@ -31,7 +32,11 @@ INSTRUCTIONS = (
     | {"BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "MEMOIZE"}
 )
 ELEMENTS = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"))
-FAILURES = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
+LARGEST = 2**28  # bytes; the genuine files have less than a megabyte
+FAILURES = (
+    *(pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError),
+    *(MemoryError, OverflowError, RecursionError),
+)
 
 
 def read_object_array(path: Path) -> list[np.ndarray]:
@@ -49,6 +54,8 @@ def read_object_array(path: Path) -> list[np.ndarray]:
     """
     if not path.is_file():
         raise invalid(path, "a .npy file", "a folder" if path.is_dir() else "no such file")
+    if path.stat().st_size > LARGEST:
+        raise invalid(path, f"at most {LARGEST:,} bytes", f"{path.stat().st_size:,}")
     stream = io.BytesIO(path.read_bytes())
     length = _read_header(stream, path)
     program = stream.read()
@@ -65,11 +72,13 @@ def _read_header(stream: io.BytesIO, path: Path) -> int:
     """Length of the array that the .npy header announces."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's, about headers that Python 2 wrote
+            shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
     except (*FAILURES, SyntaxError, tokenize.TokenError) as error:
         raise invalid(path, "a .npy file", f"a broken header ({error})") from None
     if dtype != np.dtype(object) or len(shape) != 1:
-        raise invalid(path, "an object array of one dimension", f"{dtype} of shape {shape}")
+        raise invalid(path, "an object array of one dimension", f"{dtype} of shape {brief(shape)}")
     return shape[0]
 
 
@@ -112,8 +121,8 @@ class _Stand:
     def __call__(self, *arguments: Any) -> Any:
         if self.name == "_reconstruct":
             return _Array()
-        if self.name == "dtype":
-            return _Type(str(arguments[0]))
+        if self.name == "dtype" and isinstance(arguments[0], str):  # of other things the text may have no end
+            return _Type(arguments[0])
         if self.name == "encode" and arguments[1:] == ("latin1",):  # how protocol 2 spells bytes
             return arguments[0].encode("latin1")
         if self.name == "bytes" and not arguments:  # and no bytes at all

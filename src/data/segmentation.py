@@ -12,6 +12,9 @@ import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 from jaxtyping import Bool
 
+from src.errors import brief
+
+FARTHEST = 1e9  # a coordinate
 LARGEST_SHIFT = 40  # bits; run lengths of pictures need far fewer
 
 Size = tuple[int, int]
@@ -33,9 +36,9 @@ def decode(segmentation: Any, size: Size) -> Bool[np.ndarray, "h w"]:
     if isinstance(segmentation, list) and segmentation:
         return decode_polygons(segmentation, size)
     if not isinstance(segmentation, dict) or "counts" not in segmentation:
-        raise ValueError(f"neither polygons nor run lengths but {_short(segmentation)}")
+        raise ValueError(f"neither polygons nor run lengths but {brief(segmentation)}")
     if segmentation.get("size") != list(size):
-        raise ValueError(f"run lengths of size {_short(segmentation.get('size'))} in a picture of {list(size)}")
+        raise ValueError(f"run lengths of size {brief(segmentation.get('size'))} in a picture of {list(size)}")
     counts = segmentation["counts"]
     return decode_runs(text_to_runs(counts) if isinstance(counts, str) else counts, size)
 
@@ -93,12 +96,12 @@ def decode_polygons(polygons: list[Any], size: Size) -> Bool[np.ndarray, "h w"]:
     height, width = size
     shapes = []
     for polygon in polygons:
-        numbers = isinstance(polygon, list) and all(type(value) in (int, float) for value in polygon)
+        numbers = isinstance(polygon, list) and all(_is_near(value) for value in polygon)
         if not numbers or len(polygon) % 2:
-            raise ValueError(f"a polygon that is not a list of x y pairs: {_short(polygon)}")
+            raise ValueError(f"a polygon that is not a list of x y pairs: {brief(polygon)}")
         corners = np.asarray(polygon, np.float64).reshape(-1, 2)
         if not (np.abs(corners - [width / 2, height / 2]) <= [1.5 * width, 1.5 * height]).all():
-            raise ValueError(f"a polygon far outside the picture: {_short(polygon)}")
+            raise ValueError(f"a polygon far outside the picture: {brief(polygon)}")
         if len(corners) >= 3:
             shapes.append(corners.ravel().tolist())
     if not shapes:
@@ -106,6 +109,6 @@ def decode_polygons(polygons: list[Any], size: Size) -> Bool[np.ndarray, "h w"]:
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(shapes, height, width))).astype(bool)
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _is_near(value: Any) -> bool:
+    """Whether it is a number that a float holds, far as it may be from any picture; JSON knows others."""
+    return type(value) in (int, float) and not abs(value) > FARTHEST

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -34,7 +35,9 @@ def root_folder(params: DataParams) -> Path:
     Raises:
         InputError: there is no such folder.
     """
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / Path(params.root).expanduser()
+    folder = Path(os.environ.get("DVC_ROOT", ".")) / params.root
+    with suppress(RuntimeError):  # `~` is nobody's home here
+        folder = Path(os.environ.get("DVC_ROOT", ".")) / Path(params.root).expanduser()
     if not folder.is_dir():
         raise invalid("params.yaml", f"a folder in 'data.root' for data.source={params.source}", f"'{folder}'")
     return folder

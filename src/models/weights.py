@@ -7,6 +7,7 @@ A checkpoint in the course's format is a dict of two state dicts, `backbone` (`b
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -24,6 +25,7 @@ from src.params import BackboneParams, ProposalsParams
 
 State = dict[str, Tensor]
 FROZEN_NORM_EPS = 1e-5
+KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def build(params: BackboneParams, proposals: ProposalsParams) -> tuple[BackboneWithFpn, RegionProposalNetwork]:
@@ -116,7 +118,9 @@ def read_states(path: Path, parts: Sequence[str]) -> dict[str, State]:
         InputError: the file is broken, holds more than tensors, or lacks a part.
     """
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about how the file was written
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a broken file may make the unpickler raise anything
         raise invalid(path, "a checkpoint of tensors only", _reason(error)) from None
     if not isinstance(content, Mapping) or not content.keys() >= set(parts):
@@ -130,7 +134,7 @@ def read_states(path: Path, parts: Sequence[str]) -> dict[str, State]:
 
 def _reason(error: Exception) -> str:
     """One line of torch's message, without its advice to load unsafely."""
-    found = re.search(r"WeightsUnpickler error: ([^\n]+)", str(error))
+    found = re.search(r"(?:WeightsUnpickler error: |Trying to load )([^\n]+)", str(error))
     text = found[1] if found else str(error).partition("\n")[0]
     return f"{type(error).__name__}: {text}"[:200]
 
@@ -164,8 +168,11 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) ->
     if unknown := state.keys() - wanted.keys():
         raise invalid(where, f"{len(wanted)} tensors", f"{len(unknown)} unknown, first {min(unknown)}")
     for name, value in state.items():
+        if value.is_nested or value.is_meta or value.layout != torch.strided or value.dtype not in KINDS:
+            found = f"{value.dtype}, {value.layout}, on {value.device}"
+            raise invalid(where, "a plain tensor of floating-point numbers", found, index=name)
         if value.shape != wanted[name].shape:
             raise invalid(where, f"shape {tuple(wanted[name].shape)}", tuple(value.shape), index=name)
-        if not torch.isfinite(value).all():
+        if not torch.isfinite(value.to(wanted[name].dtype)).all():  # a float64 may be too large for its place
             raise invalid(where, "finite values", "NaN or infinity", index=name)
     module.load_state_dict(state)

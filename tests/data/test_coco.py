@@ -193,13 +193,13 @@ def test_refuses_bytes_that_are_no_text(root: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + bytes(50)])
 def test_refuses_broken_pictures(root: Path, content: bytes) -> None:
     (root / "images" / "000000000002.png").write_bytes(content)
-    refuses(root, "000000000002.png", "readable image")
+    refuses(root, "000000000002.png", "a picture that can be read")
 
 
 def test_refuses_truncated_pictures(root: Path) -> None:
     path = root / "images" / "000000000002.png"
     path.write_bytes(path.read_bytes()[:5000])
-    refuses(root, "000000000002.png", "readable image")
+    refuses(root, "000000000002.png", "a picture that can be read")
 
 
 def test_reads_grey_and_transparent_pictures(root: Path) -> None:

@@ -129,7 +129,7 @@ def draw_scene(  # noqa: PLR0913, PLR0917  a scene has many parts, all but two o
     ax.imshow(image)
     ax.set_axis_off()
     if title:
-        ax.set_title(title)
+        ax.set_title(title, parse_math=False)  # a file name may hold dollar signs
     count = max((len(given) for given in (boxes, labels, masks) if given is not None), default=0)
     colours = [colour or colour_of(int(labels[i]) if labels is not None else 0) for i in range(count)]
     if masks is not None:

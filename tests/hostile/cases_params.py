@@ -1,0 +1,92 @@
+"""Broken parameters, as a person may type them or `dvc exp run -S` may write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.hostile.case import PROJECT, params_text
+
+SHIPPED = (PROJECT / "params.yaml").read_text(encoding="utf-8")
+
+EPOCHS = "  epochs: 4 "
+
+
+def typed(old: str, new: str) -> str:
+    """The shipped file with a line changed."""
+    assert SHIPPED.count(old) == 1, old
+    return SHIPPED.replace(old, new)
+
+
+def value(**changes: Any) -> str:
+    return params_text(**changes)
+
+
+def laughs(levels: int) -> str:
+    """A number that is a list of lists of lists, nine to the power of `levels` in all, in a few lines."""
+    row, lines = "[" + ", ".join("1" * 9) + "]", []
+    for level in range(levels):
+        lines.append(f"    - &x{level} {row}")
+        row = "[" + ", ".join([f"*x{level}"] * 9) + "]"
+    return typed(EPOCHS, "  epochs:\n" + "\n".join(lines) + "\n    ")
+
+
+CASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "empty": ("", ("a section under 'the top level'",)),
+    "list": ("- 1\n- 2", ("a section under 'the top level'",)),
+    "open bracket": ("a: [1", ("readable YAML",)),
+    "tabs": ("data:\n\tsource: emoji", ("readable YAML",)),
+    "no text": ("data: \udcff", ("readable YAML",)),
+    "brackets": ("[" * 1200, ("readable YAML",)),
+    "object": ("a: !!python/object/apply:os.system ['touch ran']", ("readable YAML",)),
+    "tag without a value": (typed(EPOCHS, "  epochs: !!bool x "), ("readable YAML",)),
+    "same key twice": (typed(EPOCHS, "  epochs: 4\n  epochs: 5 "), ("readable YAML", "duplicate key")),
+    "unknown key": (value(rpn__epoch=4), ("unknown key 'rpn.epoch'; did you mean 'rpn.epochs'?",)),
+    "unknown section": (SHIPPED + "maskhead: {}\n", ("unknown key 'maskhead'; did you mean 'mask_head'?",)),
+    "unknown loss": (value(rpn__loss_weights={"objectnes": 1}), ("did you mean 'rpn.loss_weights.objectness'?",)),
+    "key of digits": (SHIPPED + "? 0x" + "f" * 5000 + "\n: 1\n", ("unknown key 'a int too large to print'",)),
+    "missing key": (value(evaluate={"border": "clip"}), ("missing key 'evaluate.score_threshold'",)),
+    "section is a number": (value(rpn=3), ("a section under 'rpn', found int",)),
+    "text for a number": (value(rpn__epochs="4"), ("a whole number for 'rpn.epochs', found '4'",)),
+    "fraction of an epoch": (value(rpn__epochs=1.5), ("a whole number for 'rpn.epochs', found 1.5",)),
+    "number for a switch": (value(rpn__flip=1), ("true or false for 'rpn.flip', found 1",)),
+    "nothing": (typed(EPOCHS, "  epochs: ~ "), ("a whole number for 'rpn.epochs', found None",)),
+    "list for a number": (value(rpn__learning_rate=[1e-3]), ("a number for 'rpn.learning_rate'",)),
+    "infinity": (typed(EPOCHS, "  epochs: .inf "), ("a whole number for 'rpn.epochs', found inf",)),
+    "NaN": (typed(EPOCHS, "  epochs: .nan "), ("a whole number for 'rpn.epochs', found nan",)),
+    "tiny number for epochs": (typed(EPOCHS, "  epochs: 1e-06 "), ("a whole number for 'rpn.epochs', found 1e-06",)),
+    "YAML 1.1": (
+        typed("flip: true                 # mirror half", "flip: yes # mirror half"),
+        ("true or false for 'rpn.flip', found 'yes'",),
+    ),
+    "digits": (
+        typed(EPOCHS, "  epochs: 0x" + "f" * 5000 + " "),
+        ("a whole number for 'rpn.epochs'", "too large to print"),
+    ),
+    "laughs": (laughs(9), ("a whole number for 'rpn.epochs'", "...")),
+    "no epochs": (value(rpn__epochs=0), ("a number in [1, inf] for 'rpn.epochs', found 0",)),
+    "negative weight": (value(mask_head__loss_weights__mask=-1), ("for 'mask_head.loss_weights.mask', found -1.0",)),
+    "IoU above 1": (value(rpn__positive_iou=1.5), ("a number in [0, 1] for 'rpn.positive_iou', found 1.5",)),
+    "learning rate of 0": (value(rpn__learning_rate=0), ("a number above 0 for 'rpn.learning_rate'",)),
+    "misspelt choice": (value(evaluate__border="remvoe"), ("one of remove, clip", "found 'remvoe'")),
+    "two colours": (value(prepare__mean=[0.5, 0.5]), ("3 values for 'prepare.mean'",)),
+    "height": (value(prepare__height=100), ("a multiple of 32 for 'prepare.height'", "found 100")),
+    "padded width": (value(prepare__padded_width=150), ("a multiple of 32 for 'prepare.padded_width'", "150")),
+    "wider than its frame": (value(prepare__width=162), ("'prepare.padded_width' at least 'prepare.width'",)),
+    "odd margin": (value(prepare__width=127), ("an even number above it", "160 and 127")),
+    "IoUs crossed": (value(rpn__negative_iou=0.8), ("'rpn.negative_iou' at most 'rpn.positive_iou'", "0.8 and 0.7")),
+    "more proposals than boxes": (
+        value(features__proposals=61),
+        ("'features.proposals' at most 'proposals.after_nms'",),
+    ),
+    "no folder": (value(data__source="course", data__root=""), ("a folder for 'data.root'", "an empty text")),
+    "another folder": (value(data__source="coco", data__root="nowhere"), ("a folder in 'data.root'", "'nowhere'")),
+    "nobody's home": (value(data__source="coco", data__root="~nobody-here/x"), ("a folder in 'data.root'",)),
+    "one picture": (value(data__source="emoji", data__emoji__train=0), ("for 'data.emoji.train', found 0",)),
+}
+
+ALLOWED: dict[str, tuple[str, str, float]] = {
+    "small": (typed("learning_rate: 0.001 ", "learning_rate: 1e-06 "), "learning_rate", 1e-6),
+    "ten": (typed(EPOCHS, "  epochs: 1e1 "), "epochs", 10),
+    "octal": (typed(EPOCHS, "  epochs: 0o17 "), "epochs", 15),
+    "whole": (typed(EPOCHS, "  epochs: 4.0 "), "epochs", 4),
+}

@@ -1,0 +1,162 @@
+"""Every case of broken input, given to the stage that meets it: one line, status 1, no file touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from src.models import weights
+from src.params import Params
+from stages import anchors, backbone, ingest, predict, source
+from tests.factories import make_prepared
+from tests.hostile import cases_checkpoints, cases_coco, cases_course, cases_params, cases_pickles, cases_pictures
+from tests.hostile.case import PROJECT, Case, Stage, check_line, files, lay_out, params_text
+from tests.models.small import TORCHVISION_PROPOSALS, backbone_params
+
+COURSE = cases_course.CASES | cases_pickles.CASES
+Networks = tuple[nn.Module, nn.Module]
+
+
+def predict_without_model(params: Params) -> None:
+    """A good picture, and the file of an earlier run in the place of the model."""
+    Path("pictures").mkdir(exist_ok=True)
+    predict.make_runner(params)
+
+
+def refuses_set(stage: Stage, good: Path, kind: str, case: Case) -> None:
+    root = stage.folder / "input"
+    shutil.copytree(good, root)
+    case.spoil(root)
+    lay_out(stage.folder, params_text(data__source=kind))
+    stage.refuses("ingest", ingest.ingest, *case.words)
+
+
+@pytest.mark.parametrize("name", COURSE)
+def test_course(stage: Stage, course: Path, name: str) -> None:
+    refuses_set(stage, course, "course", COURSE[name])
+
+
+@pytest.mark.parametrize("name", cases_coco.CASES)
+def test_coco(stage: Stage, coco: Path, name: str) -> None:
+    refuses_set(stage, coco, "coco", cases_coco.CASES[name])
+
+
+@pytest.mark.parametrize("name", cases_pictures.CASES)
+def test_picture(stage: Stage, name: str) -> None:
+    """One picture by name; then among good ones in the folder, before any of those is drawn."""
+    case = cases_pictures.CASES[name]
+    lay_out(stage.folder, params_text())
+    case.spoil(stage.folder)
+    stage.refuses("predict", lambda params: predict.one(Path(cases_pictures.NAME), params), *case.words)
+    if (stage.folder / cases_pictures.NAME).is_file():
+        folder = stage.folder / "pictures"
+        folder.mkdir()
+        (folder / "a.png").write_bytes(cases_pictures.encoded("png"))
+        (stage.folder / cases_pictures.NAME).rename(folder / cases_pictures.NAME)
+        stage.refuses("predict", predict.work, *case.words)
+
+
+def test_picture_with_a_name_that_is_no_text(stage: Stage) -> None:
+    lay_out(stage.folder, params_text())
+    (stage.folder / "pictures").mkdir()
+    try:
+        (stage.folder / "pictures" / os.fsdecode(b"caf\xe9.png")).write_bytes(cases_pictures.encoded("png"))
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    stage.refuses("predict", predict.work, "a file name in UTF-8", r"caf\udce9.png")
+
+
+@pytest.mark.parametrize("name", cases_params.CASES)
+def test_params(stage: Stage, name: str) -> None:
+    text, words = cases_params.CASES[name]
+    lay_out(stage.folder, text)
+    stage.refuses("ingest", ingest.ingest, *words)
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    """ResNet-50 and RPN, made once: a refused checkpoint leaves nothing in them that the next one would notice."""
+    params = backbone_params(weights=cases_checkpoints.NAME)
+    return weights.assemble(params, TORCHVISION_PROPOSALS, pretrained=False)
+
+
+@pytest.mark.parametrize("name", cases_checkpoints.CASES)
+def test_checkpoint(stage: Stage, networks: Networks, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    spoil, words = cases_checkpoints.CASES[name]
+    monkeypatch.setattr(weights, "assemble", lambda *arguments, **options: networks)
+    lay_out(stage.folder, params_text(backbone__name="resnet50", backbone__weights=cases_checkpoints.NAME))
+    spoil(stage.folder, cases_checkpoints.zeros(dict(zip(("backbone", "rpn"), networks, strict=True))))
+    stage.refuses("backbone", backbone.work, *words)
+
+
+def test_a_good_checkpoint_is_no_case(stage: Stage, networks: Networks) -> None:
+    """What the cases spoil loads."""
+    states = cases_checkpoints.zeros(dict(zip(("backbone", "rpn"), networks, strict=True)))
+    cases_checkpoints.save(stage.folder, states)
+    weights.load_states(*networks, weights.read_checkpoint(Path(cases_checkpoints.NAME)), "here")
+
+
+@pytest.mark.parametrize(
+    ("values", "work", "words"),
+    [
+        ({"data__source": "course", "data__root": "nowhere"}, source.work, ("a folder for 'data.root'", "nowhere")),
+        ({"data__source": "coco", "data__root": "data/dataset.h5"}, source.work, ("a folder for 'data.root'",)),
+        ({"anchors__count": 9}, anchors.work, ("anchors.count is 9", "lower it or raise anchors.bins")),
+        ({}, predict_without_model, ("models/backbone.pt: expected a checkpoint of tensors only",)),
+    ],
+)
+def test_other_stages(
+    stage: Stage, values: dict[str, Any], work: Callable[[Params], None], words: tuple[str, ...]
+) -> None:
+    lay_out(stage.folder, params_text(**values))
+    if work is anchors.work:
+        make_prepared(stage.folder / "data", images=3)
+    name = work.__module__.rpartition(".")[2]
+    stage.refuses("predict" if work is predict_without_model else name, work, *words)
+
+
+def in_a_process(stage: Stage, name: str, *arguments: str) -> str:
+    """Runs `python -m stages.<name>`, which must fail and touch no file; returns its stderr."""
+    before = files(stage.folder)
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", f"stages.{name}", *arguments]
+    done = subprocess.run(command, cwd=stage.folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert files(stage.folder) == before
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", ["os.system", "masks in another order"])
+def test_as_a_process_ingest(stage: Stage, course: Path, name: str) -> None:
+    shutil.copytree(course, stage.folder / "input")
+    COURSE[name].spoil(stage.folder / "input")
+    lay_out(stage.folder, params_text(data__source="course"))
+    check_line("ingest", in_a_process(stage, "ingest").removesuffix("\n"), COURSE[name].words)
+
+
+def test_as_a_process_predict(stage: Stage) -> None:
+    lay_out(stage.folder, params_text())
+    cases_pictures.CASES["half a jpeg"].spoil(stage.folder)
+    check_line(
+        "predict", in_a_process(stage, "predict", cases_pictures.NAME).removesuffix("\n"), (cases_pictures.NAME,)
+    )
+
+
+def test_as_a_process_params(stage: Stage) -> None:
+    text, words = cases_params.CASES["unknown key"]
+    lay_out(stage.folder, text)
+    check_line("rpn", in_a_process(stage, "rpn").removesuffix("\n"), words)
+
+
+def test_the_table_is_long() -> None:
+    tables = (COURSE, cases_coco.CASES, cases_pictures.CASES, cases_params.CASES, cases_checkpoints.CASES)
+    assert sum(map(len, tables)) >= 60
