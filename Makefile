@@ -41,11 +41,18 @@ lint: .venv/ready-to-test
 types: .venv/ready-to-test
 	@if python -c "import sys; sys.exit(sys.version_info < (3, 11))"; then mypy; else echo "mypy: on Python 3.11 and up"; fi
 
+# The tests of killed stages wait a lot and compute on one core: they run beside the others and report after them.
+FAULTS := tests/pipeline/test_faults.py
+
 unit: .venv/ready-to-test
-	@python -m pytest
+	@mkdir -p .cache
+	@python -m pytest $(FAULTS) > .cache/faults.txt 2>&1 & faults=$$!; \
+	python -m pytest --ignore $(FAULTS); others=$$?; \
+	echo "Waiting for the tests of killed stages"; \
+	wait $$faults; faults=$$?; cat .cache/faults.txt; exit $$(( others || faults ))
 
 faults: .venv/ready-to-test
-	@python -m pytest tests/pipeline/test_faults.py --kills 12 -v
+	@python -m pytest $(FAULTS) --kills 12 -v
 
 bench: .venv/ready-to-test
 	@dvc repro
