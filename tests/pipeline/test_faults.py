@@ -21,7 +21,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.pipeline.conftest import Run
-from tests.pipeline.workspace import TINY, Workspace, make_workspace
+from tests.pipeline.workspace import MINUTES, TINY, Workspace, make_workspace
+
+pytestmark = pytest.mark.timeout(60 * MINUTES)  # runs of whole stages, on a machine that may be busy
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LONG = {f"{stage}.epochs": 6 for stage in ("rpn", "backbone", "box_head", "mask_head")}  # a checkpoint each epoch
@@ -54,7 +56,7 @@ def stage(workspace: Workspace, name: str) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Waits for a process that is to succeed."""
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=60 * MINUTES)
     assert process.returncode == 0, output[-4000:]
     return output
 
@@ -187,7 +189,7 @@ def stages_in(workspace: Workspace) -> list[int]:
     return found
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 600.0) -> None:
     """Until it holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -281,7 +283,7 @@ def test_a_disk_that_fills_up(copy: Workspace, name: str, tmpfs: Path) -> None:
     shutil.rmtree(data)
     data.symlink_to(tmpfs / "data")
     process = stage(copy, name)
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=60 * MINUTES)
     assert process.returncode == 1, output[-2000:]
     assert [line for line in output.splitlines() if line.startswith(f"{name}: ")], output[-2000:]
     assert "Traceback" not in output
@@ -296,7 +298,7 @@ def test_a_read_only_folder(copy: Workspace, tmpfs: Path) -> None:
     kept = digests([tmpfs / "models"])
     subprocess.run(["mount", "-o", "remount,ro", tmpfs], check=True)
     process = stage(copy, "box_head")
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=60 * MINUTES)
     assert process.returncode == 1
     assert "Read-only file system" in output.splitlines()[-1]
     assert output.splitlines()[-1].startswith("box_head: ")
