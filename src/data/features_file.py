@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from src.data.h5 import keep_room
 from src.errors import invalid
 from src.files import replacing
 
@@ -72,10 +73,11 @@ class FeaturesWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._replacing = replacing(path)
+        self._path, self._replacing = path, replacing(path)
         self._views: list[tuple[int, bool, bool, int, int]] = []
 
     def __enter__(self) -> FeaturesWriter:
+        keep_room(self._path)
         self._file = h5py.File(self._replacing.__enter__(), "w", libver="latest")
         for name, (kind, shape) in ROWS.items():
             options = {"shape": (0, *shape), "maxshape": (None, *shape), "chunks": (_chunk(shape), *shape)}
@@ -83,7 +85,12 @@ class FeaturesWriter:
         return self
 
     def append(self, view: View) -> None:
-        """Adds a view."""
+        """Adds a view.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        keep_room(self._path, sum(getattr(view, name).nbytes for name in ROWS))
         for name in ROWS:
             values = getattr(view, name)
             if values.dtype == torch.bfloat16:

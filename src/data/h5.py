@@ -1,4 +1,4 @@
-"""Reading HDF5 files that others wrote: every surprise becomes one line that names the file.
+"""Reading HDF5 files that others wrote: every surprise becomes one line that names the file. And room for our own.
 
 Shapes and types are compared with what was expected before a byte of data is read, so that a file which declares
 terabytes costs nothing. Links and data that lie outside the file are refused: a downloaded file must not read others.
@@ -6,7 +6,10 @@ terabytes costs nothing. Links and data that lie outside the file are refused: a
 
 from __future__ import annotations
 
+import errno
 import math
+import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -17,6 +20,7 @@ from src.errors import InputError, invalid
 
 DEFAULT_CACHE = 2**20
 LARGEST_CACHE = 2**29
+ROOM = 2**24  # bytes that writers leave free; what HDF5 holds back is a few megabytes
 
 
 def open_h5(path: Path, cache: int = DEFAULT_CACHE) -> h5py.File:
@@ -84,6 +88,24 @@ def read_rows(dataset: h5py.Dataset, start: int, stop: int) -> np.ndarray:
         return dataset[start:stop]
     except (OSError, RuntimeError, MemoryError) as error:
         raise invalid(dataset.file.filename, "readable data", error, f"{start}:{stop}") from None
+
+
+def keep_room(path: Path, coming: int = 0) -> None:
+    """Refuses to write on when the disk is nearly full. Call it before the file is made, and before each write.
+
+    HDF5 holds data back and writes them when the file is closed, after a failure too. Where it cannot, it crashes the
+    process on its way out; so a writer must stop while there still is room for that.
+
+    Args:
+        path: the file; its folder is made if it is missing.
+        coming: bytes about to be written.
+
+    Raises:
+        OSError: less than `ROOM` would be left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(path.parent).free < coming + ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def cache_for(dataset: h5py.Dataset) -> int:

@@ -26,7 +26,7 @@ import hdf5plugin
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from src.data.h5 import member, open_h5, read_rows
+from src.data.h5 import keep_room, member, open_h5, read_rows
 from src.data.sample import TEST, TRAIN, Sample
 from src.data.selection import offsets
 from src.errors import invalid
@@ -48,9 +48,11 @@ def write_scenes(path: Path, samples: Iterable[Sample], size: tuple[int, int], a
 
     Raises:
         ValueError: a picture has another size.
+        OSError: the disk is full.
     """
     height, width = size
     columns = _Columns()
+    keep_room(path)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["attributes"] = json.dumps(attributes, sort_keys=True)
         images = _growing(file, "images", (height, width, 3))
@@ -58,6 +60,7 @@ def write_scenes(path: Path, samples: Iterable[Sample], size: tuple[int, int], a
         for sample in samples:
             if sample.image.shape != (height, width, 3) or sample.masks.shape[1:] != size:
                 raise ValueError(f"expected {height} x {width} pixels, found {sample.image.shape} in {sample.name}")
+            keep_room(path, sample.image.nbytes + sample.masks.nbytes // 8)
             _append(images, sample.image)
             for mask in sample.masks:
                 _append(masks, np.packbits(mask))
