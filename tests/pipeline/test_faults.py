@@ -281,7 +281,7 @@ def tmpfs(tmp_path: Path) -> Iterator[Path]:
     ("name", "left"),
     [
         *[(name, 0) for name in ("ingest", "prepare", "features")],
-        *[("ingest", ROOM + 600_000), ("prepare", ROOM + 60_000), ("features", ROOM + 1_500_000)],  # full on the way
+        *[("ingest", ROOM + 400_000), ("features", ROOM + 1_500_000)],  # full on the way
     ],
 )
 def test_a_disk_that_fills_up(copy: Workspace, name: str, left: int, tmpfs: Path) -> None:
