@@ -20,7 +20,7 @@ from src.errors import InputError, invalid
 
 DEFAULT_CACHE = 2**20
 LARGEST_CACHE = 2**29
-ROOM = 2**24  # bytes that writers leave free; what HDF5 holds back is a few megabytes
+ROOM = 2**26  # bytes that writers leave free; HDF5 2 holds back 8 MiB a dataset, and there are up to seven
 
 
 def open_h5(path: Path, cache: int = DEFAULT_CACHE) -> h5py.File:

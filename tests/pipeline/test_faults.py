@@ -277,13 +277,8 @@ def tmpfs(tmp_path: Path) -> Iterator[Path]:
 
 
 @ON_LINUX
-@pytest.mark.parametrize(
-    ("name", "left"),
-    [
-        *[(name, 0) for name in ("ingest", "prepare", "features")],
-        *[("ingest", ROOM + 400_000), ("features", ROOM + 1_500_000)],  # full on the way
-    ],
-)
+@pytest.mark.parametrize("left", [0, ROOM])  # nothing, or just what HDF5 may hold back
+@pytest.mark.parametrize("name", ["ingest", "prepare", "features"])
 def test_a_disk_that_fills_up(copy: Workspace, name: str, left: int, tmpfs: Path) -> None:
     data = copy.root / "data"
     shutil.copytree(data, tmpfs / "data")
