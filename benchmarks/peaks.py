@@ -85,24 +85,14 @@ def shares(params: Params, peak: dict[str, float]) -> list[dict[str, Any]]:
 
 
 def convolution_gradients(
-    gradient: Sequence[int],
-    _input: Sequence[int],
-    weight: Sequence[int],
-    _bias: Any,
-    _stride: Any,
-    _padding: Any,
-    _dilation: Any,
-    _transposed: bool,
-    _output_padding: Any,
-    _groups: int,
-    wanted: Sequence[bool],
-    **_: Any,
+    gradient: Sequence[int], _input: Sequence[int], weight: Sequence[int], *settings: Any, **_: Any
 ) -> int:
     """FLOP of a convolution's gradients: each of the two costs what the forward pass does.
 
     PyTorch's own count takes every output channel to see every input channel, which is hundreds of times too much
-    for a depthwise convolution.
+    for a depthwise convolution. The operator's last setting says which gradients are wanted: input, weight, bias.
     """
+    wanted = settings[-1]
     return 2 * math.prod(gradient) * math.prod(weight[1:]) * sum(map(bool, wanted[:2]))
 
 
