@@ -9,6 +9,7 @@ stages themselves, each in a process of its own, in a workspace made for it. Nee
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
@@ -26,12 +27,15 @@ from tqdm import tqdm
 
 from benchmarks.page import table
 from src.data.course import BOXES, IMAGES, LABELS, MASKS
+from src.data.features_file import FeaturesFile
 from src.data.loading import Loader
 from src.data.pickles import read_object_array
 from src.data.prepared_file import PreparedFile
 from src.files import read_json, write_json, write_text
 from src.params import load_params
 from src.runtime import conditions
+from src.training.heads import HeadLoader
+from src.training.targets import RoiRules
 
 RESULTS = Path("benchmarks/growth.json")
 PAGE = Path("benchmarks/growth.md")
@@ -120,6 +124,20 @@ def loader_rate(path: Path, images: int = 200) -> float:
     return delivered / (time.perf_counter() - start)
 
 
+def head_loader_rate(folder: Path) -> float:
+    """Views a second that the heads' loader delivers in the order of training, after a pass that fills the memory."""
+    features, options = folder / "data/features.h5", load_params().box_head
+    rules = RoiRules(options.rois, options.positive_fraction, options.foreground_iou)
+    with contextlib.closing(FeaturesFile(features)) as file:
+        views = file.views(train=True)
+    loader = HeadLoader(features, folder / "data/prepared.h5", views, options.batch_images, rules, 0, options.seed)
+    for _ in loader.batches(0):
+        pass
+    start = time.perf_counter()
+    delivered = sum(len(batch.names) for batch in loader.batches(1))
+    return delivered / (time.perf_counter() - start)
+
+
 def measure(count: int, labels: Path, scratch: Path, *, slow: bool) -> dict[str, Any]:
     """All numbers at one N."""
     root, folder = scratch / f"course-{count}", scratch / f"run-{count}"
@@ -137,6 +155,8 @@ def measure(count: int, labels: Path, scratch: Path, *, slow: bool) -> dict[str,
     sizes = {name: (folder / name).stat().st_size for name in FILES if (folder / name).exists()}
     entry["bytes"] = {"the course's files": inputs, **sizes}
     entry["loader_images_a_second"] = loader_rate(folder / "data/prepared.h5")
+    if slow:
+        entry["head_loader_views_a_second"] = head_loader_rate(folder)
     shutil.rmtree(root)
     shutil.rmtree(folder)
     return entry
@@ -152,7 +172,8 @@ Written by `python -m benchmarks.growth` from `growth.json`; do not edit. The co
 generated pictures and masks, in the course's files; every stage in a process of its own.
 """
     disk = [
-        (*(f"{e['bytes'][name] / 2**20:.0f}" if name in e["bytes"] else "" for name in files), rate(e)) for e in entries
+        (*(f"{e['bytes'][name] / 2**20:.0f}" if name in e["bytes"] else "" for name in files), *rates(e))
+        for e in entries
     ]
     parts = [
         text,
@@ -165,8 +186,8 @@ generated pictures and masks, in the course's files; every stage in a process of
         ),
         "Peak memory, GiB:\n",
         by_count(entries, STAGES, [[number(e, name, "peak_gb", "{:.2f}") for name in STAGES] for e in entries]),
-        "Files, MiB, and what the loader delivers:\n",
-        by_count(entries, (*files, "images a second"), disk),
+        "Files, MiB, and what the loaders deliver: pictures a second, and cached views a second of the heads' one:\n",
+        by_count(entries, (*files, "pictures a second", "views a second"), disk),
     ]
     write_text(PAGE, "\n".join(parts).rstrip() + "\n")
 
@@ -187,14 +208,17 @@ def further(entries: Sequence[dict[str, Any]], place: int, stage: str) -> str:
     found = entries[place]["stages"].get(stage)
     if not found:
         return ""
-    before = entries[place - 1] if place else {"images": 0, "stages": {stage: {"seconds": 0.0}}}
-    seconds = found["seconds"] - before["stages"][stage]["seconds"]
-    return f"{1000 * seconds / (entries[place]['images'] - before['images']):.1f}"
+    images, seconds = entries[place]["images"], found["seconds"]
+    if place:
+        images -= entries[place - 1]["images"]
+        seconds -= entries[place - 1]["stages"][stage]["seconds"]
+    return f"{1000 * seconds / images:.1f}"
 
 
-def rate(entry: dict[str, Any]) -> str:
-    """Images a second of the loader."""
-    return f"{entry['loader_images_a_second']:.0f}"
+def rates(entry: dict[str, Any]) -> tuple[str, ...]:
+    """What the loaders deliver a second; nothing where a loader was not run."""
+    names = ("loader_images_a_second", "head_loader_views_a_second")
+    return tuple(f"{entry[name]:.0f}" if name in entry else "" for name in names)
 
 
 def main() -> None:

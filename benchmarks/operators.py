@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import io
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,14 +33,18 @@ from src.training.targets import EVERYWHERE
 CANVAS = (800, 1088)  # H, W
 IMAGES, PROPOSALS, CHANNELS = 2, 200, 256
 EVALUATED, CLASSES = 200, 3  # images of the evaluation
-CPU_BF16 = {"device_type": "cpu", "dtype": torch.bfloat16}
+
+
+def cpu_bf16() -> torch.autocast:
+    """PyTorch's mixed precision in bf16 on the processor, as the peers are run under it."""
+    return torch.autocast("cpu", dtype=torch.bfloat16)
 
 
 def contests() -> Iterator[Callable[[], Contest]]:
     """Makers of all contests; each holds its tensors only while it runs."""
     for cells in (7, 14):
         for backward in (False, True):
-            yield lambda cells=cells, backward=backward: roi_align(cells, backward)
+            yield functools.partial(roi_align, cells, backward)
     yield matching
     yield pasting
     yield evaluation
@@ -69,7 +74,7 @@ def roi_align(cells: int, backward: bool) -> Contest:
         return theirs({str(number): level for number, level in enumerate(levels)}, boxes, [CANVAS] * IMAGES)
 
     def under_autocast(levels: list[Tensor]) -> Tensor:
-        with torch.autocast(**CPU_BF16):
+        with cpu_bf16():
             return pool_theirs(levels)
 
     run = with_gradient if backward else without_gradient

@@ -57,7 +57,7 @@ def limit(peak: Mapping[str, float]) -> str:
 def contest_rows(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """One row a peer; the goal stands beside the first."""
     ours, *peers = entry["seconds"]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for place, peer in enumerate(peers):
         ratio = entry["ratios"][peer]
         rows.append(

@@ -18,7 +18,7 @@ from torchvision.models.detection.image_list import ImageList as TorchvisionImag
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import poolers, roi_align
 
-from benchmarks.operators import CPU_BF16
+from benchmarks.operators import cpu_bf16
 from benchmarks.peers import targets_of, torchvision_mask_rcnn, with_weights_of
 from benchmarks.turns import Contest
 from src.data.normalise import Normalisation
@@ -126,10 +126,10 @@ def head_training(params: Params, *, masks: bool) -> Contest:
         for batch in loader.batches(0):
             with fabric.autocast():
                 terms = joint_losses(heads, batch) if masks else box_losses(heads.box_head, batch)
-            step(model, optimizer, lambda terms=terms: weigh(terms, dict.fromkeys(terms, 1.0)))
+            step(model, optimizer, functools.partial(weigh, terms, dict.fromkeys(terms, 1.0)))
 
     theirs = torchvision_training(params, masks=masks)
-    peers = {
+    peers: dict[str, Callable[[], Any]] = {
         "torchvision, float32": theirs,
         "torchvision, bf16 autocast": functools.partial(under_autocast, theirs),
     }
@@ -166,7 +166,7 @@ def torchvision_training(params: Params, *, masks: bool) -> Callable[[], None]:
 
 def under_autocast(run: Callable[[], Any]) -> Any:
     """The same in bf16 mixed precision."""
-    with torch.autocast(**CPU_BF16):
+    with cpu_bf16():
         return run()
 
 
