@@ -47,8 +47,9 @@ PREPARED, DATASET = Path("data/prepared.h5"), Path("data/dataset.h5")
 STATE = Path(".cache/photos-peer.pt")
 RESULTS, PAGE = Path("benchmarks/photos.json"), Path("benchmarks/photos.md")
 LEARNING_RATE, WARM_UP = 0.005, 0.1
+TRAINABLE = 2  # of the backbone's five strides; ours may freeze them all
 KINDS: tuple[Kind, ...] = ("box", "mask")
-SCHEME = ("passes", "views", "epochs", "border")
+SCHEME = ("layers", "passes", "learning_rate", "views", "epochs", "border")
 STAGES = ("backbone", "features", "box_head", "mask_head")  # what training the detector takes; part (a) is apart
 
 
@@ -116,7 +117,9 @@ def ours(params: Params) -> dict[str, Any]:
     metrics, seconds = read_json(Path("metrics/evaluate.json")), read_json(Path("metrics/summary.json"))["seconds"]
     names = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "ap50_interval")
     scheme = {
+        "layers": params.backbone.trainable_layers,
         "passes": params.backbone.epochs,
+        "learning_rate": params.backbone.learning_rate,
         "views": 2 if params.features.flip and params.data.source != "emoji" else 1,
         "epochs": [params.box_head.epochs, params.mask_head.epochs],
         "border": params.evaluate.border,
@@ -147,7 +150,7 @@ def train_torchvision(params: Params, passes: int) -> Iterator[list[dict[str, An
     """The points of its curve so far, after each pass; goes on from the last pass of a stopped run."""
     torch.manual_seed(1)
     body = Lite0Body(pretrained=True)
-    train_deepest(body, params.backbone.trainable_layers)
+    train_deepest(body, TRAINABLE)
     model = torchvision_mask_rcnn(params, body)
     learning = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.SGD(learning, LEARNING_RATE, momentum=0.9, weight_decay=5e-4)
@@ -176,7 +179,7 @@ def write_results(results: dict[str, Any]) -> None:
     write_json(RESULTS, results)
     data = results["data"]
     rows = [row(scheme_of(one), one) for one in results["ours"]]
-    rows += [row(("torchvision", str(one["passes"]), ""), one) for one in results["torchvision"]]
+    rows += [row(("torchvision", str(TRAINABLE), str(one["passes"]), ""), one) for one in results["torchvision"]]
     about = f"""# Accuracy at equal cost
 
 Written by `python -m benchmarks.photos`; do not edit. {data["train_images"]} photos to train on, {data["test_images"]}
@@ -184,7 +187,17 @@ to test on. In a pass over the training photos the network learns; ours then has
 keep features, photos and mirror images, on which the heads then learn for their epochs: the minutes have all of it.
 torchvision's schedule ends with its last row. Brackets: 95 % of bootstrap draws of the test images.
 """
-    head = ("detector", "passes", "box and mask head epochs", "minutes", "box AP50", "mask AP50", "box AP", "mask AP")
+    head = (
+        "detector",
+        "strides that learn",
+        "passes",
+        "box and mask head epochs",
+        "minutes",
+        "box AP50",
+        "mask AP50",
+        "box AP",
+        "mask AP",
+    )
     text = [
         about,
         table(head, rows),
@@ -193,18 +206,15 @@ torchvision's schedule ends with its last row. Brackets: 95 % of bootstrap draws
     write_text(PAGE, "\n".join(text))
 
 
-def scheme_of(point: dict[str, Any]) -> tuple[str, str, str]:
+def scheme_of(point: dict[str, Any]) -> tuple[str, str, str, str]:
     """What names a point of ours."""
     border = "removed" if point["border"] == "remove" else "clipped"
-    kept = "photos, mirrored too" if point["views"] == 2 else "photos"
-    return (
-        f"ours, boxes across the border {border}",
-        f"{point['passes']} + {kept}",
-        " + ".join(map(str, point["epochs"])),
-    )
+    passes = f"{point['passes']} at {point['learning_rate']:g}, {point['views']} to keep features"
+    epochs = " + ".join(map(str, point["epochs"]))
+    return f"ours, boxes across the border {border}", str(point["layers"]), passes, epochs
 
 
-def row(scheme: tuple[str, str, str], entry: dict[str, Any]) -> tuple[str, ...]:
+def row(scheme: tuple[str, str, str, str], entry: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table."""
 
     def with_interval(kind: str) -> str:
