@@ -5,7 +5,7 @@ time, as its fine-tuning tutorial has it: SGD at 0.005, momentum 0.9, weight dec
 warm-up over the first tenth and a cosine to the end, in bf16. Tests run after every pass, by the laboratory's own
 evaluation. Run after `dvc repro` (or `dvc exp run`) on the photos; it goes on from its last pass if it was stopped.
 
-Every run so tested adds its point to ours, told apart by passes, epochs and border rule.
+Every run so tested adds its point to ours, told apart by the parameters in `SCHEME`.
 
     python -m benchmarks.photos [--passes 4]
 """

@@ -105,8 +105,6 @@ def draw_scene(  # noqa: PLR0913, PLR0917  a scene has many parts, all but two o
     scores: Any = None,
     masks: Any = None,
     *,
-    colour: str | None = None,
-    linestyle: str = "-",
     title: str = "",
 ) -> None:
     """Draws a picture with its objects: translucent outlined masks, boxes, and tags such as `person 0.93`.
@@ -120,8 +118,6 @@ def draw_scene(  # noqa: PLR0913, PLR0917  a scene has many parts, all but two o
         labels: [n] class numbers; they choose the colours and the tags' words.
         scores: [n] in 0..1, shown with two digits.
         masks: [n, H, W] bool.
-        colour: one colour for all objects instead of the classes' own.
-        linestyle: of the boxes.
         title: above the picture.
     """
     image = _array(image)
@@ -131,12 +127,12 @@ def draw_scene(  # noqa: PLR0913, PLR0917  a scene has many parts, all but two o
     if title:
         ax.set_title(title, parse_math=False)  # a file name may hold dollar signs
     count = max((len(given) for given in (boxes, labels, masks) if given is not None), default=0)
-    colours = [colour or colour_of(int(labels[i]) if labels is not None else 0) for i in range(count)]
+    colours = [colour_of(int(labels[i]) if labels is not None else 0) for i in range(count)]
     if masks is not None:
         draw_masks(ax, _array(masks), colours)
     for i, box in enumerate([] if boxes is None else _array(boxes)):
         tag = tag_text(None if labels is None else int(labels[i]), None if scores is None else float(scores[i]))
-        draw_boxes(ax, box[None], colours[i], linestyle=linestyle, tag=tag)
+        draw_boxes(ax, box[None], colours[i], tag=tag)
     _keep_view(ax, image)
 
 
