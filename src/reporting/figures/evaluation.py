@@ -42,6 +42,7 @@ from src.reporting.figures.base import (
 )
 
 COLUMNS: Final = 3  # pictures side by side
+TITLE_ROOM: Final = 0.1  # inches over a title, which otherwise touches the edge or the picture above
 SHADOW: Final = "#000000"  # under dotted white, so that it shows on a bright sky too
 LineStyle: TypeAlias = Literal["-", "--", ":"]
 PROPOSAL_STYLE: Final = "--"
@@ -181,6 +182,7 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
     """Panels for `count` pictures, three in a row; those left over are blank."""
     columns = max(1, min(COLUMNS, count))
     figure, axes = new_figure(max(1, math.ceil(count / columns)), columns, width=4.2, height=3.45)
+    figure.set_layout_engine("constrained", h_pad=TITLE_ROOM)
     panels = list(axes.flat)
     for ax in panels[count:]:
         ax.set_axis_off()
