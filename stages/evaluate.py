@@ -13,12 +13,11 @@ from tqdm import tqdm
 from src.data.dataset_file import DatasetFile
 from src.data.prepared_file import PreparedFile
 from src.data.transform import Frame
-from src.evaluation.bootstrap import bootstrap_ap50
+from src.evaluation.bootstrap import ap50_intervals
 from src.evaluation.classifier import ClassifierMetrics, classifier_metrics, confusion_rows
 from src.evaluation.detection import curve_rows, evaluate_detections
 from src.evaluation.detector import Runner, SecondStage, to_source
 from src.evaluation.errors import count_errors
-from src.evaluation.greedy import Kind
 from src.evaluation.halves import HalvesSummary, summarise_halves
 from src.evaluation.instances import Detections, GroundTruth, coco_ground_truth, coco_results
 from src.evaluation.mask_iou import mean_mask_iou
@@ -28,14 +27,12 @@ from src.files import replacing, write_json
 from src.models.saved import load_detector
 from src.params import Params
 from src.reporting.figures import evaluation as figures
-from src.runtime import conditions, generator, make_fabric
+from src.runtime import conditions, make_fabric
 from stages.common import run
 
 DATASET = Path("data/dataset.h5")
 PREPARED = Path("data/prepared.h5")
 PLOTS = Path("plots/evaluate")
-KINDS: tuple[Kind, ...] = ("box", "mask")
-BOOTSTRAP_SEED = 0  # of the draws of test images behind AP50's interval
 REFINED_SHOWN = 3  # detections an image whose proposals are drawn
 
 
@@ -89,10 +86,9 @@ def measure(
     )
     masks = mean_mask_iou(truth, chosen)
     unannotated = find_unannotated(truth, chosen)
-    intervals = {kind: bootstrap_ap50(truth, chosen, generator(BOOTSTRAP_SEED), kind=kind) for kind in KINDS}
     facts = {
         **scores[params.evaluate.border].as_metrics(),
-        "ap50_interval": {kind: vars(one) if one else None for kind, one in intervals.items()},
+        "ap50_interval": ap50_intervals(truth, chosen),
         "mask_iou": masks.mean,
         "mask_iou_coverage": masks.coverage,
         "proposal_recall": recall(examined, params.features.proposals),

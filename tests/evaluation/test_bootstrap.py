@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from src.evaluation.bootstrap import bootstrap_ap50, match_class, weighted_ap50
+from src.evaluation.bootstrap import SEED, ap50_intervals, bootstrap_ap50, match_class, weighted_ap50
 from src.evaluation.detection import coco_ground_truth, coco_results, evaluate_detections
-from tests.evaluation.scenes import found, random_scene, truth
+from src.evaluation.rle import encode_masks
+from tests.evaluation.scenes import HEIGHT, WIDTH, found, random_scene, truth
+
+EMPTY_MASK = encode_masks(np.zeros((1, HEIGHT, WIDTH), bool))[0]
 
 
 def evaluator_ap50(truths, finds, kind):
@@ -53,6 +56,17 @@ def test_interval_holds_the_estimate_and_repeats():
     assert one.low < one.estimate < one.high
     assert one.estimate == pytest.approx(evaluator_ap50(truths, finds, "box"), abs=1e-9)
     assert one != bootstrap_ap50(truths, finds, torch.Generator().manual_seed(5), 200)
+
+
+def test_reported_intervals_are_of_boxes_and_of_masks():
+    truths, finds = random_scene(2, images=20)
+    finds[::2] = [dataclasses.replace(one, masks=[EMPTY_MASK] * len(one)) for one in finds[::2]]
+    reported = ap50_intervals(truths, finds)
+    for kind in ("box", "mask"):
+        alone = bootstrap_ap50(truths, finds, torch.Generator().manual_seed(SEED), kind=kind)
+        assert reported[kind] == dataclasses.asdict(alone)
+    assert reported["box"]["estimate"] > reported["mask"]["estimate"]
+    assert ap50_intervals([], []) == {"box": None, "mask": None}
 
 
 def test_a_perfect_detector_has_no_spread_and_an_empty_split_no_interval():
