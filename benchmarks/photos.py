@@ -2,12 +2,14 @@
 
 torchvision's detector starts from the same ImageNet weights and learns from the same pictures, mirrored half of the
 time, as its fine-tuning tutorial has it: SGD at 0.005, momentum 0.9, weight decay 0.0005, two images a step, with a
-warm-up over the first tenth and a cosine to the end, in bf16. Tests run after every pass, by the laboratory's own
-evaluation. Run after `dvc repro` (or `dvc exp run`) on the photos; it goes on from its last pass if it was stopped.
+warm-up over the first tenth and a cosine to the end, in the precision that ours has. Tests run after every pass, by the
+laboratory's own evaluation. Run after `dvc repro` (or `dvc exp run`) on the photos; it goes on from its last pass if
+it was stopped.
 
-Every run so tested adds its point to ours, told apart by the parameters in `SCHEME`.
+Every run so tested adds its point to ours, told apart by the parameters in `SCHEME`; every schedule of torchvision's
+adds its curve, told apart by those in `PEER_SCHEME`.
 
-    python -m benchmarks.photos [--passes 4]
+    python -m benchmarks.photos [--passes 4] [--layers 2]
 """
 
 from __future__ import annotations
@@ -15,41 +17,39 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 from torchvision.models.detection import MaskRCNN
 from tqdm import tqdm
 
-from benchmarks.operators import cpu_bf16
 from benchmarks.page import table
 from benchmarks.peers import targets_of, torchvision_mask_rcnn
 from src.data.dataset_file import DatasetFile
 from src.data.loading import Loader
 from src.data.prepared_file import Example, PreparedFile
 from src.data.transform import Frame
-from src.evaluation.bootstrap import bootstrap_ap50
+from src.evaluation.bootstrap import ap50_intervals
 from src.evaluation.detection import evaluate_detections
 from src.evaluation.detector import to_source
-from src.evaluation.greedy import Kind
 from src.evaluation.instances import Detections, GroundTruth, coco_ground_truth, coco_results
 from src.files import read_json, write_json, write_text
 from src.models import mask_rcnn
 from src.models.body import Lite0Body, train_deepest
 from src.params import Params, load_params
-from src.runtime import conditions, generator, make_fabric
+from src.runtime import conditions, make_fabric, precision_name
 from src.training.checkpoint import save_tensors
 
 PREPARED, DATASET = Path("data/prepared.h5"), Path("data/dataset.h5")
-STATE = Path(".cache/photos-peer.pt")
+STATE = ".cache/photos-peer-{layers}-{schedule}-{precision}.pt"
 RESULTS, PAGE = Path("benchmarks/photos.json"), Path("benchmarks/photos.md")
 LEARNING_RATE, WARM_UP = 0.005, 0.1
-TRAINABLE = 2  # of the backbone's five strides; ours may freeze them all
-KINDS: tuple[Kind, ...] = ("box", "mask")
-SCHEME = ("layers", "passes", "learning_rate", "views", "epochs", "border")
+SCHEME = ("layers", "passes", "learning_rate", "views", "epochs", "border", "precision")
+PEER_SCHEME = ("layers", "schedule", "precision")  # strides that learn, passes of the whole schedule
 STAGES = ("backbone", "features", "box_head", "mask_head")  # what training the detector takes; part (a) is apart
 
 
@@ -58,7 +58,9 @@ def learning_rate(done: float) -> float:
     return done / WARM_UP if done < WARM_UP else 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
 
 
-def train_pass(model: MaskRCNN, optimizer: torch.optim.Optimizer, loader: Loader, place: tuple[int, int]) -> None:
+def train_pass(
+    fabric: Fabric, model: MaskRCNN, optimizer: torch.optim.Optimizer, loader: Loader, place: tuple[int, int]
+) -> None:
     """One pass over the pictures; `place` is its number and how many there are."""
     model.train()
     number, passes = place
@@ -70,7 +72,7 @@ def train_pass(model: MaskRCNN, optimizer: torch.optim.Optimizer, loader: Loader
         factor = learning_rate((number + done / len(loader)) / passes)
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * factor
-        with cpu_bf16():
+        with fabric.autocast():
             terms = model(images, targets)
         loss = sum(terms.values(), torch.zeros(()))
         optimizer.zero_grad(set_to_none=True)
@@ -81,10 +83,10 @@ def train_pass(model: MaskRCNN, optimizer: torch.optim.Optimizer, loader: Loader
 
 
 @torch.no_grad()
-def find(model: MaskRCNN, example: Example, frame: Frame, threshold: float) -> Detections:
+def find(fabric: Fabric, model: MaskRCNN, example: Example, frame: Frame, threshold: float) -> Detections:
     """Its detections in the source picture."""
     height, width = example.image.shape[1:]
-    with cpu_bf16():
+    with fabric.autocast():
         images, _ = model.transform([example.image.contiguous() / 255])
         features = model.backbone(images.tensors)
         proposals, _ = model.rpn(images, features)
@@ -96,19 +98,18 @@ def find(model: MaskRCNN, example: Example, frame: Frame, threshold: float) -> D
     return to_source(mask_rcnn.Detections(boxes, found["labels"], scores, boxes, cells), frame, threshold)
 
 
-def test(model: MaskRCNN, params: Params) -> dict[str, Any]:
+def test(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
     """AP on the test split, with AP50's intervals."""
     model.eval()
     with DatasetFile(DATASET) as dataset, PreparedFile(PREPARED) as prepared:
         rows = prepared.indices("test")
         truth = [GroundTruth.of(dataset[row], number) for number, row in enumerate(rows, start=1)]
         found = [
-            find(model, example, prepared.frame, params.evaluate.mask_threshold)
+            find(fabric, model, example, prepared.frame, params.evaluate.mask_threshold)
             for example in tqdm(prepared.examples(rows, masks=False), desc="test", total=len(rows), unit="image")
         ]
     metrics: dict[str, Any] = evaluate_detections(coco_ground_truth(truth), coco_results(truth, found)).as_metrics()
-    intervals = {kind: bootstrap_ap50(truth, found, generator(0), kind=kind) for kind in KINDS}
-    metrics["ap50_interval"] = {kind: vars(one) if one else None for kind, one in intervals.items()}
+    metrics["ap50_interval"] = ap50_intervals(truth, found)
     return {name: value for name, value in metrics.items() if name != "by_class"}
 
 
@@ -123,6 +124,7 @@ def ours(params: Params) -> dict[str, Any]:
         "views": 2 if params.features.flip and params.data.source != "emoji" else 1,
         "epochs": [params.box_head.epochs, params.mask_head.epochs],
         "border": params.evaluate.border,
+        "precision": precision_name(params.runtime),
     }
     reached = {name: metrics[name] for name in (*names, "proposal_recall")}
     return {**scheme, **reached, "seconds": sum(seconds[name] for name in STAGES)}
@@ -132,45 +134,55 @@ def main() -> None:
     """Trains, tests, writes `benchmarks/photos.json` and `benchmarks/photos.md`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.photos", description=__doc__)
     parser.add_argument("--passes", type=int, default=4, help="over the training pictures; 0: only our run's numbers")
-    passes = parser.parse_args().passes
+    parser.add_argument("--layers", type=int, default=2, help="of the body's five strides, how many torchvision trains")
+    given = parser.parse_args()
     params = load_params()
-    make_fabric(params.runtime)
+    fabric = make_fabric(params.runtime)
     results = read_json(RESULTS) if RESULTS.exists() else {"ours": [], "torchvision": []}
     point = ours(params)
-    kept = [one for one in results["ours"] if any(one[name] != point[name] for name in SCHEME)]
-    results["ours"] = sorted([*kept, point], key=lambda one: one["seconds"])
+    results["ours"] = sorted([*other_than(point, results["ours"], SCHEME), point], key=lambda one: one["seconds"])
     results["data"] = {"source": params.data.source, **read_json(Path("metrics/summary.json"))["measured_on"]}
-    results["conditions"] = conditions(params.runtime)
+    results["conditions"] = {name: value for name, value in conditions(params.runtime).items() if name != "precision"}
     write_results(results)
-    for curve in train_torchvision(params, passes):
-        write_results({**results, "torchvision": curve})
+    scheme = {"layers": given.layers, "schedule": given.passes, "precision": precision_name(params.runtime)}
+    others = other_than(scheme, results["torchvision"], PEER_SCHEME)
+    for curve in train_torchvision(fabric, params, scheme):
+        write_results({**results, "torchvision": [*others, *curve]})
 
 
-def train_torchvision(params: Params, passes: int) -> Iterator[list[dict[str, Any]]]:
+def other_than(
+    scheme: Mapping[str, Any], points: Sequence[dict[str, Any]], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The points of other schemes, which a new measurement leaves as they are."""
+    return [point for point in points if any(point[name] != scheme[name] for name in names)]
+
+
+def train_torchvision(fabric: Fabric, params: Params, scheme: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     """The points of its curve so far, after each pass; goes on from the last pass of a stopped run."""
+    layers, schedule = scheme["layers"], scheme["schedule"]
     torch.manual_seed(1)
     body = Lite0Body(pretrained=True)
-    train_deepest(body, TRAINABLE)
+    train_deepest(body, layers)
     model = torchvision_mask_rcnn(params, body)
     learning = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.SGD(learning, LEARNING_RATE, momentum=0.9, weight_decay=5e-4)
     with PreparedFile(PREPARED) as prepared:
         loader = Loader(PREPARED, prepared.indices("train"), 2, seed=1, flip=True)
     curve: list[dict[str, Any]] = []
-    if STATE.exists():
-        state = torch.load(STATE, weights_only=True)
-        if state["passes"] == passes:
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            curve = state["curve"]
-    for number in range(len(curve), passes):
+    kept = Path(STATE.format(**scheme))
+    if kept.exists():
+        state = torch.load(kept, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        curve = state["curve"]
+    for number in range(len(curve), schedule):
         start = time.perf_counter()
-        train_pass(model, optimizer, loader, (number, passes))
+        train_pass(fabric, model, optimizer, loader, (number, schedule))
         seconds = time.perf_counter() - start
         spent = curve[-1]["seconds"] if curve else 0.0
-        curve.append({"passes": number + 1, "seconds": spent + seconds, **test(model, params)})
-        kept = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "curve": curve, "passes": passes}
-        save_tensors(STATE, kept)
+        point = {**scheme, "passes": number + 1, "seconds": spent + seconds}
+        curve.append({**point, **test(fabric, model, params)})
+        save_tensors(kept, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "curve": curve})
         yield curve
 
 
@@ -179,19 +191,24 @@ def write_results(results: dict[str, Any]) -> None:
     write_json(RESULTS, results)
     data = results["data"]
     rows = [row(scheme_of(one), one) for one in results["ours"]]
-    rows += [row(("torchvision", str(TRAINABLE), str(one["passes"]), ""), one) for one in results["torchvision"]]
+    rows += [
+        row(("torchvision", str(one["layers"]), f"{one['passes']} of {one['schedule']}", ""), one)
+        for one in results["torchvision"]
+    ]
     about = f"""# Accuracy at equal cost
 
 Written by `python -m benchmarks.photos`; do not edit. {data["train_images"]} photos to train on, {data["test_images"]}
 to test on. In a pass over the training photos the network learns; ours then has passes that only
 keep features, photos and mirror images, on which the heads then learn for their epochs: the minutes have all of it.
-torchvision's schedule ends with its last row. Brackets: 95 % of bootstrap draws of the test images.
+torchvision's row "2 of 4" is its state after two passes of a schedule that is made for four. Brackets: 95 % of the
+bootstrap draws of the test images.
 """
     head = (
         "detector",
         "strides that learn",
         "passes",
         "box and mask head epochs",
+        "precision",
         "minutes",
         "box AP50",
         "mask AP50",
@@ -223,7 +240,14 @@ def row(scheme: tuple[str, str, str, str], entry: dict[str, Any]) -> tuple[str, 
         return f"{value} ({interval['low']:.3f} to {interval['high']:.3f})" if interval else value
 
     aps = (f"{entry[f'{kind}_ap'] or 0:.3f}" for kind in ("box", "mask"))
-    return (*scheme, f"{entry['seconds'] / 60:.1f}", with_interval("box"), with_interval("mask"), *aps)
+    return (
+        *scheme,
+        entry["precision"],
+        f"{entry['seconds'] / 60:.1f}",
+        with_interval("box"),
+        with_interval("mask"),
+        *aps,
+    )
 
 
 if __name__ == "__main__":
