@@ -117,7 +117,17 @@ def test_fine_tuning_that_helps_harms_or_is_left_out(tmp_path: Path) -> None:
     answer = part_b.task_8(write_run(tmp_path, params=params))
     assert "keeps the weights" in answer.words["verdict"]
     assert answer.words["separation"] == ""
+    assert answer.words["learns"] == ""
     assert "history" not in answer.figures
+
+
+@pytest.mark.parametrize(
+    ("strides", "said"),
+    [(0, "The body stays"), (1, "the deepest learns,"), (2, "the 2 deepest learn,"), (5, "The whole body learns")],
+)
+def test_which_part_of_the_body_learns(strides: int, said: str, tmp_path: Path) -> None:
+    params = with_params(load_params(), "backbone", trainable_layers=strides, epochs=1)
+    assert said in part_b.task_8(write_run(tmp_path, params=params)).words["learns"]
 
 
 def test_recall_that_was_not_measured(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ WEIGHTS = {
     "coco": "COCO: body, pyramid and RPN have all seen boxes of 80 classes",
     "none": "nothing: every layer starts from random numbers",
 }
+BODY_STRIDES = 5  # 2, 4, 8, 16, 32
 LEVELS = {
     "P2": "small objects; edges and texture at the finest resolution",
     "P3": "small to medium objects",
@@ -31,6 +32,7 @@ def task_8(facts: Facts) -> Answer:
     tuned = facts.params.backbone.epochs > 0
     words = {
         "start": WEIGHTS.get(facts.value("backbone", "weights"), "a checkpoint file in the course's format"),
+        "learns": _learns(facts.params.backbone.trainable_layers) if tuned else "",
         "verdict": _tuning(before, after) if tuned else _untuned(before),
         "separation": _separation(before, after) if tuned else "",
     }
@@ -184,6 +186,16 @@ def _fed(normalisation: dict[str, Any] | None, facts: Facts) -> str:
     return f"The weights of this run's backbone expect mean {mean} and deviation {std}, so part (b) feeds it those."
 
 
+def _learns(strides: int) -> str:
+    """What the fine-tuning changes, from how many of the body's five strides learn."""
+    if strides == 0:
+        return "The body stays as it started; pyramid and RPN learn."
+    if strides == BODY_STRIDES:
+        return "The whole body learns, with pyramid and RPN."
+    deepest = "deepest" if strides == 1 else f"{count(strides)} deepest"
+    return f"Of the body's five strides the {deepest} learn{'s' if strides == 1 else ''}, with pyramid and RPN."
+
+
 def _tuning(before: dict[str, Any], after: dict[str, Any]) -> str:
     """What fine-tuning did to the proposals."""
     first, last = before["recall"], after["recall"]
@@ -239,7 +251,7 @@ def _cost(seconds: dict[str, float]) -> str:
         return "How long its stages took is not known for this run."
     backbone, features, box, mask = (duration(seconds[name]) for name in names)
     return (
-        f"Fine-tuning backbone and RPN took {backbone}, running them once over all images {features}, and the two "
+        f"The fine-tuning took {backbone}, running backbone and RPN once over all images {features}, and the two "
         f"trainings of the heads on what was kept {box} and {mask}."
     )
 
