@@ -123,7 +123,7 @@ def test_fine_tuning_that_helps_harms_or_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("strides", "said"),
-    [(0, "The body stays"), (1, "the deepest learns,"), (2, "the 2 deepest learn,"), (5, "The whole body learns")],
+    [(0, "The body stays"), (1, "1 stride of the body's five"), (2, "2 strides of the body's five")],
 )
 def test_which_part_of_the_body_learns(strides: int, said: str, tmp_path: Path) -> None:
     params = with_params(load_params(), "backbone", trainable_layers=strides, epochs=1)

@@ -16,7 +16,6 @@ WEIGHTS = {
     "coco": "COCO: body, pyramid and RPN have all seen boxes of 80 classes",
     "none": "nothing: every layer starts from random numbers",
 }
-BODY_STRIDES = 5  # 2, 4, 8, 16, 32
 LEVELS = {
     "P2": "small objects; edges and texture at the finest resolution",
     "P3": "small to medium objects",
@@ -190,10 +189,7 @@ def _learns(strides: int) -> str:
     """What the fine-tuning changes, from how many of the body's five strides learn."""
     if strides == 0:
         return "The body stays as it started; pyramid and RPN learn."
-    if strides == BODY_STRIDES:
-        return "The whole body learns, with pyramid and RPN."
-    deepest = "deepest" if strides == 1 else f"{count(strides)} deepest"
-    return f"Of the body's five strides the {deepest} learn{'s' if strides == 1 else ''}, with pyramid and RPN."
+    return f"{plural(strides, 'stride')} of the body's five, counted from the deepest, can learn, with pyramid and RPN."
 
 
 def _tuning(before: dict[str, Any], after: dict[str, Any]) -> str:
