@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from tests.structure.project import PROJECT, tracked_files
 
 RECORDER = Path(__file__).parent / "recorder"
-MINUTES = 15  # a whole run takes one on two idle cores
+MINUTES = 40  # ends what hangs; a whole run takes one on two idle cores with bf16, many on busy ones without
 
 # A twelfth of the canvas, one pass, narrow heads: every line of every stage runs, nothing is learnt.
 TINY = {
