@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 
@@ -258,9 +259,12 @@ def test_images_without_proposals_or_detections(ours: MaskRCNN) -> None:
 
 @torch.no_grad()
 def test_an_image_s_detections_do_not_depend_on_its_batch(ours: MaskRCNN) -> None:
-    images, contents = pictures(), torch.tensor([CONTENT] * 2)
-    together = ours(ImageList(images, contents), evaluate_params())[1]
-    alone = ours(ImageList(images[1:], contents[1:]), evaluate_params())[0]
+    """In float64: in float32 sums differ with the batch on some processors, and the order of nearly equal scores."""
+    images, contents = pictures().double(), torch.tensor([CONTENT] * 2)
+    exact = copy.deepcopy(ours).double()
+    together = exact(ImageList(images, contents), evaluate_params())[1]
+    alone = exact(ImageList(images[1:], contents[1:]), evaluate_params())[0]
+    assert len(alone.labels) > 20
     assert torch.equal(together.labels, alone.labels)
-    torch.testing.assert_close(together.boxes, alone.boxes, rtol=1e-4, atol=1e-2)
-    torch.testing.assert_close(together.masks, alone.masks, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(together.boxes, alone.boxes, rtol=0, atol=1e-3)
+    torch.testing.assert_close(together.masks, alone.masks, rtol=0, atol=1e-6)
