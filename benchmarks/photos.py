@@ -141,7 +141,8 @@ def main() -> None:
     results = read_json(RESULTS) if RESULTS.exists() else {"ours": [], "torchvision": []}
     point = ours(params)
     results["ours"] = sorted([*other_than(point, results["ours"], SCHEME), point], key=lambda one: one["seconds"])
-    results["data"] = {"source": params.data.source, **read_json(Path("metrics/summary.json"))["measured_on"]}
+    measured_on = read_json(Path("metrics/summary.json"))["measured_on"]
+    results["data"] = {name: measured_on[name] for name in ("source", "train_images", "test_images")}
     results["conditions"] = {name: value for name, value in conditions(params.runtime).items() if name != "precision"}
     write_results(results)
     scheme = {"layers": given.layers, "schedule": given.passes, "precision": precision_name(params.runtime)}
