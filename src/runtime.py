@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,8 +12,6 @@ import torch
 from lightning_fabric import Fabric
 
 from src.params import RuntimeParams
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def has_fast_bf16() -> bool:
@@ -81,21 +76,16 @@ def stream_seed(seed: int, *stream: int) -> int:
     return state
 
 
-def end_with_parent() -> None:
-    """Makes this process end when its parent does, so that a killed DVC leaves no stage writing on.
+def end_with_parent(parent: int) -> None:
+    """Makes this process end within a second when `parent` has ended, so that a killed DVC leaves no stage writing on.
 
-    On Linux the kernel does it; elsewhere a thread watches the parent's number.
+    A thread watches which process is the parent, as on systems where the kernel offers no such thing. `parent` is the
+    number that `os.getppid` gave when the process began: it may have ended since.
     """
-    parent = os.getppid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it ended in between, and the kernel will not tell
-            os._exit(1)
-        return
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(1)
+        time.sleep(0.5)
     os._exit(1)

@@ -10,6 +10,7 @@ from src.errors import InputError, one_line
 from src.files import write_json
 from src.params import Params, load_params
 from src.runtime import end_with_parent, scratch
+from stages import STARTED_BY
 
 __all__ = ["run", "scratch"]
 
@@ -21,7 +22,7 @@ def run(name: str, work: Callable[[Params], None]) -> None:
 
     Seconds go to `.cache/seconds/<name>.json`, which no stage tracks: a timing is no result.
     """
-    end_with_parent()
+    end_with_parent(STARTED_BY)
     start = time.perf_counter()
     try:
         work(load_params())

@@ -99,23 +99,22 @@ print(child.pid, flush=True)
 time.sleep(600)
 """
 CHILD = """
-import sys, types
+import os, sys, time, types
+parent = os.getppid()
+{importing}
 {stub}
-import time
 from src.runtime import end_with_parent
-{before}
-end_with_parent()
-print("ready", flush=True)
+end_with_parent(parent)
+{watching}
 time.sleep(600)
 """
+READY = "print('ready', flush=True)"
 # `src.runtime` without torch and Lightning, which take seconds to import and are not needed here.
 STUB = """
 for name, part in (("torch", "Generator"), ("lightning_fabric", "Fabric")):
     sys.modules[name] = types.ModuleType(name)
     setattr(sys.modules[name], part, object)
 """
-# As on a system without prctl: a thread watches.
-ELSEWHERE = "sys.platform = 'elsewhere'"
 
 
 def is_alive(process: int) -> bool:
@@ -127,9 +126,13 @@ def is_alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("before", ["", ELSEWHERE], ids=["prctl", "thread"])
-def test_a_killed_parent_takes_its_child_along(before: str) -> None:
-    script = CHILD.format(stub=STUB, before=before)
+@pytest.mark.parametrize(
+    "moment",
+    [{"importing": f"{READY}; time.sleep(2)", "watching": ""}, {"importing": "", "watching": READY}],
+    ids=["importing", "watching"],
+)
+def test_a_killed_parent_takes_its_child_along(moment: dict[str, str]) -> None:
+    script = CHILD.format(stub=STUB, **moment)
     parent = subprocess.Popen([sys.executable, "-c", PARENT, script], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())

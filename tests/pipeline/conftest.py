@@ -1,9 +1,9 @@
-"""Three finished runs of the whole DAG, one a source, made once for all tests of this folder."""
+"""Finished runs of the whole DAG, one a source, made once for all tests of this folder that need it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,23 +43,45 @@ def _finished(source: str, folder: Path) -> Run:
     return Run(workspace, root, workspace.dvc("repro"))
 
 
+class Runs:
+    """The runs of the sources, each begun once, as many at a time as there are cores on a small machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pool = ThreadPoolExecutor(max_workers=2)
+        self._begun: dict[str, Future[Run]] = {}
+
+    def begin(self, source: str) -> Future[Run]:
+        """Does not wait."""
+        if source not in self._begun:
+            self._begun[source] = self._pool.submit(_finished, source, self._folder)
+        return self._begun[source]
+
+    def __call__(self, source: str) -> Run:
+        return self.begin(source).result()
+
+    def close(self) -> None:
+        """Waits for those that run."""
+        self._pool.shutdown(cancel_futures=True)
+
+
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
-    """The run of a source; all are started at once, as many at a time as there are cores on a small machine."""
-    folder = tmp_path_factory.mktemp("pipeline")
-    pool = ThreadPoolExecutor(max_workers=2)
-    futures = {source: pool.submit(_finished, source, folder) for source in SOURCES}
-    yield lambda source: futures[source].result()
-    pool.shutdown(cancel_futures=True)
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """The run of a source, begun when it is first asked for."""
+    made = Runs(tmp_path_factory.mktemp("pipeline"))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session", params=SOURCES)
-def finished(request: pytest.FixtureRequest, runs: Callable[[str], Run]) -> Run:
-    """Each of the three runs in turn."""
+def finished(request: pytest.FixtureRequest, runs: Runs) -> Run:
+    """Each of the three runs in turn; the others are begun meanwhile."""
+    for source in SOURCES:
+        runs.begin(source)
     return runs(request.param)
 
 
 @pytest.fixture(scope="session")
-def emoji(runs: Callable[[str], Run]) -> Run:
+def emoji(runs: Runs) -> Run:
     """The run on scenes made here."""
     return runs("emoji")

@@ -163,15 +163,20 @@ def test_killed_inside_a_checkpoint_s_write(copy: Workspace) -> None:
 
 
 @ON_LINUX
-def test_a_killed_dvc_leaves_no_stage_running(copy: Workspace) -> None:
+@pytest.mark.parametrize("moment", ["importing", "training"])
+def test_a_killed_dvc_leaves_no_stage_running(copy: Workspace, moment: str) -> None:
     copy.set_params({"rpn.epochs": 500})
     process = start(copy, sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "rpn")
     try:
-        wait_for(lambda: list((copy.root / ".cache" / "training" / "rpn").glob("*/state.pt")))
+        wait_for(lambda: stages_in(copy))
+        if moment == "importing":
+            time.sleep(0.5)
+        else:
+            wait_for(lambda: list((copy.root / ".cache" / "training" / "rpn").glob("*/state.pt")))
         assert stages_in(copy)
         process.kill()
         process.wait()
-        wait_for(lambda: not stages_in(copy))
+        wait_for(lambda: not stages_in(copy), lambda: "\n".join(map(about, stages_in(copy))))
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -191,11 +196,20 @@ def stages_in(workspace: Workspace) -> list[int]:
     return found
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 600.0) -> None:
-    """Until it holds."""
+def about(process: int) -> str:
+    """Its command, state, parent, threads and signals, for the message of a test that fails."""
+    folder = Path("/proc") / str(process)
+    try:
+        return f"{(folder / 'cmdline').read_bytes()!r}\n{(folder / 'status').read_text(encoding='utf-8')}"
+    except OSError:
+        return f"{process} has ended by now"
+
+
+def wait_for(condition: Callable[[], object], otherwise: Callable[[], str] = str, seconds: float = 600.0) -> None:
+    """Until it holds; after too long, fails and says what `otherwise` gives."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited too long"
+        assert time.monotonic() < end, f"waited too long; {otherwise()}"
         time.sleep(0.05)
 
 
