@@ -45,7 +45,12 @@ def write_page(results: Mapping[str, Any], path: Path) -> None:
 
 def conditions(found: Mapping[str, Any]) -> str:
     """The machine in one line."""
-    return "Measured on: " + ", ".join(f"{name} {value}" for name, value in found.items()) + ".\n"
+    return f"Measured on: {in_words(found)}.\n"
+
+
+def in_words(facts: Mapping[str, Any]) -> str:
+    """Names and values in one line."""
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def limit(peak: Mapping[str, float]) -> str:

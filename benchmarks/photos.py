@@ -27,7 +27,7 @@ from torch import nn
 from torchvision.models.detection import MaskRCNN
 from tqdm import tqdm
 
-from benchmarks.page import table
+from benchmarks.page import in_words, table
 from benchmarks.peers import targets_of, torchvision_mask_rcnn
 from src.data.dataset_file import DatasetFile
 from src.data.loading import Loader
@@ -127,7 +127,13 @@ def ours(params: Params) -> dict[str, Any]:
         "precision": precision_name(params.runtime),
     }
     reached = {name: metrics[name] for name in (*names, "proposal_recall")}
-    return {**scheme, **reached, "seconds": sum(seconds[name] for name in STAGES)}
+    return {**scheme, **reached, "seconds": sum(seconds[name] for name in STAGES), "machine": machine(params)}
+
+
+def machine(params: Params) -> dict[str, Any]:
+    """What a point was measured on; the precision is part of its scheme."""
+    found = {name: value for name, value in conditions(params.runtime).items() if name != "precision"}
+    return {**found, "vectors": torch.backends.cpu.get_cpu_capability()}
 
 
 def main() -> None:
@@ -143,7 +149,6 @@ def main() -> None:
     results["ours"] = sorted([*other_than(point, results["ours"], SCHEME), point], key=lambda one: one["seconds"])
     measured_on = read_json(Path("metrics/summary.json"))["measured_on"]
     results["data"] = {name: measured_on[name] for name in ("source", "train_images", "test_images")}
-    results["conditions"] = {name: value for name, value in conditions(params.runtime).items() if name != "precision"}
     write_results(results)
     scheme = {"layers": given.layers, "schedule": given.passes, "precision": precision_name(params.runtime)}
     others = other_than(scheme, results["torchvision"], PEER_SCHEME)
@@ -181,7 +186,7 @@ def train_torchvision(fabric: Fabric, params: Params, scheme: dict[str, Any]) ->
         train_pass(fabric, model, optimizer, loader, (number, schedule))
         seconds = time.perf_counter() - start
         spent = curve[-1]["seconds"] if curve else 0.0
-        point = {**scheme, "passes": number + 1, "seconds": spent + seconds}
+        point = {**scheme, "passes": number + 1, "seconds": spent + seconds, "machine": machine(params)}
         curve.append({**point, **test(fabric, model, params)})
         save_tensors(kept, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "curve": curve})
         yield curve
@@ -190,19 +195,18 @@ def train_torchvision(fabric: Fabric, params: Params, scheme: dict[str, Any]) ->
 def write_results(results: dict[str, Any]) -> None:
     """Both files."""
     write_json(RESULTS, results)
-    data = results["data"]
-    rows = [row(scheme_of(one), one) for one in results["ours"]]
-    rows += [
-        row(("torchvision", str(one["layers"]), f"{one['passes']} of {one['schedule']}", ""), one)
-        for one in results["torchvision"]
-    ]
+    data, points = results["data"], [*results["ours"], *results["torchvision"]]
+    machines: list[dict[str, Any]] = []
+    for one in points:
+        machines += [one["machine"]] if one["machine"] not in machines else []
+    rows = [(*row(one), str(1 + machines.index(one["machine"]))) for one in points]
     about = f"""# Accuracy at equal cost
 
 Written by `python -m benchmarks.photos`; do not edit. {data["train_images"]} photos to train on, {data["test_images"]}
 to test on. In a pass over the training photos the network learns; ours then has passes that only
 keep features, photos and mirror images, on which the heads then learn for their epochs: the minutes have all of it.
 torchvision's row "2 of 4" is its state after two passes of a schedule that is made for four. Brackets: 95 % of the
-bootstrap draws of the test images.
+bootstrap draws of the test images. Minutes of different machines do not compare.
 """
     head = (
         "detector",
@@ -215,25 +219,24 @@ bootstrap draws of the test images.
         "mask AP50",
         "box AP",
         "mask AP",
+        "machine",
     )
-    text = [
-        about,
-        table(head, rows),
-        "Measured on: " + ", ".join(f"{name} {value}" for name, value in results["conditions"].items()) + ".\n",
-    ]
-    write_text(PAGE, "\n".join(text))
+    lines = [f"Machine {number}: {in_words(one)}.\n" for number, one in enumerate(machines, start=1)]
+    write_text(PAGE, "\n".join([about, table(head, rows), *lines]))
 
 
 def scheme_of(point: dict[str, Any]) -> tuple[str, str, str, str]:
-    """What names a point of ours."""
+    """What names a point: detector, strides that learn, passes, epochs of the heads."""
+    if "schedule" in point:
+        return "torchvision", str(point["layers"]), f"{point['passes']} of {point['schedule']}", ""
     border = "removed" if point["border"] == "remove" else "clipped"
     passes = f"{point['passes']} at {point['learning_rate']:g}, {point['views']} to keep features"
     epochs = " + ".join(map(str, point["epochs"]))
     return f"ours, boxes across the border {border}", str(point["layers"]), passes, epochs
 
 
-def row(scheme: tuple[str, str, str, str], entry: dict[str, Any]) -> tuple[str, ...]:
-    """One line of the table."""
+def row(entry: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table, without its machine."""
 
     def with_interval(kind: str) -> str:
         interval = entry["ap50_interval"][kind]
@@ -242,7 +245,7 @@ def row(scheme: tuple[str, str, str, str], entry: dict[str, Any]) -> tuple[str, 
 
     aps = (f"{entry[f'{kind}_ap'] or 0:.3f}" for kind in ("box", "mask"))
     return (
-        *scheme,
+        *scheme_of(entry),
         entry["precision"],
         f"{entry['seconds'] / 60:.1f}",
         with_interval("box"),

@@ -15,7 +15,8 @@ def point(**other: Any) -> dict[str, Any]:
     scheme = {"layers": 0, "passes": 4, "learning_rate": 5e-4, "views": 2, "epochs": [5, 5]}
     reached = {"box_ap50": 0.25, "mask_ap50": None, "box_ap": 0.0625, "mask_ap": 0.03125, "seconds": 90.0}
     intervals = {"ap50_interval": {"box": interval, "mask": None}}
-    return {**scheme, "border": "remove", "precision": "bf16", **reached, **intervals, **other}
+    measured = {"precision": "bf16", "machine": {"threads": 2, "vectors": "AVX512"}}
+    return {**scheme, "border": "remove", **measured, **reached, **intervals, **other}
 
 
 def test_a_repeated_scheme_takes_the_place_of_its_old_point_only() -> None:
@@ -34,11 +35,16 @@ def test_the_rate_warms_up_to_its_peak_and_falls_to_nothing() -> None:
 def test_the_table_has_every_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photos, "RESULTS", tmp_path / "photos.json")
     monkeypatch.setattr(photos, "PAGE", tmp_path / "photos.md")
-    theirs = point(layers=2, schedule=4, passes=3)
+    slow = {"threads": 2, "vectors": "AVX2"}
+    points = [point(), point(passes=3, machine=slow), point(passes=2)]
+    theirs = point(layers=2, schedule=4, passes=3, machine=slow)
     data = {"train_images": 3, "test_images": 2}
-    photos.write_results({"ours": [point()], "torchvision": [theirs], "data": data, "conditions": {"threads": 2}})
+    photos.write_results({"ours": points, "torchvision": [theirs], "data": data})
     numbers = "bf16 | 1.5 | 0.250 (0.125 to 0.500) | 0.000 | 0.062 | 0.031 |"
     text = (tmp_path / "photos.md").read_text()
-    assert f"| ours, boxes across the border removed | 0 | 4 at 0.0005, 2 to keep features | 5 + 5 | {numbers}" in text
-    assert f"| torchvision | 2 | 3 of 4 |  | {numbers}" in text
-    assert "threads 2" in text
+    for passes, machine in ((4, 1), (3, 2), (2, 1)):
+        scheme = f"ours, boxes across the border removed | 0 | {passes} at 0.0005, 2 to keep features | 5 + 5"
+        assert f"| {scheme} | {numbers} {machine} |" in text
+    assert f"| torchvision | 2 | 3 of 4 |  | {numbers} 2 |" in text
+    assert "Machine 1: threads 2, vectors AVX512." in text
+    assert "Machine 2: threads 2, vectors AVX2." in text
