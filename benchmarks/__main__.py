@@ -39,6 +39,12 @@ def main() -> None:
     if not options.only:
         peak = peaks()
         results |= {"peak_gflop_a_second": peak, "steps": shares(params, peak), "accuracies": accuracies(params)}
+        results["trained_with"] = {
+            "backbone.trainable_layers": params.backbone.trainable_layers,
+            "backbone.epochs": params.backbone.epochs,
+            "box_head.epochs": params.box_head.epochs,
+            "mask_head.epochs": params.mask_head.epochs,
+        }
     write_json(RESULTS, results)
     write_page(results, Path("benchmarks/README.md"))
 

@@ -13,13 +13,15 @@ HEAD = """# Side by side
 Written by `make bench` from `results.json`; do not edit. Contestants take turns in one process. A ratio is taken
 within each round; the table gives the median over the rounds and, in brackets, the quartiles. A first round warms up
 and does not count. torchvision is run as its users run it, in float32, and again under the same bf16 autocast as ours;
-the goals hold against the first.
+the goals hold against it in float32.
 """
 
 
 def write_page(results: Mapping[str, Any], path: Path) -> None:
     """Writes the page from the content of results.json."""
     parts = [HEAD, conditions(results["conditions"])]
+    if "trained_with" in results:
+        parts.append(f"The trained models come from a run with {in_words(results['trained_with'])}.\n")
     rows = [row for entry in results["contests"] for row in contest_rows(entry)]
     parts.append(table(("work", "ours", "theirs", "ours takes", "theirs takes", "times faster", "goal"), rows))
     parts.append("## What was measured\n")

@@ -203,8 +203,8 @@ def write_results(results: dict[str, Any]) -> None:
     about = f"""# Accuracy at equal cost
 
 Written by `python -m benchmarks.photos`; do not edit. {data["train_images"]} photos to train on, {data["test_images"]}
-to test on. In a pass over the training photos the network learns; ours then has passes that only
-keep features, photos and mirror images, on which the heads then learn for their epochs: the minutes have all of it.
+to test on. A pass is one over the training photos in which the network learns. Ours then runs once over the photos and
+once over their mirror images to keep features, on which the heads learn for their epochs: the minutes have all of it.
 torchvision's row "2 of 4" is its state after two passes of a schedule that is made for four. Brackets: 95 % of the
 bootstrap draws of the test images. Minutes of different machines do not compare.
 """
@@ -230,7 +230,7 @@ def scheme_of(point: dict[str, Any]) -> tuple[str, str, str, str]:
     if "schedule" in point:
         return "torchvision", str(point["layers"]), f"{point['passes']} of {point['schedule']}", ""
     border = "removed" if point["border"] == "remove" else "clipped"
-    passes = f"{point['passes']} at {point['learning_rate']:g}, {point['views']} to keep features"
+    passes = f"{point['passes']} at {point['learning_rate']:g}, then {point['views']} to keep features"
     epochs = " + ".join(map(str, point["epochs"]))
     return f"ours, boxes across the border {border}", str(point["layers"]), passes, epochs
 

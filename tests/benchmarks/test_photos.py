@@ -43,7 +43,7 @@ def test_the_table_has_every_point(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     numbers = "bf16 | 1.5 | 0.250 (0.125 to 0.500) | 0.000 | 0.062 | 0.031 |"
     text = (tmp_path / "photos.md").read_text()
     for passes, machine in ((4, 1), (3, 2), (2, 1)):
-        scheme = f"ours, boxes across the border removed | 0 | {passes} at 0.0005, 2 to keep features | 5 + 5"
+        scheme = f"ours, boxes across the border removed | 0 | {passes} at 0.0005, then 2 to keep features | 5 + 5"
         assert f"| {scheme} | {numbers} {machine} |" in text
     assert f"| torchvision | 2 | 3 of 4 |  | {numbers} 2 |" in text
     assert "Machine 1: threads 2, vectors AVX512." in text

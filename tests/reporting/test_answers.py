@@ -106,13 +106,24 @@ def test_classes_without_objects() -> None:
     entries = {"person": {"scale_mode": 100.0, "ratio_mode": 2.0}, "animal": {"scale_mode": None, "ratio_mode": None}}
     assert "too few classes" in anchors._classes(entries)
     entries["animal"] = {"scale_mode": 100.0, "ratio_mode": 2.0}
-    assert anchors._classes(entries) == "All classes share one mode of the aspect ratio, and one mode of scale."
+    assert anchors._classes(entries) == (
+        "All classes share one mode of the aspect ratio; the mode of scale is the same too."
+    )
+
+
+def test_classes_that_share_a_mode() -> None:
+    modes = {"vehicle": (212.0, 0.92), "person": (212.0, 1.09), "animal": (173.0, 1.09)}
+    told = anchors._classes({name: {"scale_mode": one, "ratio_mode": two} for name, (one, two) in modes.items()})
+    assert "those of person and animal (ratio mode 1.09), the widest those of vehicle (0.92)" in told
+    assert "smallest for animal (173 px) and largest for vehicle and person (212 px)" in told
 
 
 def test_fine_tuning_that_helps_harms_or_is_left_out(tmp_path: Path) -> None:
-    assert "was essential" in words(tmp_path, part_b.task_8)["verdict"]
+    assert "start from random numbers and must learn" in words(tmp_path, part_b.task_8)["verdict"]
+    coco = {"backbone__weights": "coco"}
+    assert "was essential" in words(tmp_path, part_b.task_8, **coco)["verdict"]
     same = metrics()["backbone"]["after"]
-    assert "did not pay" in words(tmp_path, part_b.task_8, backbone__before=same)["verdict"]
+    assert "did not pay" in words(tmp_path, part_b.task_8, backbone__before=same, **coco)["verdict"]
     params = with_params(load_params(), "backbone", epochs=0)
     answer = part_b.task_8(write_run(tmp_path, params=params))
     assert "keeps the weights" in answer.words["verdict"]
@@ -222,6 +233,21 @@ def test_pictures_of_ones_own(tmp_path: Path) -> None:
 )
 def test_verdict(box: float | None, said: str, tmp_path: Path) -> None:
     assert said in words(tmp_path, results, evaluate__box_ap50=box)["verdict"]
+
+
+def test_how_many_of_the_sure_detections_are_right(tmp_path: Path) -> None:
+    kinds = {"correct": 6, "duplicate": 1, "classification": 1, "localisation": 0, "both": 0, "background": 0}
+    told = words(tmp_path, results, evaluate__errors={**kinds, "missed": 5, "ignored": 3})["errors"]
+    assert told == "Of its 8 detections scored 0.5 or more, 75.0% are correct (task 15)."
+    none = dict.fromkeys(kinds, 0) | {"missed": 5, "ignored": 0}
+    assert words(tmp_path, results, evaluate__errors=none)["errors"] == "No detection is scored 0.5 or more."
+
+
+def test_recall_says_on_which_images(tmp_path: Path) -> None:
+    images = metrics()["ingest"]["test_images"]
+    few = words(tmp_path, part_b.task_13, backbone__compared=images - 1)
+    assert few["where"] == f" in {images - 1} of the test images"
+    assert words(tmp_path, part_b.task_13, backbone__compared=images)["where"] == ""
 
 
 def test_how_far_ap_moves_with_other_test_images(tmp_path: Path) -> None:

@@ -67,18 +67,26 @@ def _classes(by_class: dict[str, dict[str, Any]]) -> str:
     scales = {name: entry["scale_mode"] for name, entry in by_class.items() if entry.get("scale_mode") is not None}
     if len(ratios) < 2 or len(scales) < 2:
         return "There are too few classes with objects to compare them."
-    tall, wide = max(ratios, key=ratios.__getitem__), min(ratios, key=ratios.__getitem__)
-    large, little = max(scales, key=scales.__getitem__), min(scales, key=scales.__getitem__)
+    tall, wide = max(ratios.values()), min(ratios.values())
+    large, little = max(scales.values()), min(scales.values())
     shape = "All classes share one mode of the aspect ratio"
-    if ratios[tall] > ratios[wide]:
+    if tall > wide:
         shape = (
-            f"The tallest shapes are those of class {tall} (ratio mode {ratios[tall]:.2f}), the widest those of class "
-            f"{wide} ({ratios[wide]:.2f}): an anchor at the common mode is a compromise, off by a factor for each"
+            f"The tallest shapes are those of {_with(tall, ratios)} (ratio mode {tall:.2f}), the widest those of "
+            f"{_with(wide, ratios)} ({wide:.2f}), and one anchor cannot fit both"
         )
-    extent = "and one mode of scale."
-    if scales[large] > scales[little]:
-        extent = f"and in scale {little} ({scales[little]:.0f} px) and {large} ({scales[large]:.0f} px) lie apart."
-    return f"{shape}, {extent}"
+    extent = "the mode of scale is the same too"
+    if large > little:
+        extent = (
+            f"the mode of scale is smallest for {_with(little, scales)} ({little:.0f} px) and largest for "
+            f"{_with(large, scales)} ({large:.0f} px)"
+        )
+    return f"{shape}; {extent}."
+
+
+def _with(mode: float, modes: dict[str, float]) -> str:
+    """The classes that have this mode."""
+    return listing([name for name, value in modes.items() if value == mode])
 
 
 def _coverage(coverage: dict[str, float | None]) -> str:

@@ -16,7 +16,7 @@ KINDS = {
     "localisation": "right class, IoU between 0.1 and 0.5",
     "both": "wrong class and IoU between 0.1 and 0.5",
     "background": "nothing there",
-    "missed": "objects that no detection found",
+    "missed": "objects without a correct detection, and without a mistake of class or of place about them",
 }
 
 

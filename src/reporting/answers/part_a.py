@@ -38,8 +38,8 @@ def task_3(facts: Facts) -> Answer:
     positive, negative = facts.value("rpn", "labelled_positive"), facts.value("rpn", "labelled_negative")
     figure = Picture(
         facts.plot("rpn/ground_truth.png"),
-        "A test image with its ground-truth boxes and the anchors labelled positive",
-        "Ground-truth boxes and the anchors that the rules label positive.",
+        "Test images with their ground-truth boxes and the anchors labelled positive and negative",
+        "Ground-truth boxes, all anchors that the rules label positive, and some that they label negative.",
     )
     rarity = f"no anchor of the {count(negative)} labelled ones is positive"
     if positive:

@@ -32,14 +32,14 @@ def task_8(facts: Facts) -> Answer:
     words = {
         "start": WEIGHTS.get(facts.value("backbone", "weights"), "a checkpoint file in the course's format"),
         "learns": _learns(facts.params.backbone.trainable_layers) if tuned else "",
-        "verdict": _tuning(before, after) if tuned else _untuned(before),
+        "verdict": _tuning(before, after, facts.value("backbone", "weights")) if tuned else _untuned(before),
         "separation": _separation(before, after) if tuned else "",
     }
     figures = {
         "images": Picture(
             facts.plot("backbone/before_after.png"),
-            "The best proposals before and after fine-tuning on the same test images",
-            "The best proposals on the same test images, before and after fine-tuning.",
+            "The best proposals before and after fine-tuning on the same test image",
+            "The best proposals on the same test image, before and after fine-tuning; dashed: the ground truth.",
         ),
         "recall": Picture(
             facts.charts / "recall.png",
@@ -51,7 +51,8 @@ def task_8(facts: Facts) -> Answer:
         figures["history"] = Picture(
             facts.charts / "backbone.png",
             "Losses of the fine-tuning over iterations",
-            "Losses of the fine-tuning. Classification and refinement belong to an auxiliary head.",
+            "Losses of the fine-tuning; classification and refinement belong to an auxiliary head. Faint: each "
+            "iteration; bold: running mean; dashed: test images.",
         )
     compared = facts.maybe("backbone", "compared")
     return Answer(words, figures, {"recall": _recall_table(before, after, compared)})
@@ -126,7 +127,9 @@ def task_10(facts: Facts) -> Answer:
 def task_11(facts: Facts) -> Answer:
     """Alternating and end-to-end training; what this run's own scheme cost."""
     recall = facts.value("backbone", "proposal_recall")
-    reach = "unknown, as recall was not measured" if recall is None else f"{percent(recall)} of the objects at IoU 0.5"
+    reach = "an unknown share, as recall was not measured"
+    if recall is not None:
+        reach = f"{percent(recall)} of the objects{_where(facts)} at IoU 0.5"
     kept = count(facts.params.proposals.after_nms)
     return Answer({"cost": _cost(facts.seconds), "ceiling": reach, "kept": kept})
 
@@ -160,6 +163,7 @@ def task_13(facts: Facts) -> Answer:
         "candidates": count(candidates(facts)),
         "kept": count(kept),
         "share": "an unknown share" if recall is None else percent(recall),
+        "where": _where(facts),
         "heads": count(facts.params.features.proposals),
         "thinning": count(candidates(facts) / kept),
     }
@@ -192,7 +196,13 @@ def _learns(strides: int) -> str:
     return f"{plural(strides, 'stride')} of the body's five, counted from the deepest, can learn, with pyramid and RPN."
 
 
-def _tuning(before: dict[str, Any], after: dict[str, Any]) -> str:
+def _where(facts: Facts) -> str:
+    """The test images that recall was measured on, if not on all."""
+    compared, images = facts.maybe("backbone", "compared"), facts.value("ingest", "test_images")
+    return f" in {count(compared)} of the test images" if compared and compared < images else ""
+
+
+def _tuning(before: dict[str, Any], after: dict[str, Any], weights: str) -> str:
     """What fine-tuning did to the proposals."""
     first, last = before["recall"], after["recall"]
     known = [key for key in last if last[key] is not None and first.get(key) is not None]
@@ -202,6 +212,8 @@ def _tuning(before: dict[str, Any], after: dict[str, Any]) -> str:
     text = f"with {count(int(most))} proposals an image, recall at IoU 0.5 {change(first[most], last[most])}"
     if few != most:
         text += f"; with {count(int(few))}, where ranking decides, it {change(first[few], last[few])}"
+    if weights in ("imagenet", "none"):
+        return f"Here pyramid and RPN start from random numbers and must learn: {text}."
     if last[few] > first[few] + 0.1:
         return f"Here fine-tuning was essential: {text}."
     if last[few] > first[few]:

@@ -33,12 +33,13 @@ def task_14(facts: Facts) -> Answer:
 def task_16(facts: Facts) -> Answer:
     """Joint training, loss weights, and the masks' quality."""
     terms = {term: course(facts, "mask_head", term) for term in ("classification", "regression", "mask")}
+    lowest = facts.params.evaluate.score_threshold
     words = {
         "mask": describe(terms["mask"]),
         "weights": _weights(terms),
         "speeds": _speeds(terms),
         "threshold": f"{facts.params.evaluate.mask_threshold:g}",
-        "iou": _mask_iou(facts.value("evaluate", "mask_iou"), facts.maybe("evaluate", "mask_iou_coverage")),
+        "iou": _mask_iou(facts.value("evaluate", "mask_iou"), facts.maybe("evaluate", "mask_iou_coverage"), lowest),
         "quality": _mask_quality(facts.value("evaluate", "mask_ap50"), facts.value("evaluate", "box_ap50")),
     }
     caption = "Classification, regression, mask and total loss"
@@ -124,11 +125,13 @@ def _speeds(terms: dict[str, Course]) -> str:
     )
 
 
-def _mask_iou(mean: float | None, coverage: float | None) -> str:
+def _mask_iou(mean: float | None, coverage: float | None, lowest: float) -> str:
     if mean is None:
         return "No object was matched by a detection, so there is no mask IoU."
     text = f"The mean IoU of masks with the objects that their boxes match is {score(mean)}"
-    return f"{text}." if coverage is None else f"{text}; {percent(coverage)} of the objects are matched."
+    if coverage is None:
+        return f"{text}."
+    return f"{text}; {percent(coverage)} of the objects are matched by a detection scored at least {lowest:g}."
 
 
 def _mask_quality(mask: float | None, box: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.facts import Facts
-from src.reporting.words import count, plural, score
+from src.reporting.words import count, percent, plural, score
 
 GENUINE_IMAGES: Final = 3265  # of the course's own data set
 # Box AP at IoU 0.5 that public solutions report on the genuine set: vehicle, person, animal, mean.
@@ -27,6 +27,7 @@ def results(facts: Facts) -> Answer:
     source, images = facts.value("ingest", "source"), facts.value("ingest", "images")
     words = {
         "verdict": _verdict(facts.value("evaluate", "box_ap50"), facts.value("evaluate", "mask_ap50")),
+        "errors": _errors(facts.value("evaluate", "errors"), facts.params.predict.score_threshold),
         "classes": _classes(facts.value("evaluate", "by_class")),
         "interval": _interval(facts.value("evaluate", "ap50_interval")),
         "caution": _caution(facts, source),
@@ -50,10 +51,19 @@ def _verdict(box: float | None, mask: float | None) -> str:
         return "The test split has no objects, so AP is undefined."
     text = f"At IoU 0.5 the boxes reach an AP of {score(box)} and the masks {score(mask)}"
     if box >= 0.7:
-        return f"{text}: most objects are found, named and outlined, with few false alarms above them."
+        return f"{text}: most objects are found, named and outlined."
     if box >= 0.4:
-        return f"{text}: many objects are found and named, but misses and false alarms are common."
-    return f"{text}: the detector finds some objects, and much of what it says is wrong."
+        return f"{text}: many objects are found and named, and many are not."
+    return f"{text}: the detector finds some objects, and overlooks most."
+
+
+def _errors(errors: dict[str, int], threshold: float) -> str:
+    """How many of the sure detections are right."""
+    sure = sum(number for kind, number in errors.items() if kind not in ("missed", "ignored"))
+    if not sure:
+        return f"No detection is scored {threshold:g} or more."
+    right = percent(errors["correct"] / sure)
+    return f"Of its {plural(sure, 'detection')} scored {threshold:g} or more, {right} are correct (task 15)."
 
 
 def _classes(by_class: dict[str, dict[str, float | None]]) -> str:
