@@ -84,7 +84,7 @@ def _pool_adaptively(features: Tensor, boxes: Tensor, cells: Pair, scale: Number
     image_numbers(boxes, features.shape[0])  # of those without extent too, which no stencil looks at
     rows = feature_rows(features)
     size = (features.shape[2], features.shape[3])
-    pooled = rows.new_zeros(len(boxes), cells[0] * cells[1], rows.shape[1])
+    pooled = rows[:0].sum(dim=0).repeat(len(boxes), cells[0] * cells[1], 1)  # sums of no rows: zeros with a gradient
     extents = roi_extents(boxes, scale, aligned)[1].flip(1)  # [r, 2]: y, x
     points = torch.ceil(extents / torch.tensor(cells, device=boxes.device)).long()  # [r, 2]
     for y, x in points.unique(dim=0).tolist():

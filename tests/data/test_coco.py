@@ -55,6 +55,22 @@ def test_objects_of_the_three_classes_lie_where_their_pixels_are(root: Path) -> 
             assert np.abs(inner - COLOURS[int(label)]).max() < 12
 
 
+def test_boxes_are_those_of_the_json_scaled_and_moved(root: Path) -> None:
+    tree = json.loads((root / "instances.json").read_text())
+    expected: dict[int, list[list[float]]] = {}
+    for annotation in tree["annotations"]:
+        annotation["bbox"] = np.add(annotation["bbox"], [0.25, 0.5, 0.375, -0.625]).tolist()
+        x, y, width, height = annotation["bbox"]
+        number = annotation["image_id"]
+        scale, left, top = [(1.25, 0, 0), (0.9375, 87, 0), (1, 0, 75)][number % 3]
+        if annotation["category_id"] != 62:
+            corners = [left + scale * x, top + scale * y, left + scale * (x + width), top + scale * (y + height)]
+            expected.setdefault(number, []).append(corners)
+    write_tree(root, tree)
+    for number, sample in enumerate(read(root), start=1):
+        np.testing.assert_allclose(sample.boxes, expected[number], rtol=0, atol=1e-4)
+
+
 def test_crowd_regions_are_flagged(root: Path) -> None:
     crowds = [int(sample.crowd.sum()) for sample in read(root)]
     assert crowds == [1, 0, 0, 0, 0, 0]

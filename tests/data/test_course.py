@@ -1,8 +1,8 @@
 """The course's four files: round trips, every way in which they can be broken, and memory."""
 
+import collections
 import os
 import re
-import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -11,6 +11,7 @@ import pytest
 
 from src.data.course import open_course
 from src.errors import InputError
+from tests.data.memory import traced_peak
 from tests.factories import COURSE_NAMES, data_params, make_course, make_samples, write_h5, write_npy
 
 GENUINE = Path(os.environ.get("COURSE_FILES", "input/course"))  # a folder with the genuine labels and boxes
@@ -189,6 +190,16 @@ def test_clips_boxes_that_leave_the_picture_by_rounding(root: Path) -> None:
     assert list(open_course(data_params("course", root)))[4].boxes[0].tolist() == [0, 0, 400, 300]
 
 
+def test_boxes_keep_their_fractions(root: Path) -> None:
+    _, boxes = labels_and_boxes()
+    boxes = [entry + np.array([0.25, 0.5, 0.75, 0.125], np.float32) for entry in boxes]
+    boxes[4][0] = (10.25, 20.5, 390.75, 200.125)
+    write_npy(root / COURSE_NAMES["boxes"], boxes)
+    for sample, written in zip(open_course(data_params("course", root)), boxes, strict=True):
+        assert sample.boxes.dtype == np.float32
+        np.testing.assert_array_equal(sample.boxes, written)
+
+
 def test_refuses_files_that_disagree(root: Path) -> None:
     labels, boxes = labels_and_boxes()
     write_npy(root / COURSE_NAMES["boxes"], boxes[:5])
@@ -236,12 +247,7 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
                 file.create_dataset("data", (rows, *row), np.uint8, chunks=(1, *row), fillvalue=1, compression=1)
         write_npy(root / COURSE_NAMES["labels"], [sample.labels for sample in samples] * (images // 2))
         write_npy(root / COURSE_NAMES["boxes"], [sample.boxes for sample in samples] * (images // 2))
-        tracemalloc.start()
-        for _ in open_course(data_params("course", root)):
-            pass
-        size = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return size
+        return traced_peak(lambda: collections.deque(open_course(data_params("course", root)), maxlen=0))
 
     assert peak(192) < 1.3 * peak(64)
 

@@ -14,12 +14,14 @@ from pycocotools.cocoeval import COCOeval
 from src.evaluation.detection import (
     RECALLS,
     Detections,
+    GroundTruth,
     coco_ground_truth,
     coco_results,
     curve_rows,
     evaluate_detections,
 )
-from tests.evaluation.scenes import found, random_scene, truth
+from src.evaluation.rle import mask_areas
+from tests.evaluation.scenes import box_masks, found, random_scene, truth
 
 
 def reference_ap(ground_truth, results, kind, category=None):
@@ -59,8 +61,20 @@ def test_random_scenes_hold_what_they_should():
     crowds = [bool(one.crowd.any()) for truths, _ in scenes for one in truths]
     assert any(crowds)
     assert any(not len(one.boxes) for truths, _ in scenes for one in truths)
-    values = [evaluate_detections(coco_ground_truth(t), coco_results(t, f)).box.ap50 for t, f in scenes]
-    assert min(values) < 0.5 < max(values)
+    pictures: list[GroundTruth | Detections] = []
+    for truths, finds in scenes:
+        pictures += [*truths, *finds]
+    boxes = torch.cat([one.boxes for one in pictures])
+    areas = torch.tensor([area for one in pictures for area in mask_areas(one.masks or [])])
+    for quarter in (0, 0.25, 0.5, 0.75):
+        assert (boxes % 1 == quarter).any(0).all()
+    assert (areas < 0.7 * (boxes[:, 2:] - boxes[:, :2]).prod(1)).float().mean() > 0.5  # most do not fill their box
+    metrics = [evaluate(*scene) for scene in scenes]
+    for kind in ("box", "mask"):
+        values = [getattr(one, kind).ap50 for one in metrics]
+        assert min(values) < 0.3
+        assert max(values) > 0.4
+    assert all(one.box.ap != pytest.approx(one.mask.ap, abs=1e-4) for one in metrics)
 
 
 def evaluate(truths, finds):
@@ -151,6 +165,20 @@ def test_box_and_mask_are_measured_apart():
     one = Detections(torch.tensor([[0.0, 0, 20, 20]]), torch.tensor([1]), torch.tensor([0.9]), mask_of_a_part)
     metrics = evaluate([thing], [one])
     assert (metrics.box.ap50, metrics.mask.ap50) == (1.0, 0.0)
+
+
+def test_a_mask_is_its_pixels_and_not_the_box_around_them() -> None:
+    box = [[10.0, 10.0, 30.0, 30.0]]
+    square = box_masks(box)
+    angle = square & ~box_masks([[14, 10, 30, 26]])  # an L with arms 4 wide: 144 of the square's 400 pixels
+    ring = square & ~box_masks([[12, 12, 28, 28]])  # a rim 2 wide: 144 too, of which 84 in the L
+    shapes = (square, angle, ring)
+    for one, other in itertools.product(range(3), repeat=2):
+        truths, finds = [truth(box, [1], masks=shapes[one])], [found(box, [1], [0.9], masks=shapes[other])]
+        metrics = evaluate(truths, finds)
+        assert as_list(metrics.box) == [1.0] * 3
+        assert as_list(metrics.mask) == [float(one == other)] * 3
+        assert as_list(metrics.mask) == reference_ap(coco_ground_truth(truths), coco_results(truths, finds), "segm")
 
 
 def test_inputs_stay_as_they_were_and_nothing_is_printed(capsys):

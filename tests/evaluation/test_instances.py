@@ -12,12 +12,12 @@ from tests.evaluation.scenes import found, truth
 
 
 def test_results_json_by_hand():
-    entries = coco_results([truth(image_id=7)], [found([[1, 2, 5, 9]], [3], [0.5])])
+    entries = coco_results([truth(image_id=7)], [found([[1.25, 2.5, 5.75, 9.125]], [3], [0.5])])
     assert json.loads(json.dumps(entries)) == entries
     assert entries[0] == {
         "image_id": 7,
         "category_id": 3,
-        "bbox": [1.0, 2.0, 4.0, 7.0],
+        "bbox": [1.25, 2.5, 4.5, 6.625],
         "score": 0.5,
         "segmentation": entries[0]["segmentation"],
     }
@@ -35,8 +35,8 @@ def test_results_without_masks_have_no_segmentation():
 
 def test_ground_truth_json_by_hand():
     pictures = [
-        truth([[0, 0, 4, 5], [1, 1, 3, 3]], [1, 2], [False, True], image_id=4),
-        truth([[2, 2, 9, 9]], [3], hidden=[[0, 0, 1, 1]], image_id=5),
+        truth([[0.5, 0.25, 4.75, 5.125], [1, 1, 3, 3]], [1, 2], [False, True], image_id=4),
+        truth([[2.125, 2.75, 9.5, 9.25]], [3], hidden=[[0, 0, 1, 1]], image_id=5),
         truth(image_id=6),
     ]
     value = coco_ground_truth(pictures)
@@ -44,8 +44,9 @@ def test_ground_truth_json_by_hand():
     assert [entry["id"] for entry in value["annotations"]] == [1, 2, 3]  # 0 would mean "unmatched" to COCO
     assert [entry["iscrowd"] for entry in value["annotations"]] == [0, 1, 0]
     assert [entry["image_id"] for entry in value["annotations"]] == [4, 4, 5]
-    assert value["annotations"][0]["area"] == 20
-    assert value["annotations"][0]["bbox"] == [0.0, 0.0, 4.0, 5.0]
+    assert value["annotations"][0]["area"] == 20  # pixels of the mask, not the box's 20.7
+    boxes = [[0.5, 0.25, 4.25, 4.875], [1.0, 1.0, 2.0, 2.0], [2.125, 2.75, 7.375, 6.5]]
+    assert [entry["bbox"] for entry in value["annotations"]] == boxes
     assert {c["id"]: c["name"] for c in value["categories"]} == {1: "vehicle", 2: "person", 3: "animal"}
     json.dumps(value, allow_nan=False)
 

@@ -19,6 +19,13 @@ def test_the_box_decides_and_the_mask_is_measured():
     assert mean_mask_iou([thing], [poor_mask]) == MaskIou(objects=1, matched=1, iou_sum=0.25)
 
 
+@pytest.mark.parametrize(("bottom", "matched"), [(4.0, 0), (9.0, 0), (9.75, 0), (10.0, 1), (10.25, 1)])
+def test_a_box_iou_of_half_is_a_match_unless_told_otherwise(bottom: float, matched: int) -> None:
+    thing = truth([[0, 0, 20, 20]], [1])
+    result = mean_mask_iou([thing], [found([[0, 0, 20, bottom]], [1], [0.9])])  # IoU bottom / 20
+    assert (result.objects, result.matched) == (1, matched)
+
+
 def test_coverage_counts_what_nobody_took():
     pictures = [truth([[0, 0, 10, 10], [30, 0, 40, 10]], [1, 2]), truth([[0, 0, 10, 10]], [3], image_id=1)]
     found_one = found([[0, 0, 10, 8], [30, 0, 40, 10]], [1, 3], [0.9, 0.8])  # the second has the wrong class

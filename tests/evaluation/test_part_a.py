@@ -12,7 +12,7 @@ from src.data.transform import Frame
 from src.evaluation.part_a import TestResult, add_image, make_proposals, metrics
 from src.ops.anchors import cell_anchors, grid_anchors
 from src.ops.boxes import box_iou, encode, is_inside
-from src.ops.matching import NEGATIVE, MatchThresholds
+from src.ops.matching import IGNORED, NEGATIVE, MatchThresholds
 from src.training.part_a import AnchorGrid
 
 ROWS, COLUMNS = 6, 8
@@ -48,7 +48,7 @@ def perfect_outputs(grid: AnchorGrid, matches: torch.Tensor) -> tuple[torch.Tens
     return logits, encode(BOX.expand(len(grid.anchors), 4), grid.anchors)
 
 
-def test_anchors_across_the_picture_s_border_are_left_out_though_the_canvas_goes_on(grid):
+def test_anchors_across_the_picture_s_border_are_left_out_though_the_canvas_goes_on(grid: AnchorGrid) -> None:
     matches = grid.label(example_with(BOX)).reshape(ROWS, COLUMNS)
     # Anchors of 32 pixels at centres 8, 24, ...: column 1 spans 8 to 40, inside the canvas but not the picture.
     assert (matches[:, 1] < NEGATIVE).all()
@@ -56,7 +56,19 @@ def test_anchors_across_the_picture_s_border_are_left_out_though_the_canvas_goes
     assert (matches[0] < NEGATIVE).all()
 
 
-def test_all_anchors_inside_a_large_object_get_one_label():
+def test_fractions_of_a_pixel_decide_labels() -> None:
+    anchors = grid_anchors(cell_anchors([(32, 32), (32, 23)]), ROWS, COLUMNS, 16, offset=0.5)
+    grid = AnchorGrid(anchors, ROWS, COLUMNS, CONTENT, RULES)
+    box, crowd = torch.tensor([[24, 29, 56, 51.5], [72, 24, 104, 40.5]])
+    square, best = box_iou(box[None], grid.at(2, 2))[0].tolist()
+    assert 22 / 32 < RULES.high <= square < best  # 22 of 32 rows without the fraction
+    matches = grid.label(example_with(torch.stack([box, crowd]), [False, True])).reshape(ROWS, COLUMNS, 2)
+    assert matches[2, 2].tolist() == [0, 0]
+    assert int(matches[2, 5, 0]) == IGNORED  # 16.5 of 32 rows are the crowd's
+    assert int(matches[3, 5, 0]) == NEGATIVE
+
+
+def test_all_anchors_inside_a_large_object_get_one_label() -> None:
     sizes = anchors_from_modes(box_statistics(np.array([[0, 0, 137.3, 121.9]]), 24, (1066, 800)), 1, (1050, 784))
     frame = Frame(800, 1066, 1088, 300, 400)
     full = AnchorGrid(grid_anchors(cell_anchors(sizes.tolist()), 50, 68, 16, offset=0.5), 50, 68, frame.content, RULES)
@@ -67,7 +79,7 @@ def test_all_anchors_inside_a_large_object_get_one_label():
     assert (full.label(example_with(box))[inside] == 0).all()
 
 
-def test_a_perfect_network_gets_perfect_marks(grid):
+def test_a_perfect_network_gets_perfect_marks(grid: AnchorGrid) -> None:
     example = example_with(BOX)
     result = TestResult()
     add_image(result, grid, example, *perfect_outputs(grid, grid.label(example)))
@@ -81,7 +93,7 @@ def test_a_perfect_network_gets_perfect_marks(grid):
     assert sum(facts["anchor_counts"].values()) == ROWS * COLUMNS
 
 
-def test_a_network_that_says_nothing_is_half_right(grid):
+def test_a_network_that_says_nothing_is_half_right(grid: AnchorGrid) -> None:
     result = TestResult()
     add_image(result, grid, example_with(BOX), torch.full((48,), -1.0), torch.zeros(48, 4))
     facts = metrics(result, field_side=40)
@@ -90,7 +102,7 @@ def test_a_network_that_says_nothing_is_half_right(grid):
     assert facts["boxes_larger_than_field"] == 0
 
 
-def test_crowds_are_no_objects_and_no_background(grid):
+def test_crowds_are_no_objects_and_no_background(grid: AnchorGrid) -> None:
     boxes = torch.cat([BOX, torch.tensor([[70.0, 10.0, 117.0, 96.0]])])
     matches = grid.label(example_with(boxes, [False, True]))
     share = box_iou(boxes[1:], grid.anchors)[0]
@@ -98,7 +110,7 @@ def test_crowds_are_no_objects_and_no_background(grid):
     assert set(matches[matches >= 0].tolist()) == {0}
 
 
-def test_images_without_objects_leave_undefined_what_is_undefined(grid):
+def test_images_without_objects_leave_undefined_what_is_undefined(grid: AnchorGrid) -> None:
     result = TestResult()
     add_image(result, grid, example_with(torch.zeros(0, 4)), torch.full((48,), -1.0), torch.zeros(48, 4))
     facts = metrics(result, field_side=40)
@@ -109,7 +121,7 @@ def test_images_without_objects_leave_undefined_what_is_undefined(grid):
     assert facts["boxes_larger_than_field"] is None
 
 
-def test_proposals_are_ordered_clipped_apart_and_never_empty(grid):
+def test_proposals_are_ordered_clipped_apart_and_never_empty(grid: AnchorGrid) -> None:
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(48, generator=draw)
     deltas = torch.randn(48, 4, generator=draw)

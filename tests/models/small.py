@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import maskrcnn_resnet50_fpn
+from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn
 
 from src.params import BackboneLossWeights, BackboneParams, EvaluateParams, ProposalsParams
 
@@ -18,7 +18,7 @@ TORCHVISION_PROPOSALS = ProposalsParams(before_nms=1000, nms_iou=0.7, after_nms=
 
 def backbone_params(**changes: Any) -> BackboneParams:
     """The backbone section, ResNet-50 without weights."""
-    values = {
+    values: dict[str, Any] = {
         "name": "resnet50",
         "weights": "none",
         "trainable_layers": 3,
@@ -41,7 +41,13 @@ def backbone_params(**changes: Any) -> BackboneParams:
 
 def evaluate_params(**changes: Any) -> EvaluateParams:
     """The evaluate section with the papers' values."""
-    values = {"score_threshold": 0.05, "nms_iou": 0.5, "detections": 100, "border": "clip", "mask_threshold": 0.5}
+    values: dict[str, Any] = {
+        "score_threshold": 0.05,
+        "nms_iou": 0.5,
+        "detections": 100,
+        "border": "clip",
+        "mask_threshold": 0.5,
+    }
     return EvaluateParams(**(values | changes))
 
 
@@ -53,7 +59,7 @@ def randomise(tensors: Iterable[Tensor], seed: int, scale: float = 0.3) -> None:
             tensor.copy_(torch.randn(tensor.shape, generator=draw) * scale)
 
 
-def torchvision_detector(seed: int = 0) -> nn.Module:
+def torchvision_detector(seed: int = 0) -> MaskRCNN:
     """torchvision's Mask R-CNN with 4 classes as it would be after training on its own: random, but alive.
 
     Normalisation has epsilon 0, as the weights that torchvision and the course publish; statistics and biases are
@@ -73,8 +79,9 @@ def torchvision_detector(seed: int = 0) -> nn.Module:
         for name, module in model.named_modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = 0.0
-                module.running_mean.normal_(std=0.1)
-                module.running_var.uniform_(0.5, 1.5)
+                statistics = dict(module.named_buffers())
+                statistics["running_mean"].normal_(std=0.1)
+                statistics["running_var"].uniform_(0.5, 1.5)
                 module.weight.uniform_(0.1, 0.3) if name.endswith("bn3") else module.weight.uniform_(0.5, 1.0)
                 module.bias.normal_(std=0.1)
         for name, bias in model.named_parameters():
@@ -83,7 +90,7 @@ def torchvision_detector(seed: int = 0) -> nn.Module:
     return model
 
 
-def normalise_scale(model: nn.Module, images: Tensor) -> None:
+def normalise_scale(model: MaskRCNN, images: Tensor) -> None:
     """Scales torchvision's FPN so that its levels have a spread of about 1, and the RPN's head so that scores vary."""
     with torch.no_grad():
         levels = list(model.backbone(images).values())
@@ -110,6 +117,6 @@ def course_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def course_checkpoint(model: nn.Module) -> dict[str, dict[str, Tensor]]:
+def course_checkpoint(model: MaskRCNN) -> dict[str, dict[str, Tensor]]:
     """The course's format: state dicts of backbone and RPN."""
     return {part: course_names(getattr(model, part).state_dict()) for part in ("backbone", "rpn")}

@@ -122,9 +122,10 @@ def test_suppression_looks_at_one_level_at_a_time() -> None:
 
 
 def test_an_image_s_proposals_do_not_depend_on_its_batch() -> None:
-    features = levels(2)
-    together = network()(images(2), features)
-    alone = network()(images(1), [level[1:] for level in features])[0]
+    features, alone_images = levels(2), images(content=(11.0, 5.0, 117.0, 91.0))
+    batch = ImageList(images(2).tensors, torch.cat([images().contents, alone_images.contents]))
+    together = network()(batch, features)
+    alone = network()(alone_images, [level[1:] for level in features])[0]
     torch.testing.assert_close(together[1].boxes, alone.boxes, rtol=1e-4, atol=1e-2)
     torch.testing.assert_close(together[1].scores, alone.scores, rtol=1e-4, atol=1e-4)
 

@@ -146,6 +146,26 @@ def test_clip_uses_the_picture_not_the_padded_canvas() -> None:
     assert clip(boxes.reshape(1, 3, 4), CONTENT).shape == (1, 3, 4)
 
 
+any_boxes = st.lists(st.lists(coordinate, min_size=4, max_size=4), min_size=1, max_size=4)
+
+
+@given(any_boxes)
+def test_clip_against_a_plain_loop(boxes: list[list[float]]) -> None:
+    expected = [
+        [min(max(value, low), high) for value, low, high in zip(box, CONTENT[:2] * 2, CONTENT[2:] * 2, strict=True)]
+        for box in boxes
+    ]
+    assert clip(torch.tensor(boxes), CONTENT).tolist() == expected
+
+
+@given(any_boxes, st.integers(0, 1100), st.integers(0, 1100))
+def test_clip_to_a_picture_at_the_origin_agrees_with_torchvision(
+    boxes: list[list[float]], height: int, width: int
+) -> None:
+    theirs = torchvision.ops.clip_boxes_to_image(torch.tensor(boxes), (height, width))
+    assert torch.equal(clip(torch.tensor(boxes), (0, 0, width, height)), theirs)
+
+
 @given(proper_boxes())
 def test_clipped_boxes_are_inside(boxes: Tensor) -> None:
     clipped = clip(boxes, CONTENT)

@@ -37,6 +37,7 @@ def plain_match(iou: list[list[float]], high: float, low: float, force_best: boo
         ([[0.8, 0.8], [0.8, 0.1]], [0, 0]),  # two boxes alike on an anchor: the first
         ([[0.9, 0.1], [0.6, 0.5]], [0, IGNORED]),  # box 1's best anchor stays with box 0, which it overlaps more
         ([[0.0, 0.0, 0.0]], [NEGATIVE] * 3),  # a box that meets no anchor forces none
+        ([[0.0, 0.0, 0.0], [0.8, 0.1, 0.1]], [1, NEGATIVE, NEGATIVE]),  # nor beside a box that meets some
     ],
 )
 def test_truth_table(iou: list[list[float]], expected: list[int]) -> None:
@@ -52,20 +53,25 @@ def test_one_threshold_leaves_no_gray_zone() -> None:
     assert match(torch.tensor([[0.5, 0.49, 0.51]]), 0.5, 0.5, force_best=False).tolist() == [0, NEGATIVE, 0]
 
 
-matrices = st.integers(1, 4).flatmap(
-    lambda columns: st.lists(
-        st.lists(st.integers(1, 10).map(lambda tenth: tenth / 10), min_size=columns, max_size=columns),
-        min_size=1,
-        max_size=4,
+tenths = st.integers(1, 10).map(lambda tenth: tenth / 10)  # ties and thresholds are met often
+
+
+def matrices(iou: st.SearchStrategy[float]) -> st.SearchStrategy[list[list[float]]]:
+    return st.integers(1, 4).flatmap(
+        lambda columns: st.lists(st.lists(iou, min_size=columns, max_size=columns), min_size=1, max_size=4)
     )
-)
 
 
-@given(matrices, st.booleans())
+@given(matrices(st.just(0.0) | tenths), st.booleans())
+def test_any_overlaps_against_plain_loops(iou: list[list[float]], force_best: bool) -> None:
+    assert match(torch.tensor(iou), 0.7, 0.3, force_best).tolist() == plain_match(iou, 0.7, 0.3, force_best)
+
+
+@given(matrices(tenths), st.booleans())
 def test_parity_with_torchvision_ties_included(iou: list[list[float]], force_best: bool) -> None:
+    """Without IoU 0, at which torchvision's rule is another one."""
     found = match(torch.tensor(iou), 0.7, 0.3, force_best)
     assert torch.equal(found, Matcher(0.7, 0.3, allow_low_quality_matches=force_best)(torch.tensor(iou)))
-    assert found.tolist() == plain_match(iou, 0.7, 0.3, force_best)
 
 
 def test_no_ground_truth_and_no_anchors() -> None:

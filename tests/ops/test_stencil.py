@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torchvision.ops.poolers import LevelMapper
 
 from src.ops.stencil import assign_levels, multiscale_stencil, roi_stencil
+from tests.ops.rois import random_boxes
 
 BOX = [[1.0, 4.0, 3.0, 12.0, 9.0]]  # image 1, x 4..12, y 3..9
 
@@ -74,6 +75,13 @@ def test_levels_agree_with_torchvision(sides: list[float]) -> None:
     assert torch.equal(assign_levels(boxes), LevelMapper(2, 5)([boxes]) + 2)
 
 
+def test_inverted_boxes_go_to_the_lowest_level() -> None:
+    """torchvision multiplies two negative sides to an area."""
+    boxes = torch.tensor([[240.0, 256, 40, 48], [240, 48, 40, 256]])
+    assert assign_levels(boxes).tolist() == [2, 2]
+    assert LevelMapper(2, 5)(boxes[:1].split(1)).tolist() == [3 - 2]
+
+
 def test_rounding_leaves_a_box_of_224_pixels_on_its_level() -> None:
     box = torch.tensor([[0.0, 0.0, 223.99997, 223.99997]])  # two units in the last place below
     assert assign_levels(box).tolist() == [4]
@@ -90,3 +98,11 @@ def test_multiscale_is_each_level_after_the_ones_before() -> None:
         cells = slice(49 * row, 49 * row + 49)
         assert torch.equal(together.indices[cells], alone.indices + first_rows[level])
         torch.testing.assert_close(together.weights[cells], alone.weights)
+
+
+def test_stencil_boxes_in_half_precision_are_widened() -> None:
+    """Proposals that come out of mixed precision: the geometry is still float32."""
+    boxes = random_boxes(6, 1, 60).bfloat16()
+    stencil = roi_stencil(boxes, (20, 24), 1, 3, 0.3)
+    torch.testing.assert_close(stencil.weights, roi_stencil(boxes.float(), (20, 24), 1, 3, 0.3).weights)
+    assert not math.isnan(float(stencil.weights.sum()))

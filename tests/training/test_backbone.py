@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -59,12 +60,16 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[ImageTargets]:
     drawn: list[ImageTargets] = []
     original = module.image_targets
 
-    def keep(*args: object) -> ImageTargets:
+    def keep(*args: Any) -> ImageTargets:
         drawn.append(original(*args))
         return drawn[-1]
 
     monkeypatch.setattr(module, "image_targets", keep)
     return drawn
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(terms.values())).sum()
 
 
 def dense_losses(learner: Learner, examples: list[Example], targets: list[ImageTargets]) -> dict[str, Tensor]:
@@ -103,9 +108,7 @@ def test_losses_and_gradients_are_those_of_dense_maps(
         assert value > 0, name
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
     parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-    ours, dense = (
-        torch.autograd.grad(sum(terms.values()), parameters, retain_graph=True) for terms in (found, expected)
-    )
+    ours, dense = (torch.autograd.grad(total(terms), parameters, retain_graph=True) for terms in (found, expected))
     for gradient, wanted in zip(ours, dense, strict=True):
         assert (gradient - wanted).norm() <= 1e-3 * wanted.norm() + 1e-6
 
@@ -145,6 +148,18 @@ def test_thresholds_are_those_of_the_parameters(learner: Learner, examples: list
         assert (drawn.indices[: drawn.positives].tolist(), drawn.indices[drawn.positives :].tolist()) == expected
 
 
+def test_rois_are_objects_from_an_iou_of_one_half_on(examples: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = truth_of(examples[0], CPU)
+    only_first = dataclasses.replace(truth, boxes=truth.boxes[:1], labels=truth.labels[:1])
+    x1, y1, x2, y2 = truth.boxes[0].tolist()
+    candidates = torch.tensor([[x1, y1, x2, y1 + share * (y2 - y1)] for share in (0.48, 0.52, 0.42)])  # their IoUs
+    monkeypatch.setattr(module, "roi_candidates", lambda *_: candidates)
+    drawn = module.image_targets((candidates, candidates), only_first, CONTENT, PARAMS)
+    assert drawn.roi_positives == 1
+    assert torch.equal(drawn.rois, candidates[[1, 0, 2]])
+    assert drawn.roi_labels.tolist() == [int(truth.labels[0]), 0, 0]
+
+
 def test_rois_stay_in_the_picture(learner: Learner, examples: list[Example], spied: list[ImageTargets]) -> None:
     torch.manual_seed(4)
     losses(learner, examples[:3], CONTENT, dataclasses.replace(PARAMS, rois=100))
@@ -177,7 +192,7 @@ def test_images_without_objects_alone(learner: Learner, examples: list[Example])
     terms = losses(learner, [without_objects(example) for example in examples[:2]], CONTENT, PARAMS)
     assert set(terms) == {"objectness", "regression", "classification", "refinement"}
     assert float(terms["regression"].detach()) == float(terms["refinement"].detach()) == 0
-    sum(terms.values()).backward()
+    total(terms).backward()
     learner.zero_grad()
 
 
@@ -200,6 +215,6 @@ def test_mixed_precision_gives_float32_losses_close_to_the_exact_ones(
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0.15, atol=0.05)
     learner.zero_grad()
-    sum(found.values()).backward()
+    total(found).backward()
     assert all(p.grad.isfinite().all() for p in learner.parameters() if p.grad is not None)
     learner.zero_grad()
