@@ -7,11 +7,14 @@ import platform
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 
 from src.params import RuntimeParams
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def has_fast_bf16() -> bool:
@@ -31,6 +34,9 @@ def precision_name(runtime: RuntimeParams) -> str:
 
 def make_fabric(runtime: RuntimeParams) -> Fabric:
     """One device (a GPU if there is one) at the chosen precision, on the chosen number of threads."""
+    # Fabric imports torch's compiler: seconds that the stages without a network need not wait for.
+    from lightning_fabric import Fabric  # noqa: PLC0415
+
     torch.set_num_threads(runtime.threads or available_cores())
     torch.backends.cudnn.benchmark = False
     precision = "bf16-mixed" if precision_name(runtime) == "bf16" else "32-true"

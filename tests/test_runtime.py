@@ -109,11 +109,10 @@ end_with_parent(parent)
 time.sleep(600)
 """
 READY = "print('ready', flush=True)"
-# `src.runtime` without torch and Lightning, which take seconds to import and are not needed here.
+# `src.runtime` without torch, which takes seconds to import and is not needed here.
 STUB = """
-for name, part in (("torch", "Generator"), ("lightning_fabric", "Fabric")):
-    sys.modules[name] = types.ModuleType(name)
-    setattr(sys.modules[name], part, object)
+sys.modules["torch"] = types.ModuleType("torch")
+sys.modules["torch"].Generator = object
 """
 
 

@@ -106,7 +106,7 @@ def test_the_unannotated_object_is_drawn_alone(drawn):
     left, right = drawn(plot_unannotated, picture, pick).axes
     assert texts(left) == ["vehicle"]
     assert texts(right) == ["animal 0.70"]
-    assert right.get_title(loc="left") == "found: animal 0.70, a known omission"
+    assert right.get_title(loc="left") == "found beyond that: animal 0.70 (a known omission)"
 
 
 def test_nothing_to_draw(tmp_path):

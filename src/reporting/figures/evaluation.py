@@ -139,7 +139,7 @@ def plot_detections(pictures: Sequence[Picture], score_threshold: float, path: P
         title = f"{picture.truth.name}: {len(sure)} found, {len(picture.truth.boxes)} annotated"
         _draw_found(ax, picture, sure, title)
         _draw_truth(ax, picture.truth)
-    _line_legend(figure, {"detection": "-", "ground truth (white)": TRUTH_STYLE})
+    _line_legend(figure, {f"detection scored {score_threshold:g} or more": "-", "ground truth (white)": TRUTH_STYLE})
     save_figure(figure, path)
 
 
@@ -173,8 +173,8 @@ def plot_unannotated(picture: Picture, pick: Unannotated | None, path: Path) -> 
         draw_scene(right, picture.image, title="nothing found away from annotated objects")
     else:
         one = picture.found.keep(picture.found.labels.new_tensor([pick.detection]))
-        known = "a known omission" if pick.known else "not in the annotation"
-        _draw_found(right, picture, one, f"found: {CLASS_NAMES[pick.label]} {pick.probability:.2f}, {known}")
+        known = " (a known omission)" if pick.known else ""
+        _draw_found(right, picture, one, f"found beyond that: {CLASS_NAMES[pick.label]} {pick.probability:.2f}{known}")
     save_figure(figure, path)
 
 

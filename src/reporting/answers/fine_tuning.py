@@ -1,0 +1,105 @@
+"""Task 8: what fine-tuning did to the proposals of the pretrained network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from src.reporting.answers.answer import Answer, Picture, Table
+from src.reporting.facts import Facts
+from src.reporting.words import change, count, percent, plural
+
+WEIGHTS = {
+    "imagenet": "ImageNet: the body knows about pictures; the pyramid (FPN) and the RPN start from random numbers",
+    "coco": "COCO: body, pyramid and RPN have all seen boxes of 80 classes",
+    "none": "nothing: every layer starts from random numbers",
+}
+
+
+def task_8(facts: Facts) -> Answer:
+    """Proposals before and after fine-tuning."""
+    before, after = facts.value("backbone", "before"), facts.value("backbone", "after")
+    tuned = facts.params.backbone.epochs > 0
+    words = {
+        "start": WEIGHTS.get(facts.value("backbone", "weights"), "a checkpoint file in the course's format"),
+        "learns": _learns(facts.params.backbone.trainable_layers) if tuned else "",
+        "verdict": _tuning(before, after, facts.value("backbone", "weights")) if tuned else _untuned(before),
+        "separation": _separation(before, after) if tuned else "",
+    }
+    figures = {
+        "images": Picture(
+            facts.plot("backbone/before_after.png"),
+            "The best proposals before and after fine-tuning on the same test image",
+            "The best proposals on the same test image, before and after fine-tuning; dashed: the ground truth.",
+        ),
+        "recall": Picture(
+            facts.charts / "recall.png",
+            "Proposal recall at IoU 0.5 against the number of proposals, before and after fine-tuning",
+            "Proposal recall on the same test images before and after fine-tuning.",
+        ),
+    }
+    if tuned:
+        figures["history"] = Picture(
+            facts.charts / "backbone.png",
+            "Losses of the fine-tuning over iterations",
+            "Losses of the fine-tuning; classification and refinement belong to an auxiliary head. Faint: each "
+            "iteration; bold: running mean; dashed: test images.",
+        )
+    compared = facts.maybe("backbone", "compared")
+    return Answer(words, figures, {"recall": _recall_table(before, after, compared)})
+
+
+def _learns(strides: int) -> str:
+    """What the fine-tuning changes, from how many of the body's five strides learn."""
+    if strides == 0:
+        return "The body stays as it started; pyramid and RPN learn."
+    return f"{plural(strides, 'stride')} of the body's five, counted from the deepest, can learn, with pyramid and RPN."
+
+
+def _tuning(before: dict[str, Any], after: dict[str, Any], weights: str) -> str:
+    """What fine-tuning did to the proposals."""
+    first, last = before["recall"], after["recall"]
+    known = [key for key in last if last[key] is not None and first.get(key) is not None]
+    if not known:
+        return "Proposal recall was not measured in this run."
+    most, few = max(known, key=int), min(known, key=int)
+    text = f"with {count(int(most))} proposals an image, recall at IoU 0.5 {change(first[most], last[most])}"
+    if few != most:
+        text += f"; with {count(int(few))}, where ranking decides, it {change(first[few], last[few])}"
+    if weights in ("imagenet", "none"):
+        return f"Here pyramid and RPN start from random numbers and must learn: {text}."
+    if last[few] > first[few] + 0.1:
+        return f"Here fine-tuning was essential: {text}."
+    if last[few] > first[few]:
+        return f"Here fine-tuning helped a little: {text}."
+    return f"Here fine-tuning did not pay by this measure: {text}."
+
+
+def _untuned(before: dict[str, Any]) -> str:
+    recall = before["recall"]
+    known = [key for key in recall if recall[key] is not None]
+    text = "This run keeps the weights as they were loaded (backbone.epochs is 0)"
+    if not known:
+        return f"{text}."
+    most = max(known, key=int)
+    return f"{text}; {count(int(most))} proposals an image cover {percent(recall[most])} of the test objects."
+
+
+def _separation(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """How far the mean objectness of positives and negatives lie apart, before and after."""
+    values = [entry[f"objectness_{kind}"] for entry in (before, after) for kind in ("positive", "negative")]
+    if any(value is None for value in values):
+        return ""
+    first, last = values[0] - values[1], values[2] - values[3]
+    text = (
+        f"The mean objectness of positive anchors {change(values[0], values[2], 'score')}, that of negative ones "
+        f"{change(values[1], values[3], 'score')}"
+    )
+    verdict = "objects now stand out" if last > first else "the two are no further apart than before"
+    return f"{text}: the distance between them {change(first, last, 'score')}, so {verdict}."
+
+
+def _recall_table(before: dict[str, Any], after: dict[str, Any], compared: int | None) -> Table:
+    keys = sorted(after["recall"], key=int)
+    rows = [[count(int(key)), percent(before["recall"].get(key)), percent(after["recall"][key])] for key in keys]
+    where = f", on at most {count(compared)} test images" if compared else ""
+    return Table(("proposals an image", "before", "after"), rows, f"Objects covered with IoU at least 0.5{where}.")
