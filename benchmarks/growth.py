@@ -25,7 +25,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from benchmarks.page import in_words, table
+from benchmarks.page import measured_on, table
 from src.data.course import BOXES, IMAGES, LABELS, MASKS
 from src.data.features_file import FeaturesFile
 from src.data.loading import Loader
@@ -177,7 +177,7 @@ generated pictures and masks, in the course's files; every stage in a process of
     ]
     parts = [
         text,
-        f"Measured on: {in_words(results['conditions'])}.\n",
+        measured_on(results["conditions"]),
         "Seconds:\n",
         by_count(entries, STAGES, [[number(e, name, "seconds", "{:.1f}") for name in STAGES] for e in entries]),
         "Milliseconds for each further image (in the first row, for each image with the stage's start):\n",

@@ -19,7 +19,7 @@ the goals hold against it in float32.
 
 def write_page(results: Mapping[str, Any], path: Path) -> None:
     """Writes the page from the content of results.json."""
-    parts = [HEAD, conditions(results["conditions"])]
+    parts = [HEAD, measured_on(results["conditions"])]
     if "trained_with" in results:
         parts.append(f"The trained models come from a run with {in_words(results['trained_with'])}.\n")
     rows = [row for entry in results["contests"] for row in contest_rows(entry)]
@@ -45,7 +45,7 @@ def write_page(results: Mapping[str, Any], path: Path) -> None:
     write_text(path, "\n".join(parts).rstrip() + "\n")
 
 
-def conditions(found: Mapping[str, Any]) -> str:
+def measured_on(found: Mapping[str, Any]) -> str:
     """The machine in one line."""
     return f"Measured on: {in_words(found)}.\n"
 

@@ -198,7 +198,8 @@ def write_results(results: dict[str, Any]) -> None:
     data, points = results["data"], [*results["ours"], *results["torchvision"]]
     machines: list[dict[str, Any]] = []
     for one in points:
-        machines += [one["machine"]] if one["machine"] not in machines else []
+        if one["machine"] not in machines:
+            machines.append(one["machine"])
     rows = [(*row(one), str(1 + machines.index(one["machine"]))) for one in points]
     about = f"""# Accuracy at equal cost
 
