@@ -83,10 +83,10 @@ def stream_seed(seed: int, *stream: int) -> int:
 
 
 def end_with_parent(parent: int) -> None:
-    """Makes this process end within a second when `parent` has ended, so that a killed DVC leaves no stage writing on.
+    """Makes this process end soon after `parent` has, so that a killed DVC leaves no stage writing on.
 
-    A thread watches which process is the parent, as on systems where the kernel offers no such thing. `parent` is the
-    number that `os.getppid` gave when the process began: it may have ended since.
+    A thread asks twice a second who the parent is, which every system can tell; it waits while another thread holds
+    Python's lock. `parent` is the number that `os.getppid` gave when the process began: it may have ended since.
     """
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 

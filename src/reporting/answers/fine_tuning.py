@@ -44,8 +44,13 @@ def task_8(facts: Facts) -> Answer:
             "Losses of the fine-tuning; classification and refinement belong to an auxiliary head. Faint: each "
             "iteration; bold: running mean; dashed: test images.",
         )
-    compared = facts.maybe("backbone", "compared")
-    return Answer(words, figures, {"recall": _recall_table(before, after, compared)})
+    return Answer(words, figures, {"recall": _recall_table(before, after, where_measured(facts))})
+
+
+def where_measured(facts: Facts) -> str:
+    """The test images that proposal recall was measured on, if not on all."""
+    compared, images = facts.maybe("backbone", "compared"), facts.value("ingest", "test_images")
+    return f" in {count(compared)} of the test images" if compared and compared < images else ""
 
 
 def _learns(strides: int) -> str:
@@ -98,8 +103,7 @@ def _separation(before: dict[str, Any], after: dict[str, Any]) -> str:
     return f"{text}: the distance between them {change(first, last, 'score')}, so {verdict}."
 
 
-def _recall_table(before: dict[str, Any], after: dict[str, Any], compared: int | None) -> Table:
+def _recall_table(before: dict[str, Any], after: dict[str, Any], where: str) -> Table:
     keys = sorted(after["recall"], key=int)
     rows = [[count(int(key)), percent(before["recall"].get(key)), percent(after["recall"][key])] for key in keys]
-    where = f", on at most {count(compared)} test images" if compared else ""
     return Table(("proposals an image", "before", "after"), rows, f"Objects covered with IoU at least 0.5{where}.")

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.answers.fine_tuning import task_8
+from src.reporting.answers.fine_tuning import task_8, where_measured
 from src.reporting.facts import Facts
 from src.reporting.words import MINUS, count, duration, is_above, percent, plural, score, size, small
 
@@ -92,7 +92,7 @@ def task_11(facts: Facts) -> Answer:
     recall = facts.value("backbone", "proposal_recall")
     reach = "an unknown share, as recall was not measured"
     if recall is not None:
-        reach = f"{percent(recall)} of the objects{_where(facts)} at IoU 0.5"
+        reach = f"{percent(recall)} of the objects{where_measured(facts)} at IoU 0.5"
     kept = count(facts.params.proposals.after_nms)
     return Answer({"cost": _cost(facts.seconds), "ceiling": reach, "kept": kept})
 
@@ -126,7 +126,7 @@ def task_13(facts: Facts) -> Answer:
         "candidates": count(candidates(facts)),
         "kept": count(kept),
         "share": "an unknown share" if recall is None else percent(recall),
-        "where": _where(facts),
+        "where": where_measured(facts),
         "heads": count(facts.params.features.proposals),
         "thinning": count(candidates(facts) / kept),
     }
@@ -150,12 +150,6 @@ def _fed(normalisation: dict[str, Any] | None, facts: Facts) -> str:
         return ""
     mean, std = _numbers(normalisation["mean"]), _numbers(normalisation["std"])
     return f"The weights of this run's backbone expect mean {mean} and deviation {std}, so part (b) feeds it those."
-
-
-def _where(facts: Facts) -> str:
-    """The test images that recall was measured on, if not on all."""
-    compared, images = facts.maybe("backbone", "compared"), facts.value("ingest", "test_images")
-    return f" in {count(compared)} of the test images" if compared and compared < images else ""
 
 
 def _cost(seconds: dict[str, float]) -> str:
