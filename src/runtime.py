@@ -1,11 +1,9 @@
-"""The machine at hand: device, precision, threads, seeds, and a process that ends when its parent does."""
+"""The machine at hand: device, precision, threads and seeds."""
 
 from __future__ import annotations
 
 import os
 import platform
-import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,18 +78,3 @@ def stream_seed(seed: int, *stream: int) -> int:
     for number in stream:
         state = (state * 6_364_136_223_846_793_005 + number + 1_442_695_040_888_963_407) % 2**63
     return state
-
-
-def end_with_parent(parent: int) -> None:
-    """Makes this process end soon after `parent` has, so that a killed DVC leaves no stage writing on.
-
-    A thread asks twice a second who the parent is, which every system can tell; it waits while another thread holds
-    Python's lock. `parent` is the number that `os.getppid` gave when the process began: it may have ended since.
-    """
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)

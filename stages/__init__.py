@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-import os
+from stages.ancestry import ancestors
 
-STARTED_BY = os.getppid()  # asked here, before imports of seconds in which DVC may be killed
+STARTED_BY = ancestors()  # asked here, before imports of seconds in which DVC may be killed

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from src.errors import InputError, one_line
 from src.files import write_json
 from src.params import Params, load_params
-from src.runtime import end_with_parent, scratch
+from src.runtime import scratch
 from stages import STARTED_BY
+from stages.ancestry import end_with
 
 __all__ = ["run", "scratch"]
 
@@ -22,7 +23,7 @@ def run(name: str, work: Callable[[Params], None]) -> None:
 
     Seconds go to `.cache/seconds/<name>.json`, which no stage tracks: a timing is no result.
     """
-    end_with_parent(STARTED_BY)
+    end_with(STARTED_BY)
     start = time.perf_counter()
     try:
         work(load_params())

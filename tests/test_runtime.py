@@ -1,12 +1,7 @@
-"""Seeds, precision, threads, and processes that end with their parent."""
+"""Seeds, precision and threads."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -89,61 +84,3 @@ def test_scratch_lies_in_the_main_workspace(monkeypatch: pytest.MonkeyPatch, tmp
     assert scratch() == Path(".cache")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert scratch() == tmp_path / ".cache"
-
-
-PARENT = """
-import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
-child.stdout.readline()
-print(child.pid, flush=True)
-time.sleep(600)
-"""
-CHILD = """
-import os, sys, time, types
-parent = os.getppid()
-{importing}
-{stub}
-from src.runtime import end_with_parent
-end_with_parent(parent)
-{watching}
-time.sleep(600)
-"""
-READY = "print('ready', flush=True)"
-# `src.runtime` without torch, which takes seconds to import and is not needed here.
-STUB = """
-sys.modules["torch"] = types.ModuleType("torch")
-sys.modules["torch"].Generator = object
-"""
-
-
-def is_alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in {"Z", "X"}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(
-    "moment",
-    [{"importing": f"{READY}; time.sleep(2)", "watching": ""}, {"importing": "", "watching": READY}],
-    ids=["importing", "watching"],
-)
-def test_a_killed_parent_takes_its_child_along(moment: dict[str, str]) -> None:
-    script = CHILD.format(stub=STUB, **moment)
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, script], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
-    try:
-        assert is_alive(child)
-        parent.kill()
-        parent.wait()
-        deadline = time.monotonic() + 60
-        while is_alive(child) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not is_alive(child)
-    finally:
-        parent.stdout.close()
-        if is_alive(child):
-            os.kill(child, signal.SIGKILL)

@@ -18,7 +18,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr(common, "end_with_parent", lambda _: None)  # this process is no stage
+    monkeypatch.setattr(common, "end_with", lambda _: None)  # this process is no stage
     return Stage(folder, capsys)
 
 
