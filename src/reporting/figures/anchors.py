@@ -14,6 +14,7 @@ from src.data.statistics import BoxStatistics, Histogram
 from src.reporting.figures.base import CLASS_COLOURS, FAINT, INK, SERIES, new_figure, save_figure
 
 OVERALL: Final = "all classes"
+OVERALL_COLOUR: Final = SERIES[3]  # no class has it
 
 
 def plot_histograms(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics], path: Path) -> None:
@@ -27,7 +28,7 @@ def plot_histograms(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics
     groups = {OVERALL: overall, **by_class}
     figure, axes = new_figure(2, len(groups), width=2.9, height=2.4)
     for column, (name, group) in enumerate(groups.items()):
-        colour = CLASS_COLOURS.get(name, SERIES[0])
+        colour = CLASS_COLOURS.get(name, OVERALL_COLOUR)
         _draw_histogram(axes[0, column], group.scale, group.scale_mode, colour)
         axes[0, column].set_title(f"{name} ({group.objects})\nscale{_mode_text(group.scale_mode, ' px')}")
         axes[0, column].set_xlabel("sqrt(width x height), pixels")
@@ -67,7 +68,7 @@ def plot_coverage(part_a: Mapping[str, Float[np.ndarray, " _"]], fpn: Float[np.n
     figure, axes = new_figure(1, 1, width=5.6, height=3.4)
     ax = axes[0, 0]
     everything = np.concatenate([*part_a.values(), np.zeros(0)])
-    _draw_shares(ax, everything, "part (a), all classes", SERIES[3], 2.2)
+    _draw_shares(ax, everything, f"part (a), {OVERALL}", OVERALL_COLOUR, 2.2)
     for name, ious in part_a.items():
         _draw_shares(ax, ious, f"part (a), {name}", CLASS_COLOURS[name], 1.1)
     _draw_shares(ax, fpn, "part (b): 5 sizes x 3 ratios", INK, 2.2)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from src.data.prepared_file import Example
 from src.models.rpn import Proposals
-from src.reporting.figures.base import POSITIVE, draw_boxes, draw_scene, new_figure, save_figure
+from src.reporting.figures.base import INK, POSITIVE, draw_boxes, draw_scene, new_figure, save_figure
 
 SHOWN = 20  # proposals drawn
 
@@ -17,13 +18,14 @@ def plot_proposals(example: Example, proposals: Proposals, path: Path) -> None:
     """The image with its ground truth, and beside it with its best proposals."""
     figure, axes = new_figure(1, 2, width=5.2, height=4.0)
     picture = example.image.permute(1, 2, 0).numpy()
-    draw_scene(axes[0, 0], picture, example.boxes, example.labels, title="ground truth")
+    draw_scene(axes[0, 0], picture, example.boxes, example.labels, title="ground truth alone")
     _draw(
         axes[0, 1],
         example,
         proposals,
         f"the {min(SHOWN, len(proposals.boxes))} best of {len(proposals.boxes)} proposals",
     )
+    _explain(figure)
     save_figure(figure, path)
 
 
@@ -32,7 +34,12 @@ def plot_before_after(example: Example, before: Proposals, after: Proposals, pat
     figure, axes = new_figure(1, 2, width=5.2, height=4.0)
     _draw(axes[0, 0], example, before, f"before fine-tuning: the {SHOWN} best")
     _draw(axes[0, 1], example, after, f"after fine-tuning: the {SHOWN} best")
+    _explain(figure)
     save_figure(figure, path)
+
+
+def _explain(figure: Figure) -> None:
+    figure.suptitle("proposals orange; ground truth dashed white", x=0.01, ha="left", color=INK)
 
 
 def _draw(ax: Axes, example: Example, proposals: Proposals, title: str) -> None:

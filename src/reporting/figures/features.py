@@ -30,6 +30,7 @@ def plot_crops(example: Example, boxes: Float[Tensor, "r 4"], pooled: Float[Tens
     scene = figure.add_subplot(grid[0, :])
     draw_scene(scene, picture, title=f"{len(chosen)} of {len(boxes)} proposals")
     rois = torch.nn.functional.pad(boxes[chosen], (1, 0))
+    summary = f"{pooled.shape[2]} x {pooled.shape[3]} cells:\nmean of {pooled.shape[1]} channels"
     crops = roi_align(example.image[None].float(), rois, CROP) / 255
     for column, row in enumerate(chosen):
         colour = SERIES[column % len(SERIES)]
@@ -38,7 +39,7 @@ def plot_crops(example: Example, boxes: Float[Tensor, "r 4"], pooled: Float[Tens
         draw_scene(top, crops[column].permute(1, 2, 0).clamp(0, 1).numpy(), title=f"{column + 1}: picture")
         bottom.imshow(pooled[row].mean(dim=0).numpy(), cmap="viridis")
         bottom.set_axis_off()
-        bottom.set_title(f"{pooled.shape[2]} x {pooled.shape[3]} features")
+        bottom.set_title(summary, fontsize=7.5)
     save_figure(figure, path)
 
 

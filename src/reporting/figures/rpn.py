@@ -69,7 +69,7 @@ def plot_ground_truth(examples: Sequence[Example], grid: AnchorGrid, path: Path)
         draw_boxes(ax, grid.anchors[_some(matches == NEGATIVE, example.index)], NEGATIVE_COLOUR, "--", 1.0)
         draw_boxes(ax, grid.anchors[matches >= 0], POSITIVE_COLOUR, "-", 1.0)
         draw_boxes(ax, example.annotated().boxes, TRUTH, "-", 2.0)
-        ax.set_title(count_text(matches, grid))
+        ax.set_title(count_text(matches, grid), fontsize=8)  # long: four counts
     figure.suptitle("anchors: positive orange, some negatives blue; ground truth white", x=0.01, ha="left", color=INK)
     save_figure(figure, path)
 
@@ -110,10 +110,11 @@ def plot_receptive_field(view: GradientView, path: Path) -> None:
     top = float(gradient.max()) or 1.0
     shown = right.imshow(np.maximum(gradient, top * 1e-4), norm=LogNorm(top * 1e-4, top), cmap="magma")
     draw_boxes(right, view.square, FIELD_COLOUR, "-", 1.6)
-    x1, y1, x2, y2 = view.square[0]
-    right.set(xlim=(x1 - 40, x2 + 40), ylim=(y2 + 40, y1 - 40), title="gradient of the trained neuron, by pixel")
+    (x1, y1, x2, y2), (height, width) = view.square[0] + (-40, -40, 40, 40), gradient.shape
+    right.set(xlim=(max(x1, 0), min(x2, width)), ylim=(min(y2, height), max(y1, 0)))  # the canvas, and no more
+    right.set(title="gradient of the trained neuron, by pixel", xlabel="x, pixels", ylabel="y, pixels")
     right.grid(visible=False)
-    figure.colorbar(shown, ax=right, shrink=0.8)
+    figure.colorbar(shown, ax=right, shrink=0.8, label="absolute gradient, logarithmic")
     save_figure(figure, path)
 
 

@@ -55,6 +55,7 @@ def _draw_panel(ax: Axes, column: str, train: pd.DataFrame, test: pd.DataFrame |
     if test is not None and column in test:
         style: dict[str, Any] = {"linestyle": "--", "marker": "o", "markersize": 4, "linewidth": 1.2}
         plot_curves(ax, test, {column: "test"}, colours=[INK], **style)
+    ax.set_ylabel("loss")
     tallest = train[column].quantile(0.99)
     if test is not None and column in test:
         tallest = max(tallest, test[column].max())
