@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from pathlib import Path
@@ -13,6 +14,9 @@ from src.params import RuntimeParams
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+MOST_KEPT = 2**31 - 1  # bytes free at the heap's end
 
 
 def has_fast_bf16() -> bool:
@@ -35,11 +39,24 @@ def make_fabric(runtime: RuntimeParams) -> Fabric:
     # Fabric imports torch's compiler: seconds that the stages without a network need not wait for.
     from lightning_fabric import Fabric  # noqa: PLC0415
 
+    keep_freed_memory()
     torch.set_num_threads(runtime.threads or available_cores())
     torch.backends.cudnn.benchmark = False
     precision = "bf16-mixed" if precision_name(runtime) == "bf16" else "32-true"
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     return Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+
+
+def keep_freed_memory() -> None:
+    """Has the C library keep freed memory for the tensors to come; only GNU's has that choice.
+
+    By itself it asks the system for each tensor from 32 MiB on, such as a P2 map of two images, and gives it back after
+    use: the system then clears every page of it anew, once a step (mallopt(3)).
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
 def available_cores() -> int:

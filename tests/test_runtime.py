@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +80,34 @@ def test_threads() -> None:
     finally:
         torch.set_num_threads(1)
     assert conditions(RuntimeParams("float32", 0))["threads"] == available_cores() >= 1
+
+
+ALLOCATIONS = """
+import resource, torch
+from src.runtime import keep_freed_memory
+{first}
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def fill(times):
+    for _ in range(times):
+        torch.ones(2**24)
+fill(10)
+before = faults()
+fill(10)
+print((faults() - before) * resource.getpagesize() / 2**26)
+"""
+
+
+def new_tensors(first: str) -> float:
+    command = [sys.executable, "-c", ALLOCATIONS.format(first=first)]
+    return float(subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only GNU's C library has that choice")
+def test_freed_memory_is_used_again() -> None:
+    fresh, kept = new_tensors(""), new_tensors("keep_freed_memory()")
+    assert fresh > 9  # of ten tensors, as many got new pages; were this to fail, the choice would be needless
+    assert kept < 1
 
 
 def test_scratch_lies_in_the_main_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

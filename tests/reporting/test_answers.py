@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from src.params import load_params
@@ -80,10 +81,24 @@ def test_loss_that_rises_overfits_or_has_no_test(tmp_path: Path) -> None:
     assert describe(course(facts, "rpn", "objectness")).startswith("fell from")
     history(tmp_path / "plots/rpn", ("objectness",), end=3.0)
     assert describe(course(facts, "rpn", "objectness")).startswith("rose from")
-    assert "no overfitting" in describe(Course(1, 0.2, 0.21, 1))
-    assert "wide gap" in describe(Course(1, 0.2, 0.9, 1))
-    assert describe(Course(1, 0.2, None, 1)).endswith("on the training images.")
-    assert Course(0.0, 0.0, None, 1).left == 1
+    assert "no overfitting" in describe(Course(1, 1, 0.2, 0.21, 1))
+    assert "wide gap" in describe(Course(1, 1, 0.2, 0.9, 1))
+    assert describe(Course(1, 1, 0.2, None, 1)).endswith("on the training images.")
+    assert Course(0.0, 0.0, 0.0, None, 1).left == 1
+
+
+def test_loss_that_rose_on_the_way() -> None:
+    terms = {"classification": Course(0.13, 0.28, 0.1, None, 1), "mask": Course(0.7, 0.71, 0.3, None, 1)}
+    assert part_c._rises(terms).startswith(" Before that, classification rose to 0.280:")
+    assert part_c._rises({"mask": terms["mask"]}) == ""
+    assert part_c._rises({"mask": Course(0.1, 0.3, 0.3, None, 1)}) == ""  # it grew, which is said elsewhere
+
+
+def test_the_highest_mean_of_a_curve(tmp_path: Path) -> None:
+    facts = write_run(tmp_path)
+    table = pd.DataFrame({"iteration": range(100), "mask": [0.1] * 50 + [0.5] * 10 + [0.1] * 40})
+    table.to_csv(tmp_path / "plots/mask_head/train.csv", index=False)
+    assert course(facts, "mask_head", "mask").highest == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +253,7 @@ def test_verdict(box: float | None, said: str, tmp_path: Path) -> None:
 def test_how_many_of_the_sure_detections_are_right(tmp_path: Path) -> None:
     kinds = {"correct": 6, "duplicate": 1, "classification": 1, "localisation": 0, "both": 0, "background": 0}
     told = words(tmp_path, results, evaluate__errors={**kinds, "missed": 5, "ignored": 3})["errors"]
-    assert told == "Of its 8 detections scored 0.5 or more, 75.0% are correct (task 15)."
+    assert told == "Of the detector's 8 detections scored 0.5 or more, 75.0% are correct (task 15)."
     none = dict.fromkeys(kinds, 0) | {"missed": 5, "ignored": 0}
     assert words(tmp_path, results, evaluate__errors=none)["errors"] == "No detection is scored 0.5 or more."
 

@@ -17,12 +17,21 @@ FAR: Final = 1.6
 
 @dataclass(frozen=True)
 class Course:
-    """One loss term from the first to the last iterations; `test` is its last value on the test split, if any."""
+    """One loss term from the first to the last iterations.
+
+    `highest` is the highest mean of as many iterations as either end has; `test` the last on the test split, if any.
+    """
 
     first: float
+    highest: float
     last: float
     test: float | None
     weight: float
+
+    @property
+    def rose(self) -> bool:
+        """Whether it was well above its beginning on the way to a lower end."""
+        return self.last < self.first and self.highest > FAR * self.first
 
     @property
     def left(self) -> float:
@@ -40,10 +49,11 @@ def course(facts: Facts, stage: str, term: str) -> Course:
     facts.columns(f"{stage}/train", train, term)
     rows = max(1, round(END_SHARE * len(train)))
     first, last = float(train[term].head(rows).mean()), float(train[term].tail(rows).mean())
+    highest = float(train[term].rolling(rows).mean().max())
     raw, weighted = train[term].sum(), train.get(f"{term}_weighted", train[term]).sum()
     has_test = (facts.root / "plots" / stage / "test.csv").is_file()
     test = facts.table(f"{stage}/test") if has_test else pd.DataFrame()
-    return Course(first, last, _last(test, term), float(weighted / raw) if raw else 1.0)
+    return Course(first, highest, last, _last(test, term), float(weighted / raw) if raw else 1.0)
 
 
 def describe(loss: Course) -> str:

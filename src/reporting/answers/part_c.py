@@ -95,10 +95,10 @@ def _product(sides: list[int]) -> int:
 
 def _losses_table(terms: dict[str, Course]) -> Table:
     rows = [
-        [name, f"{term.weight:.3g}", score(term.first), score(term.last), "" if term.test is None else score(term.test)]
+        [name, f"{term.weight:.3g}", *map(score, (term.first, term.highest, term.last, term.test))]
         for name, term in terms.items()
     ]
-    head = ("loss", "weight", "first", "last", "last on test images")
+    head = ("loss", "weight", "first", "highest", "last", "last on test images")
     return Table(head, rows, "The three losses of joint training, unweighted.")
 
 
@@ -113,7 +113,7 @@ def _weights(terms: dict[str, Course]) -> str:
 def _speeds(terms: dict[str, Course]) -> str:
     """Which loss converged how far, and what that suggests for the weights."""
     parts = [f"{name} ended at {percent(term.left)}" for name, term in terms.items()]
-    text = f"Of what each loss began with, {listing(parts)}."
+    text = f"Of what each loss began with, {listing(parts)}.{_rises(terms)}"
     slowest = max(terms, key=lambda name: terms[name].left)
     if terms[slowest].left > 1:
         return f"{text} The loss of {slowest} grew: its weight deserves a second look."
@@ -123,6 +123,12 @@ def _speeds(terms: dict[str, Course]) -> str:
         f"{text} That {slowest} moved least is as it should be: the box head comes trained from task 14, only the "
         f"mask branch starts from nothing."
     )
+
+
+def _rises(terms: dict[str, Course]) -> str:
+    """Which losses rose well above their beginning before they came to their end."""
+    rose = [f"{name} rose to {score(term.highest)}" for name, term in terms.items() if term.rose]
+    return f" Before that, {listing(rose)}: the rate of learning climbs anew in this second training." if rose else ""
 
 
 def _mask_iou(mean: float | None, coverage: float | None, lowest: float) -> str:

@@ -63,7 +63,7 @@ def _errors(errors: dict[str, int], threshold: float) -> str:
     if not sure:
         return f"No detection is scored {threshold:g} or more."
     right = percent(errors["correct"] / sure)
-    return f"Of its {plural(sure, 'detection')} scored {threshold:g} or more, {right} are correct (task 15)."
+    return f"Of the detector's {plural(sure, 'detection')} scored {threshold:g} or more, {right} are correct (task 15)."
 
 
 def _classes(by_class: dict[str, dict[str, float | None]]) -> str:
