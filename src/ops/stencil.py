@@ -95,8 +95,11 @@ def multiscale_stencil(  # noqa: PLR0913, PLR0917 - as roi_stencil
         Stencil of r * P * P cells, in the order of `boxes`.
 
     Raises:
-        ValueError: for an image number outside the batch or a sampling ratio below 1.
+        ValueError: for an image number outside the batch, a sampling ratio below 1, or another number of strides than
+            of levels.
     """
+    if len(strides) != len(sizes):
+        raise ValueError(f"strides: expected one for each of {len(sizes)} levels, found {len(strides)}")
     level = assign_levels(boxes[:, 1:], 2, 1 + len(sizes)) - 2  # [r]
     shapes = torch.tensor(list(sizes), device=boxes.device)  # [levels, 2]
     area = shapes.prod(dim=1)

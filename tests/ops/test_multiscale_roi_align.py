@@ -87,6 +87,8 @@ def test_a_box_that_is_no_number_pools_nothing_and_moves_no_row(points: int) -> 
     assert torch.equal(multiscale_roi_align(maps, broken, 2, [4, 8, 16, 32], points), expected)
 
 
-def test_multiscale_refuses_a_missing_stride() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        multiscale_roi_align(levels_of(), mixed_boxes(), 7, [4, 8, 16])
+@pytest.mark.parametrize("points", [2, 0])
+@pytest.mark.parametrize("strides", [[4, 8, 16], [4, 8, 16, 32, 64]])
+def test_multiscale_refuses_another_number_of_strides(strides: list[int], points: int) -> None:
+    with pytest.raises(ValueError, match=r"strides|zip"):
+        multiscale_roi_align(levels_of(), mixed_boxes(), 7, strides, points)
