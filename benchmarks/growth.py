@@ -204,14 +204,15 @@ def number(entry: dict[str, Any], stage: str, what: str, form: str) -> str:
 
 
 def further(entries: Sequence[dict[str, Any]], place: int, stage: str) -> str:
-    """What each image more than in the row before has cost."""
+    """What each image has cost that is more than in the last row before in which the stage ran."""
     found = entries[place]["stages"].get(stage)
     if not found:
         return ""
     images, seconds = entries[place]["images"], found["seconds"]
-    if place:
-        images -= entries[place - 1]["images"]
-        seconds -= entries[place - 1]["stages"][stage]["seconds"]
+    before = [entry for entry in entries[:place] if stage in entry["stages"]]
+    if before:
+        images -= before[-1]["images"]
+        seconds -= before[-1]["stages"][stage]["seconds"]
     return f"{1000 * seconds / images:.1f}"
 
 
@@ -222,7 +223,7 @@ def rates(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Measures, and rewrites the entries of the given counts."""
+    """Measures, and rewrites the entries of the given counts, each as soon as it is known."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.add_argument("--labels", type=Path, required=True, help="folder with the course's two .npy files")
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 400, 1600, 3265])
@@ -235,9 +236,10 @@ def main() -> None:
             entries[count] = measure(
                 count, options.labels.resolve(), Path(scratch), slow=count <= options.features_up_to
             )
-    results = {"counts": [entries[count] for count in sorted(entries)], "conditions": conditions(load_params().runtime)}
-    write_json(RESULTS, results)
-    write_page(results)
+            rows = [entries[number] for number in sorted(entries)]
+            results = {"counts": rows, "conditions": conditions(load_params().runtime)}
+            write_json(RESULTS, results)
+            write_page(results)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from src.files import read_json, write_json, write_text
 from src.models import mask_rcnn
 from src.models.body import Lite0Body, train_deepest
 from src.params import Params, load_params
-from src.runtime import conditions, make_fabric, precision_name
+from src.runtime import conditions, make_fabric, precision_name, scratch
 from src.training.checkpoint import save_tensors
 
 PREPARED, DATASET = Path("data/prepared.h5"), Path("data/dataset.h5")
@@ -115,7 +115,8 @@ def test(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
 
 def ours(params: Params) -> dict[str, Any]:
     """What the last run reached, what it took, and the parameters that make it a point of the curve."""
-    metrics, seconds = read_json(Path("metrics/evaluate.json")), read_json(Path("metrics/summary.json"))["seconds"]
+    metrics = read_json(Path("metrics/evaluate.json"))
+    seconds = sum(read_json(scratch() / "seconds" / f"{name}.json") for name in STAGES)
     names = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "ap50_interval")
     scheme = {
         "layers": params.backbone.trainable_layers,
@@ -127,13 +128,14 @@ def ours(params: Params) -> dict[str, Any]:
         "precision": precision_name(params.runtime),
     }
     reached = {name: metrics[name] for name in (*names, "proposal_recall")}
-    return {**scheme, **reached, "seconds": sum(seconds[name] for name in STAGES), "machine": machine(params)}
+    return {**scheme, **reached, "seconds": seconds, "machine": machine(params)}
 
 
 def machine(params: Params) -> dict[str, Any]:
     """What a point was measured on; the precision is part of its scheme."""
     found = {name: value for name, value in conditions(params.runtime).items() if name != "precision"}
-    return {**found, "vectors": torch.backends.cpu.get_cpu_capability()}
+    matrices = "and AMX" if torch.cpu.get_capabilities().get("amx_bf16") else ""
+    return {**found, "vectors": f"{torch.backends.cpu.get_cpu_capability()} {matrices}".strip()}
 
 
 def main() -> None:
@@ -147,8 +149,8 @@ def main() -> None:
     results = read_json(RESULTS) if RESULTS.exists() else {"ours": [], "torchvision": []}
     point = ours(params)
     results["ours"] = sorted([*other_than(point, results["ours"], SCHEME), point], key=lambda one: one["seconds"])
-    measured_on = read_json(Path("metrics/summary.json"))["measured_on"]
-    results["data"] = {name: measured_on[name] for name in ("source", "train_images", "test_images")}
+    ingested = read_json(Path("metrics/ingest.json"))
+    results["data"] = {name: ingested[name] for name in ("source", "train_images", "test_images")}
     write_results(results)
     scheme = {"layers": given.layers, "schedule": given.passes, "precision": precision_name(params.runtime)}
     others = other_than(scheme, results["torchvision"], PEER_SCHEME)
