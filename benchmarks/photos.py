@@ -134,8 +134,8 @@ def ours(params: Params) -> dict[str, Any]:
 def machine(params: Params) -> dict[str, Any]:
     """What a point was measured on; the precision is part of its scheme."""
     found = {name: value for name, value in conditions(params.runtime).items() if name != "precision"}
-    matrices = "and AMX" if torch.cpu.get_capabilities().get("amx_bf16") else ""
-    return {**found, "vectors": f"{torch.backends.cpu.get_cpu_capability()} {matrices}".strip()}
+    matrices = " and AMX" if torch.cpu.get_capabilities().get("amx_bf16") else ""
+    return {**found, "vectors": torch.backends.cpu.get_cpu_capability() + matrices}
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks import photos
+from src.files import write_json
+from src.params import load_params
 
 
 def point(**other: Any) -> dict[str, Any]:
@@ -22,6 +24,19 @@ def point(**other: Any) -> dict[str, Any]:
 def test_a_repeated_scheme_takes_the_place_of_its_old_point_only() -> None:
     points = [point(), point(layers=2), point(border="clip"), point(precision="float32"), point(epochs=[3, 3])]
     assert photos.other_than(point(seconds=1.0, box_ap50=0.5), points, photos.SCHEME) == points[1:]
+
+
+def test_minutes_are_those_of_the_run_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = load_params()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    names = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "ap50_interval", "proposal_recall")
+    write_json(Path("metrics/evaluate.json"), dict.fromkeys(names, 0.25))
+    older = {"seconds": dict.fromkeys(photos.STAGES, 900.0)}
+    write_json(Path("metrics/summary.json"), older)  # of the run before, until the report is made
+    for seconds, name in enumerate(photos.STAGES, start=1):
+        write_json(Path(".cache/seconds") / f"{name}.json", seconds)
+    assert photos.ours(params)["seconds"] == 1 + 2 + 3 + 4
 
 
 def test_the_rate_warms_up_to_its_peak_and_falls_to_nothing() -> None:

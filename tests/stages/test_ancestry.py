@@ -14,7 +14,7 @@ import pytest
 
 from stages.ancestry import ancestors
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).parents[2]
 
 # Starts a child through a shell or directly, tells its number and waits.
 PARENT = """
