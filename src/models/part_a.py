@@ -28,7 +28,7 @@ class PartANetwork(nn.Module):
     """The region proposal network of part (a).
 
     Attributes:
-        backbone: the table of task 1, layers named as there.
+        backbone: the table of task 1, layers named as there; a ReLU before a pooling stands after it.
         intermediate: 3 x 3 x 256 with batch normalisation and ReLU, shared by classifier and regressor.
         classifier: 1 x 1, one objectness logit an anchor.
         regressor: 1 x 1, t_x t_y t_w t_h an anchor, without normalisation or rectification.
@@ -43,9 +43,10 @@ class PartANetwork(nn.Module):
         self.backbone = nn.Sequential()
         channels = 3
         for number, width in enumerate(CHANNELS, start=1):
-            self.backbone.add_module(f"convolution{number}", convolution(channels, width, 5))
-            if number < len(CHANNELS):
-                self.backbone.add_module(f"pooling{number}", nn.MaxPool2d(2, stride=2))
+            last = number == len(CHANNELS)
+            self.backbone.add_module(f"convolution{number}", convolution(channels, width, 5, rectified=last))
+            if not last:
+                self.backbone.add_module(f"pooling{number}", rectified_pooling())
             channels = width
         self.intermediate = convolution(channels, channels, 3)
         self.classifier = nn.Conv2d(channels, anchors, 1)
@@ -58,18 +59,27 @@ class PartANetwork(nn.Module):
         return self.classifier(features), self.regressor(features)
 
 
-def convolution(channels: int, width: int, kernel: int) -> nn.Sequential:
-    """Convolution with same padding, batch normalisation, ReLU.
+def convolution(channels: int, width: int, kernel: int, *, rectified: bool = True) -> nn.Sequential:
+    """Convolution with same padding, batch normalisation, ReLU (left to the pooling where not `rectified`).
 
     Batches are of one image, as the assignment's remark has it, so the statistics are that image's own, in training
     as in testing. Running averages over images would be no substitute: scenes differ so much in colour and texture
     that under them the trained network calls .64 of the anchors right in place of what it learned.
     """
-    return nn.Sequential(
+    layers = nn.Sequential(
         nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(width, track_running_stats=False),
-        nn.ReLU(inplace=True),
     )
+    return layers.append(nn.ReLU(inplace=True)) if rectified else layers
+
+
+def rectified_pooling() -> nn.Sequential:
+    """The greatest of 2 x 2 positions, and the ReLU of the convolution before.
+
+    The order changes no bit, neither of a value nor of a gradient: max(relu(a), relu(b)) = relu(max(a, b)), and where
+    the maximum is positive both choose the same position. But only a quarter of the numbers is rectified.
+    """
+    return nn.Sequential(nn.MaxPool2d(2, stride=2), nn.ReLU(inplace=True))
 
 
 def initialise(network: PartANetwork) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from src.models.part_a import PartANetwork, flatten_outputs, stack_images
+from src.models.part_a import PartANetwork, flatten_outputs, rectified_pooling, stack_images
 from src.models.receptive_field import layers
 from src.ops.anchors import cell_anchors, grid_anchors
 
@@ -41,6 +41,23 @@ def test_the_network_computes_what_the_assignment_writes():
     with torch.no_grad():
         for found, expected in zip(network(images), plain(network, images), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_relu_after_the_pooling_changes_no_bit(dtype):
+    draw = torch.Generator().manual_seed(0)
+    values = (
+        (3 * torch.randn(2, 3, 16, 20, generator=draw)).round().to(dtype)
+    )  # many are equal, many negative, many zero
+    gradient = torch.randn(2, 3, 8, 10, generator=draw).to(dtype)
+    outputs, gradients = [], []
+    for layer in (rectified_pooling(), nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))):
+        entry = values.clone().requires_grad_()
+        outputs.append(layer(entry))
+        outputs[-1].backward(gradient)
+        gradients.append(entry.grad)
+    assert torch.equal(*outputs)
+    assert torch.equal(*gradients)
 
 
 def test_the_grid_of_the_full_canvas_is_50_by_68():
