@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,9 +22,11 @@ INTERRUPTED = 130  # a shell's status for Ctrl-C
 def run(name: str, work: Callable[[Params], None]) -> None:
     """Runs a stage's `work` on the params; exits with 1 and one line on a person's mistake or a full disk.
 
-    Seconds go to `.cache/seconds/<name>.json`, which no stage tracks: a timing is no result.
+    Seconds go to `.cache/seconds/<name>.json`, which no stage tracks: a timing is no result. Under DVC, which sets
+    DVC_STAGE, the stage ends when DVC does; run by hand it outlives the shell that started it, as `nohup` expects.
     """
-    end_with(STARTED_BY)
+    if "DVC_STAGE" in os.environ:
+        end_with(STARTED_BY)
     start = time.perf_counter()
     try:
         work(load_params())

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stages import STARTED_BY, common
 from stages.ancestry import ancestors
 
 PROJECT = Path(__file__).parents[2]
@@ -93,3 +94,15 @@ def test_one_that_has_just_ended_cuts_the_line(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(psutil.Process, "name", gone)
     assert ancestors() == [os.getppid()]
+
+
+@pytest.mark.parametrize("by_dvc", [True, False])
+def test_only_a_stage_that_dvc_runs_ends_with_it(by_dvc: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched: list[list[int]] = []
+    monkeypatch.setattr(common, "end_with", watched.append)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    if by_dvc:
+        monkeypatch.setenv("DVC_STAGE", "ingest")
+    common.run("ingest", lambda params: None)
+    assert watched == ([STARTED_BY] if by_dvc else [])
