@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
-from src.models.fpn import FeaturePyramid, convolve_at, neighbours_of
+from src.models.fpn import ROWS, FeaturePyramid, convolve_at, neighbours_of
 from tests.models.small import randomise
 
 CHANNELS = (3, 4, 5, 6)
@@ -82,6 +83,26 @@ def test_rows_at_are_the_dense_maps_there(batch: int, height: int, width: int, s
     rows = (torch.rand(len(expected), generator=torch.Generator().manual_seed(seed)) < share).nonzero().squeeze(1)
     found = net.rows_at(net.merge(maps), rows)
     torch.testing.assert_close(found, expected[rows])
+
+
+@pytest.mark.parametrize(("count", "multiplied"), [(0, 0), (1, ROWS), (ROWS, ROWS), (ROWS + 1, 2 * ROWS)])
+def test_any_number_of_places_is_multiplied_in_few_shapes(
+    count: int, multiplied: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+
+    def linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        shapes.append(len(rows))
+        return rows @ weight.T + bias
+
+    monkeypatch.setattr(F, "linear", linear)
+    convolution = nn.Conv2d(3, 2, 3, padding=1).double()
+    features = torch.randn(2, 3, 20, 30, dtype=torch.float64)
+    rows = torch.arange(count) % 1200
+    found = convolve_at(features, convolution, rows)
+    assert shapes == [multiplied]
+    expected = convolution(features).permute(0, 2, 3, 1).flatten(0, 2)[rows]
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
