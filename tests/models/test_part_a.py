@@ -46,9 +46,8 @@ def test_the_network_computes_what_the_assignment_writes():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_relu_after_the_pooling_changes_no_bit(dtype):
     draw = torch.Generator().manual_seed(0)
-    values = (
-        (3 * torch.randn(2, 3, 16, 20, generator=draw)).round().to(dtype)
-    )  # many are equal, many negative, many zero
+    draws = 3 * torch.randn(2, 3, 16, 20, generator=draw)
+    values = draws.round().to(dtype)  # many are equal, many negative, many zero
     gradient = torch.randn(2, 3, 8, 10, generator=draw).to(dtype)
     outputs, gradients = [], []
     for layer in (rectified_pooling(), nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))):
