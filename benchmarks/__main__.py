@@ -8,13 +8,13 @@ from itertools import chain
 from pathlib import Path
 
 from benchmarks import operators, steps
+from benchmarks.interleaved import hold
 from benchmarks.page import write_page
-from benchmarks.peaks import peaks, shares
 from benchmarks.precision import accuracies
-from benchmarks.turns import hold
-from src.files import read_json, write_json
-from src.params import load_params
-from src.runtime import conditions, make_fabric
+from benchmarks.roofline import peaks, shares
+from src.core.files import read_json, write_json
+from src.core.params import load_params
+from src.core.runtime import conditions, make_fabric
 
 RESULTS = Path("benchmarks/results.json")
 

@@ -18,17 +18,17 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops import box_iou as torchvision_iou
 
-from benchmarks.turns import Contest
+from benchmarks.interleaved import Contest
+from src.detector.backbones import STRIDES
+from src.detector.sampling import EVERYWHERE
 from src.evaluation.detection import evaluate_detections
 from src.evaluation.instances import Detections, GroundTruth, coco_ground_truth, coco_results
 from src.evaluation.rle import encode_masks
-from src.models.body import STRIDES
 from src.ops.anchors import grid_anchors, size_ratio_anchors
 from src.ops.boxes import encode
 from src.ops.masks import paste_masks
 from src.ops.matching import MatchThresholds, label_anchors
 from src.ops.roi_align import multiscale_roi_align
-from src.training.targets import EVERYWHERE
 
 CANVAS = (800, 1088)  # H, W
 IMAGES, PROPOSALS, CHANNELS = 2, 200, 256

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.files import write_text
+from src.core.files import write_text
 
 HEAD = """# Side by side
 

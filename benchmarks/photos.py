@@ -28,20 +28,20 @@ from torchvision.models.detection import MaskRCNN
 from tqdm import tqdm
 
 from benchmarks.page import in_words, table
-from benchmarks.peers import targets_of, torchvision_mask_rcnn
-from src.data.dataset_file import DatasetFile
+from benchmarks.torchvision_baseline import targets_of, torchvision_mask_rcnn
+from src.core.files import read_json, write_json, write_text
+from src.core.params import Params, load_params
+from src.core.runtime import conditions, make_fabric, precision_name, scratch
+from src.data.dataset import DatasetFile
+from src.data.letterbox import Frame
 from src.data.loading import Loader
-from src.data.prepared_file import Example, PreparedFile
-from src.data.transform import Frame
+from src.data.prepared import Example, PreparedFile
+from src.detector import mask_rcnn
+from src.detector.backbones import Lite0Body, train_deepest
 from src.evaluation.bootstrap import ap50_intervals
 from src.evaluation.detection import evaluate_detections
-from src.evaluation.detector import to_source
 from src.evaluation.instances import Detections, GroundTruth, coco_ground_truth, coco_results
-from src.files import read_json, write_json, write_text
-from src.models import mask_rcnn
-from src.models.body import Lite0Body, train_deepest
-from src.params import Params, load_params
-from src.runtime import conditions, make_fabric, precision_name, scratch
+from src.evaluation.second_stage import to_source
 from src.training.checkpoint import save_tensors
 
 PREPARED, DATASET = Path("data/prepared.h5"), Path("data/dataset.h5")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from src.data.dataset_file import DatasetFile
-from src.data.prepared_file import PreparedFile
+from src.core.params import Params
+from src.core.runtime import make_fabric
+from src.data.dataset import DatasetFile
+from src.data.prepared import PreparedFile
+from src.detector.checkpoints import load_detector
 from src.evaluation.detection import evaluate_detections
-from src.evaluation.detector import Runner, to_source
 from src.evaluation.instances import GroundTruth, coco_ground_truth, coco_results
-from src.models.saved import load_detector
-from src.params import Params
-from src.runtime import make_fabric
+from src.evaluation.second_stage import Runner, to_source
 
 PREPARED, DATASET = Path("data/prepared.h5"), Path("data/dataset.h5")
 

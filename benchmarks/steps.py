@@ -18,25 +18,25 @@ from torchvision.models.detection.image_list import ImageList as TorchvisionImag
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import poolers, roi_align
 
+from benchmarks.interleaved import Contest
 from benchmarks.operators import cpu_bf16
-from benchmarks.peers import targets_of, torchvision_mask_rcnn, with_weights_of
-from benchmarks.turns import Contest
-from src.data.normalise import Normalisation
-from src.data.prepared_file import Example, PreparedFile
-from src.files import read_json
-from src.models.body import LITE0
-from src.models.box_head import BoxHead
-from src.models.mask_head import MaskHead
-from src.models.mask_rcnn import Detections
-from src.models.part_a import CHANNELS, PartANetwork
-from src.models.saved import load_detector
+from benchmarks.torchvision_baseline import targets_of, torchvision_mask_rcnn, with_weights_of
+from src.core.files import read_json
+from src.core.params import Params
+from src.core.runtime import make_fabric
+from src.data.normalize import Normalisation
+from src.data.prepared import Example, PreparedFile
+from src.detector.backbones import LITE0
+from src.detector.box_head import BoxHead
+from src.detector.checkpoints import load_detector
+from src.detector.criteria import image_list
+from src.detector.mask_head import MaskHead
+from src.detector.mask_rcnn import Detections
 from src.ops.masks import paste_masks
-from src.params import Params
-from src.runtime import make_fabric
-from src.training.backbone import image_list
+from src.plain_rpn.anchor_grid import AnchorGrid, PartA
+from src.plain_rpn.network import CHANNELS, PartANetwork
 from src.training.heads import HeadLoader, Heads, box_losses, joint_losses, loaders
 from src.training.history import weigh
-from src.training.part_a import AnchorGrid, PartA
 
 PREPARED = Path("data/prepared.h5")
 IMAGES = 2  # torchvision's training batch

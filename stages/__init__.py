@@ -1,7 +1,4 @@
 """The pipeline's stages, one thin module each, run by DVC as `python -m stages.<name>`."""
 
-from __future__ import annotations
-
-from stages.ancestry import ancestors
-
-STARTED_BY = ancestors()  # asked here, before imports of seconds in which DVC may be killed
+# First of all: it notes who started this process, before imports of seconds in which DVC may be killed.
+import src.core.parent_watchdog  # noqa: F401

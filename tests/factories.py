@@ -17,10 +17,10 @@ import h5py
 import numpy as np
 from PIL import Image, ImageDraw
 
-from src.data.dataset_file import DatasetFile, write_dataset
-from src.data.prepared_file import write_prepared
-from src.data.sample import HEIGHT, WIDTH, Sample, no_boxes, no_labels
-from src.params import DataParams, EmojiParams, PrepareParams
+from src.core.params import DataParams, EmojiParams, PrepareParams
+from src.data.dataset import DatasetFile, write_dataset
+from src.data.prepared import write_prepared
+from src.structures.sample import HEIGHT, WIDTH, Sample, no_boxes, no_labels
 
 COURSE_NAMES = {
     "images": "hw3_mycocodata_img_comp_zlib.h5",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.files import read_json
+from src.core.files import read_json
 from src.reporting.summary import headline
 
 

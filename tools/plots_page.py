@@ -11,7 +11,7 @@ from pathlib import Path
 
 import vl_convert
 
-from src.files import write_text
+from src.core.files import write_text
 
 PAGE = Path(__file__).resolve().parent.parent / ".dvc" / "plots.html"
 VEGA_LITE = "5.21"  # DVC's plots are written in the schema of Vega-Lite 5

@@ -16,7 +16,7 @@ import h5py
 import hdf5plugin  # noqa: F401 - registers Blosc2 and other codecs with h5py
 import numpy as np
 
-from src.errors import InputError, invalid
+from src.core.errors import InputError, invalid
 
 DEFAULT_CACHE = 2**20
 LARGEST_CACHE = 2**29

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import torch
 
-from src.data.prepared_file import Example, PreparedFile, flip
-from src.runtime import generator
+from src.core.runtime import generator
+from src.data.prepared import Example, PreparedFile, flip
 
 AHEAD = 2  # minibatches
 

@@ -26,11 +26,11 @@ import hdf5plugin
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from src.core.errors import invalid
+from src.core.files import replacing
 from src.data.h5 import keep_room, member, open_h5, read_rows
-from src.data.sample import TEST, TRAIN, Sample
 from src.data.selection import offsets
-from src.errors import invalid
-from src.files import replacing
+from src.structures.sample import TEST, TRAIN, Sample
 
 CODEC = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.BITSHUFFLE)  # reads faster than a disk
 

@@ -11,9 +11,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from src.data.sample import TEST, TRAIN
-from src.errors import invalid
-from src.params import DataParams
+from src.core.errors import invalid
+from src.core.params import DataParams
+from src.structures.sample import TEST, TRAIN
 
 
 @runtime_checkable

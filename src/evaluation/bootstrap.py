@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
-from src.data.classes import OBJECT_CLASSES
+from src.evaluation.coco_matching import UNMATCHED, Kind, greedy_match, pair_overlaps, same_class
 from src.evaluation.detection import RECALLS
-from src.evaluation.greedy import UNMATCHED, Kind, greedy_match, pair_overlaps, same_class
 from src.evaluation.instances import Detections, GroundTruth
+from src.structures.classes import OBJECT_CLASSES
 
 LEVEL: Final = 0.95
 SEED: Final = 0  # of the draws behind the intervals that are reported

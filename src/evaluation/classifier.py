@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
-from src.data.classes import CLASS_NAMES
+from src.structures.classes import CLASS_NAMES
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from src.evaluation.greedy import UNMATCHED, greedy_match, pair_overlaps, same_class
+from src.evaluation.coco_matching import UNMATCHED, greedy_match, pair_overlaps, same_class
 from src.evaluation.instances import Detections, GroundTruth
 
 FOREGROUND_IOU = 0.5

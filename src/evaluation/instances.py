@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from src.data.classes import CLASS_NAMES, OBJECT_CLASSES
-from src.data.sample import Sample
 from src.evaluation.rle import Rle, encode_masks, mask_areas, to_xywh
+from src.structures.classes import CLASS_NAMES, OBJECT_CLASSES
+from src.structures.sample import Sample
 
 
 @dataclass(frozen=True)

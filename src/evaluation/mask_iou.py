@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.evaluation.greedy import UNMATCHED, greedy_match, pair_overlaps, same_class
+from src.evaluation.coco_matching import UNMATCHED, greedy_match, pair_overlaps, same_class
 from src.evaluation.instances import Detections, GroundTruth
-from src.evaluation.pointwise import ratio
+from src.evaluation.rpn_metrics import ratio
 
 
 @dataclass(frozen=True)

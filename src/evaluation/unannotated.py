@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from src.data.classes import CLASS_NAMES
 from src.evaluation.instances import Detections, GroundTruth
 from src.ops.boxes import box_iou, intersection_over_area
+from src.structures.classes import CLASS_NAMES
 
 LARGEST_IOU: Final = 0.3
 LARGEST_SHARE: Final = 0.5

@@ -16,15 +16,15 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from src.errors import InputError, invalid
-from src.files import write_text
+from src.core.errors import InputError, invalid
+from src.core.files import write_text
 from src.reporting import summary as headline
 from src.reporting.answers import part_a, part_b, part_c
 from src.reporting.answers.answer import Answer, Table
 from src.reporting.answers.results import results
-from src.reporting.facts import Facts
+from src.reporting.formatting import duration
+from src.reporting.run_results import Facts
 from src.reporting.tasks import PARTS, TASKS
-from src.reporting.words import duration
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 PNG: Final = b"\x89PNG\r\n\x1a\n"

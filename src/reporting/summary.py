@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-from src.errors import invalid
-from src.files import read_json
-from src.reporting.facts import Facts
-from src.reporting.words import count, duration, percent, plural, score
+from src.core.errors import invalid
+from src.core.files import read_json
+from src.reporting.formatting import count, duration, percent, plural, score
+from src.reporting.run_results import Facts
 
 # Headline number: the stage and key it comes from. Fractions on the test split.
 HEADLINE: Final = {

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from src.files import replacing
-from src.runtime import scratch
+from src.core.files import replacing
+from src.core.runtime import scratch
 
 STATE = "state.pt"
 OTHERS_KEPT = 3  # of one stage's other runs, the latest: experiments that run side by side keep theirs

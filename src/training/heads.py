@@ -15,15 +15,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from src.data.features_file import FeaturesFile
+from src.core.params import BoxHeadParams, MaskHeadParams
+from src.core.runtime import generator
+from src.data.feature_cache import FeaturesFile
 from src.data.loading import read_ahead
-from src.data.prepared_file import PreparedFile
-from src.models.box_head import BoxHead, encode_scaled
-from src.models.mask_head import MaskHead, of_class
-from src.params import BoxHeadParams, MaskHeadParams
-from src.runtime import generator
-from src.training.losses import class_loss, delta_loss, mask_loss
-from src.training.targets import RoiRules, Truth, draw_rois, match_rois
+from src.data.prepared import PreparedFile
+from src.detector.box_head import BoxHead, encode_scaled
+from src.detector.mask_head import MaskHead, of_class
+from src.detector.sampling import RoiRules, Truth, draw_rois, match_rois
+from src.ops.losses import class_loss, delta_loss, mask_loss
 
 FEATURES = Path("data/features.h5")
 PREPARED = Path("data/prepared.h5")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from src.errors import InputError
+from src.core.errors import InputError
 
 Row = dict[str, float | int]
 

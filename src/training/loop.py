@@ -19,7 +19,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from tqdm import tqdm
 
-from src.runtime import stream_seed
+from src.core.runtime import stream_seed
 from src.training.checkpoint import Checkpoint
 from src.training.history import History, Row, check_finite, loss_row, weigh
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks import photos
-from src.files import write_json
-from src.params import load_params
+from src.core.files import write_json
+from src.core.params import load_params
 
 
 def point(**other: Any) -> dict[str, Any]:

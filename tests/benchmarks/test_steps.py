@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.steps import written_plainly
-from src.models.part_a import PartANetwork
+from src.plain_rpn.network import PartANetwork
 
 
 def test_part_a_written_plainly_is_the_same_network() -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.dataset_file import DatasetFile, write_dataset
-from src.data.prepared_file import PreparedFile, flip, write_prepared
-from src.data.sample import Sample
-from src.data.transform import Frame
-from src.errors import InputError
+from src.core.errors import InputError
+from src.data.dataset import DatasetFile, write_dataset
+from src.data.letterbox import Frame
+from src.data.prepared import PreparedFile, flip, write_prepared
+from src.structures.sample import Sample
 from tests.data.memory import traced_peak
 from tests.factories import SMALL, make_dataset, make_prepared, make_samples
 

@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
+from src.core.errors import InputError
 from src.data.h5 import DEFAULT_CACHE, LARGEST_CACHE, cache_for, member, open_h5
-from src.errors import InputError
 
 
 @pytest.mark.parametrize(

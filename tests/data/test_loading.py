@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from src.core.errors import InputError
 from src.data.loading import Loader, read_ahead
-from src.data.prepared_file import PreparedFile, flip
-from src.errors import InputError
+from src.data.prepared import PreparedFile, flip
 from tests.factories import make_prepared
 
 

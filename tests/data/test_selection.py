@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils.data import random_split
 
+from src.core.errors import InputError
 from src.data.selection import limited, offsets, root_folder, rows_with_objects, split_names, two_object_row
-from src.errors import InputError
 from tests.factories import data_params
 
 

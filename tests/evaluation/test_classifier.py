@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.classes import CLASS_NAMES
 from src.evaluation.classifier import classifier_metrics, confusion_rows
+from src.structures.classes import CLASS_NAMES
 
 TRUTH = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
 PREDICTED = torch.tensor([0, 0, 0, 1, 1, 2, 2, 0])

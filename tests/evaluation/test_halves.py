@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from src.evaluation.halves import EDGES, SIDES, halves, summarise_halves
-from src.evaluation.pointwise import paired_iou
+from src.evaluation.rpn_metrics import paired_iou
 
 
 def test_halves_by_hand():

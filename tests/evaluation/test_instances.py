@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.sample import Sample
 from src.evaluation.instances import GroundTruth, coco_ground_truth, coco_results, no_detections
+from src.structures.sample import Sample
 from tests.evaluation.scenes import found, truth
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from src.params import Params
-from stages import common
+from src.core import stage as common
+from src.core.params import Params
 from tests.pipeline.workspace import TINY
 
 PROJECT = Path(__file__).parents[2]

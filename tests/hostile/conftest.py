@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import common
+from src.core import stage as common
 from tests.factories import make_coco, make_course
 from tests.hostile.case import Stage
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data.dataset_file import DatasetFile
-from src.data.pictures import read_picture
+from src.core.files import read_json
+from src.core.params import load_params
+from src.data.dataset import DatasetFile
 from src.evaluation.instances import Detections
-from src.files import read_json
-from src.params import load_params
-from stages import ingest, predict
+from src.sources.pictures import read_picture
+from stages.ingest import __main__ as ingest
+from stages.predict import __main__ as predict
 from tests.hostile import cases_coco, cases_course, cases_params, cases_pictures
 from tests.hostile.case import Stage, lay_out, params_text
 

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src.data.coco import open_coco
-from src.data.course import open_course
-from src.data.pickles import read_object_array
-from src.data.pictures import read_picture
-from src.errors import InputError
-from src.params import load_params
+from src.core.errors import InputError
+from src.core.params import load_params
+from src.sources.coco.source import open_coco
+from src.sources.course import open_course
+from src.sources.pickles import read_object_array
+from src.sources.pictures import read_picture
 from tests.factories import data_params
 from tests.hostile import cases_params, cases_pictures
 from tests.hostile.cases_course import IMAGES, LABELS

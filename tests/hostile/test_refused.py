@@ -13,13 +13,17 @@ from typing import Any
 import pytest
 from torch import nn
 
-from src.models import weights
-from src.params import Params
-from stages import anchors, backbone, ingest, predict, source
+from src.core.params import Params
+from src.detector import weights
+from stages.anchors import __main__ as anchors
+from stages.backbone import __main__ as backbone
+from stages.ingest import __main__ as ingest
+from stages.predict import __main__ as predict
+from stages.source import __main__ as source
+from tests.detector.small import TORCHVISION_PROPOSALS, backbone_params
 from tests.factories import make_prepared
 from tests.hostile import cases_checkpoints, cases_coco, cases_course, cases_params, cases_pickles, cases_pictures
 from tests.hostile.case import PROJECT, Case, Stage, check_line, files, lay_out, params_text
-from tests.models.small import TORCHVISION_PROPOSALS, backbone_params
 
 COURSE = cases_course.CASES | cases_pickles.CASES
 Networks = tuple[nn.Module, nn.Module]

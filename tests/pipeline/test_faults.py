@@ -141,8 +141,8 @@ def half(self, content):
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(self, content)
 Path.write_bytes = half
-from stages import box_head
-from stages.common import run
+from stages.box_head import __main__ as box_head
+from src.core.stage import run
 run("box_head", box_head.work)
 """
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from src.params import Params, load_params
-from src.reporting.facts import Facts
+from src.core.params import Params, load_params
+from src.reporting.run_results import Facts
 
 CLASSES = ("vehicle", "person", "animal")
 CONDITIONS = {"device": "CPU (x86_64)", "precision": "bf16", "threads": 2, "python": "3.11.9", "torch": "2.14.1"}

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from src.params import load_params
+from src.core.params import load_params
 from src.reporting.answers import anchors, detection, part_a, part_b, part_c
 from src.reporting.answers.losses import Course, course, describe
 from src.reporting.answers.results import results

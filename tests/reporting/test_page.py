@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from src.errors import InputError
-from src.params import load_params
-from src.reporting.charts import draw_charts
+from src.core.errors import InputError
+from src.core.params import load_params
+from src.reporting.loss_curves import draw_charts
 from src.reporting.page import ANSWERS, build_page, inline
 from src.reporting.summary import summarise
 from src.reporting.tasks import TASKS

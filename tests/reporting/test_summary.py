@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import InputError
+from src.core.errors import InputError
 from src.reporting import summary
 from tests.reporting.facts import metrics, write_run
 

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-from src.data.prepared_file import PreparedFile
-from src.params import Params, PrepareParams, RuntimeParams, load_params
+from src.core.params import Params, PrepareParams, RuntimeParams, load_params
+from src.data.prepared import PreparedFile
 from src.training import loop
 from src.training.loop import Progress
-from stages import anchors, rpn
+from stages.anchors import __main__ as anchors
+from stages.rpn import __main__ as rpn
 from tests.factories import make_prepared
 
 ROOT = Path(__file__).resolve().parents[2]

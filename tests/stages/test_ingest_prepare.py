@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.prepared_file import PreparedFile
-from src.files import read_json
-from src.params import load_params
+from src.core.files import read_json
+from src.core.params import load_params
+from src.data.prepared import PreparedFile
 from stages.ingest import ingest
 from stages.prepare import prepare
 from tests.factories import SMALL, data_params, make_coco, make_course

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import InputError
-from src.params import load_params
-from stages import report
+from src.core.errors import InputError
+from src.core.params import load_params
+from stages.report import __main__ as report
 from tests.reporting.facts import write_run
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.params import FeaturesParams, PredictParams
+from src.core.params import FeaturesParams, PredictParams
 from src.training.checkpoint import Checkpoint, fingerprint, save_tensors
 
 PARAMS = FeaturesParams(proposals=200, mask_rois=16, flip=True)
@@ -20,7 +20,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with one module and one input."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    for path in ("src/models/net.py", "stages/rpn.py", "data/input.h5"):
+    for path in ("src/models/net.py", "stages/rpn/__main__.py", "data/input.h5"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(path, encoding="utf-8")
     return tmp_path
@@ -47,7 +47,7 @@ def test_it_changes_with_further_params_inputs_and_threads() -> None:
         digits(),
         fingerprint([PARAMS, PredictParams(0.5)], [Path("data/input.h5")]),
         fingerprint([PARAMS], []),
-        fingerprint([PARAMS], [Path("data/input.h5"), Path("stages/rpn.py")]),
+        fingerprint([PARAMS], [Path("data/input.h5"), Path("stages/rpn/__main__.py")]),
     }
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
@@ -56,7 +56,7 @@ def test_it_changes_with_further_params_inputs_and_threads() -> None:
     assert len(found) == 5
 
 
-@pytest.mark.parametrize("path", ["src/models/net.py", "stages/rpn.py", "data/input.h5"])
+@pytest.mark.parametrize("path", ["src/models/net.py", "stages/rpn/__main__.py", "data/input.h5"])
 def test_it_changes_with_a_byte_of_code_or_input(path: str) -> None:
     before, stat = digits(), Path(path).stat()
     text = Path(path).read_text(encoding="utf-8")

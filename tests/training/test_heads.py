@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.data.features_file import FeaturesFile, FeaturesWriter, View
-from src.data.prepared_file import PreparedFile, flip
-from src.models.box_head import BoxHead, decode_scaled
-from src.models.mask_head import MaskHead
+from src.data.feature_cache import FeaturesFile, FeaturesWriter, View
+from src.data.prepared import PreparedFile, flip
+from src.detector.box_head import BoxHead, decode_scaled
+from src.detector.mask_head import MaskHead
+from src.detector.sampling import RoiRules
+from src.ops.losses import class_loss, delta_loss, mask_loss
 from src.training import heads as module
 from src.training.heads import HeadBatch, HeadLoader, Heads, box_losses, joint_losses, loaders, read_truth
-from src.training.losses import class_loss, delta_loss, mask_loss
-from src.training.targets import RoiRules
-from tests.data.test_features_file import make_view
+from tests.data.test_feature_cache import make_view
+from tests.detector.small import randomise
 from tests.factories import make_prepared
-from tests.models.small import randomise
 
 RULES = RoiRules(8, 0.25, 0.5)
 
@@ -252,7 +252,7 @@ def test_nothing_but_background_and_nothing_at_all() -> None:
 
 
 def test_training_and_test_views_are_kept_apart(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from src.params import load_params  # noqa: PLC0415 - only here
+    from src.core.params import load_params  # noqa: PLC0415 - only here
 
     monkeypatch.setattr(module, "FEATURES", folder / "features.h5")
     monkeypatch.setattr(module, "PREPARED", folder / "prepared.h5")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.errors import InputError
+from src.core.errors import InputError
 from src.training.history import History, check_finite, loss_row, weigh
 
 TERMS = {"objectness": torch.tensor(2.0, requires_grad=True), "regression": torch.tensor(0.5, requires_grad=True)}

@@ -13,8 +13,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from src.errors import InputError
-from src.params import PredictParams
+from src.core.errors import InputError
+from src.core.params import PredictParams
 from src.training import loop
 from src.training.checkpoint import Checkpoint, save_tensors
 from src.training.history import History

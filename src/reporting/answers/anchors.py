@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.facts import Facts
-from src.reporting.words import count, listing, percent, score, size
+from src.reporting.formatting import count, listing, percent, score, size
+from src.reporting.run_results import Facts
 
 
 def task_2(facts: Facts) -> Answer:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from src.reporting.words import MINUS, TIMES, UNDEFINED
+from src.reporting.formatting import MINUS, TIMES, UNDEFINED
 
 NUMBER: Final = re.compile(rf"[\d\s.,%e{TIMES}{MINUS}]*( (s|min|h))?|{UNDEFINED}")
 

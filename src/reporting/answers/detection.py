@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from src.data.classes import CLASS_NAMES, OBJECT_CLASSES
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.facts import Facts
-from src.reporting.words import change, count, listing, percent, score
+from src.reporting.formatting import change, count, listing, percent, score
+from src.reporting.run_results import Facts
+from src.structures.classes import CLASS_NAMES, OBJECT_CLASSES
 
 KINDS = {
     "correct": "right class, IoU at least 0.5, first to find its object",

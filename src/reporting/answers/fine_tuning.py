@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.facts import Facts
-from src.reporting.words import change, count, percent, plural
+from src.reporting.formatting import change, count, percent, plural
+from src.reporting.run_results import Facts
 
 WEIGHTS = {
     "imagenet": "ImageNet: the body knows about pictures; the pyramid (FPN) and the RPN start from random numbers",

@@ -7,8 +7,8 @@ from typing import Final
 
 import pandas as pd
 
-from src.reporting.facts import Facts
-from src.reporting.words import change, score
+from src.reporting.formatting import change, score
+from src.reporting.run_results import Facts
 
 END_SHARE: Final = 0.05  # of the iterations, averaged at either end of a curve
 CLOSE: Final = 1.15  # a test loss up to this many times the training loss counts as level with it

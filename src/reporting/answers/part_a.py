@@ -7,8 +7,8 @@ from typing import Any
 from src.reporting.answers.anchors import task_2
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.losses import course, describe
-from src.reporting.facts import Facts
-from src.reporting.words import TIMES, change, count, is_above, percent, plural, score, size
+from src.reporting.formatting import TIMES, change, count, is_above, percent, plural, score, size
+from src.reporting.run_results import Facts
 
 __all__ = ["task_1", "task_2", "task_3", "task_4", "task_5", "task_6", "task_7"]
 

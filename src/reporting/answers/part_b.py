@@ -7,8 +7,8 @@ from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.fine_tuning import task_8, where_measured
-from src.reporting.facts import Facts
-from src.reporting.words import MINUS, count, duration, is_above, percent, plural, score, size, small
+from src.reporting.formatting import MINUS, count, duration, is_above, percent, plural, score, size, small
+from src.reporting.run_results import Facts
 
 __all__ = ["task_8", "task_9", "task_10", "task_11", "task_12", "task_13"]
 

@@ -7,8 +7,8 @@ from typing import Any
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.detection import task_15
 from src.reporting.answers.losses import Course, course, describe
-from src.reporting.facts import Facts
-from src.reporting.words import count, is_above, listing, percent, score
+from src.reporting.formatting import count, is_above, listing, percent, score
+from src.reporting.run_results import Facts
 
 __all__ = ["task_14", "task_15", "task_16", "task_17", "task_18"]
 

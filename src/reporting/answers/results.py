@@ -6,8 +6,8 @@ import math
 from typing import Any, Final
 
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.facts import Facts
-from src.reporting.words import count, percent, plural, score
+from src.reporting.formatting import count, percent, plural, score
+from src.reporting.run_results import Facts
 
 GENUINE_IMAGES: Final = 3265  # of the course's own data set
 # Box AP at IoU 0.5 that public solutions report on the genuine set: vehicle, person, animal, mean.

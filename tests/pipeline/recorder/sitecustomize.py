@@ -51,10 +51,10 @@ def record_params(module) -> None:
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds `src.params` as usual and patches it once it is loaded."""
+    """Finds `src.core.params` as usual and patches it once it is loaded."""
 
     def find_spec(self, name, path, target=None):
-        if name != "src.params":
+        if name != "src.core.params":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         execute = spec.loader.exec_module

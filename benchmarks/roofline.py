@@ -1,0 +1,105 @@
+"""How fast the machine multiplies, and what share of it the convolution-heavy steps reach."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.steps import examples
+from src.core.params import Params
+from src.core.runtime import make_fabric
+from src.detector.backbones import NORMALISATIONS, train_deepest
+from src.detector.checkpoints import load_backbone
+from src.detector.criteria import Learner, image_list, losses
+from src.plain_rpn.network import PartANetwork
+
+SIDE = 2048  # of the square matrices
+SECONDS = 2.0  # for each measurement
+
+
+def peaks() -> dict[str, float]:
+    """GFLOP a second of square matrix products, by precision."""
+    found = {}
+    for name, kind in (("bf16", torch.bfloat16), ("float32", torch.float32)):
+        a, b = (torch.randn(SIDE, SIDE).to(kind) for _ in range(2))
+        found[name] = 2 * SIDE**3 / best_seconds(functools.partial(torch.mm, a, b)) / 1e9
+    return found
+
+
+def best_seconds(call: Callable[[], Any]) -> float:
+    """The quickest of as many calls as fit into `SECONDS`, after one to warm up."""
+    call()
+    end, best = time.perf_counter() + SECONDS, float("inf")
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def shares(params: Params, peak: dict[str, float]) -> list[dict[str, Any]]:
+    """GFLOP, seconds and share of the bf16 peak of the steps that convolutions dominate."""
+    fabric = make_fabric(params.runtime)
+    pictures, content = examples("train", 2)
+    backbone, rpn = load_backbone(params, fabric.device)
+    image = image_list(pictures[:1], NORMALISATIONS[params.backbone.name], content, fabric.device)
+    network = PartANetwork().to(memory_format=torch.channels_last)
+    learner = Learner(backbone.requires_grad_(True), rpn.requires_grad_(True)).to(memory_format=torch.channels_last)
+    train_deepest(learner.backbone.body, params.backbone.trainable_layers)
+
+    def part_a() -> None:
+        with fabric.autocast():
+            outputs = network(image.tensors)
+        backward(network, outputs)
+
+    def dense() -> None:
+        with torch.no_grad(), fabric.autocast():
+            rpn.predict(backbone(image.tensors))
+
+    def fine_tuning() -> None:
+        learner.train()
+        with fabric.autocast():
+            terms = losses(learner, pictures, content, params.backbone)
+        backward(learner, list(terms.values()))
+
+    steps = {
+        "part (a), forward and backward, 1 image": part_a,
+        "backbone, FPN and RPN head, forward, 1 image": dense,
+        "backbone fine-tuning, forward and backward, 2 images": fine_tuning,
+    }
+    entries = []
+    for name, call in steps.items():
+        with FlopCounterMode(display=False, custom_mapping=GRADIENTS) as counter:
+            call()
+        seconds, work = best_seconds(call), counter.get_total_flops() / 1e9
+        share = work / seconds / peak["bf16"]
+        entries.append({"step": name, "gflop": work, "seconds": seconds, "share_of_bf16_peak": share})
+    return entries
+
+
+def convolution_gradients(
+    gradient: Sequence[int], _input: Sequence[int], weight: Sequence[int], *settings: Any, **_: Any
+) -> int:
+    """FLOP of a convolution's gradients: each of the two costs what the forward pass does.
+
+    PyTorch's own count takes every output channel to see every input channel, which is hundreds of times too much
+    for a depthwise convolution. The operator's last setting says which gradients are wanted: input, weight, bias.
+    """
+    wanted = settings[-1]
+    return 2 * math.prod(gradient) * math.prod(weight[1:]) * sum(map(bool, wanted[:2]))
+
+
+GRADIENTS = {torch.ops.aten.convolution_backward: convolution_gradients}
+
+
+def backward(module: nn.Module, outputs: Sequence[Tensor]) -> None:
+    """Gradients of the outputs' sum, thrown away."""
+    module.zero_grad(set_to_none=True)
+    sum((one.float().sum() for one in outputs), torch.zeros(())).backward()

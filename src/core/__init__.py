@@ -1,0 +1,1 @@
+"""What every part leans on: params, files, errors, the runtime."""

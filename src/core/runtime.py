@@ -1,0 +1,97 @@
+"""The machine at hand: device, precision, threads and seeds."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from src.core.params import RuntimeParams
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+MOST_KEPT = 2**31 - 1  # bytes free at the heap's end
+
+
+def has_fast_bf16() -> bool:
+    """Whether the GPU, or else the processor (AVX512-BF16 or AMX), multiplies bf16 in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def precision_name(runtime: RuntimeParams) -> str:
+    """`bf16` or `float32`: what `runtime.precision` comes to on this machine."""
+    if runtime.precision != "auto":
+        return runtime.precision
+    return "bf16" if has_fast_bf16() else "float32"
+
+
+def make_fabric(runtime: RuntimeParams) -> Fabric:
+    """One device (a GPU if there is one) at the chosen precision, on the chosen number of threads."""
+    # Fabric imports torch's compiler: seconds that the stages without a network need not wait for.
+    from lightning_fabric import Fabric  # noqa: PLC0415
+
+    keep_freed_memory()
+    torch.set_num_threads(runtime.threads or available_cores())
+    torch.backends.cudnn.benchmark = False
+    precision = "bf16-mixed" if precision_name(runtime) == "bf16" else "32-true"
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    return Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+
+
+def keep_freed_memory() -> None:
+    """Has the C library keep freed memory for the tensors to come; only GNU's has that choice.
+
+    By itself it asks the system for each tensor from 32 MiB on, such as a P2 map of two images, and gives it back after
+    use: the system then clears every page of it anew, once a step (mallopt(3)).
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def conditions(runtime: RuntimeParams) -> dict[str, str | int]:
+    """What a number was measured on, for reports: device, precision, threads, versions."""
+    cuda = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if cuda else f"CPU ({platform.machine()})",
+        "precision": precision_name(runtime),
+        "threads": runtime.threads or available_cores(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def scratch() -> Path:
+    """The untracked folder `.cache` of the main workspace, also from DVC's temporary copies of it."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".cache"
+
+
+def generator(seed: int, *stream: int) -> torch.Generator:
+    """A generator of its own for each purpose: the same `seed` and `stream` numbers give the same draws.
+
+    Streams keep draws independent of order, worker count and resuming: e.g. `generator(seed, epoch, image)`.
+    """
+    return torch.Generator().manual_seed(stream_seed(seed, *stream))
+
+
+def stream_seed(seed: int, *stream: int) -> int:
+    """The number behind `generator`: a hash of `seed` and `stream` in [0, 2^63)."""
+    state = seed
+    for number in stream:
+        state = (state * 6_364_136_223_846_793_005 + number + 1_442_695_040_888_963_407) % 2**63
+    return state

@@ -1,0 +1,162 @@
+"""Where a picture lies on the padded canvas (task 9), and the way back: the one place that knows either direction.
+
+A picture is resized as large as `height` x `width` allows, its aspect kept, and centred between black bars. The
+course's 300 x 400 pictures become 800 x 1066 in 800 x 1088, so that x -> x * 1066 / 400 + 11 and y -> y * 800 / 300.
+Evaluation, prediction and figures use the inverse given here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from src.core.params import PrepareParams
+
+Boxes = TypeVar("Boxes", np.ndarray, Tensor)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture of `source_height` x `source_width` on a canvas of `height` x `padded_width` pixels.
+
+    Attributes:
+        height: of the canvas, and the largest height of the picture on it.
+        width: the largest width of the picture on it.
+        padded_width: of the canvas.
+        source_height: of the picture as it came.
+        source_width: of the picture as it came.
+    """
+
+    height: int
+    width: int
+    padded_width: int
+    source_height: int
+    source_width: int
+
+    @classmethod
+    def of(cls, prepare: PrepareParams, source_height: int, source_width: int) -> Frame:
+        """The frame that `params.yaml` asks for, for pictures of a given size."""
+        return cls(prepare.height, prepare.width, prepare.padded_width, source_height, source_width)
+
+    @property
+    def _is_wide(self) -> bool:
+        """Whether the width limits the size. Whole numbers: 799.5 must round up to 800 whatever the last bit says."""
+        return self.source_width * self.height >= self.source_height * self.width
+
+    @property
+    def content_height(self) -> int:
+        """Height of the picture on the canvas."""
+        if not self._is_wide:
+            return self.height
+        return max(1, (2 * self.source_height * self.width + self.source_width) // (2 * self.source_width))
+
+    @property
+    def content_width(self) -> int:
+        """Width of the picture on the canvas."""
+        if self._is_wide:
+            return self.width
+        return max(1, (2 * self.source_width * self.height + self.source_height) // (2 * self.source_height))
+
+    @property
+    def scale_x(self) -> float:
+        """Canvas pixels a source pixel, horizontally."""
+        return self.content_width / self.source_width
+
+    @property
+    def scale_y(self) -> float:
+        """Canvas pixels a source pixel, vertically."""
+        return self.content_height / self.source_height
+
+    @property
+    def left(self) -> int:
+        """Black columns before the picture."""
+        return (self.padded_width - self.content_width) // 2
+
+    @property
+    def top(self) -> int:
+        """Black rows above the picture."""
+        return (self.height - self.content_height) // 2
+
+    @property
+    def content(self) -> tuple[float, float, float, float]:
+        """x1 y1 x2 y2 of the picture on the canvas: ImageList's size before the padding (task 10)."""
+        right, bottom = self.left + self.content_width, self.top + self.content_height
+        return float(self.left), float(self.top), float(right), float(bottom)
+
+    def boxes_to_canvas(self, boxes: Boxes) -> Boxes:
+        """Moves boxes [n, 4] (x1 y1 x2 y2, numpy or torch) from the picture to the canvas."""
+        scale, shift = self._like(boxes)
+        return boxes * scale + shift
+
+    def boxes_to_source(self, boxes: Boxes) -> Boxes:
+        """The inverse of `boxes_to_canvas`. Does not clip."""
+        scale, shift = self._like(boxes)
+        return (boxes - shift) / scale
+
+    def image_to_canvas(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height padded_width 3"]:
+        """Resizes bilinearly (averaging where the picture shrinks) and centres between black bars.
+
+        Raises:
+            ValueError: the picture has another size than this frame's source.
+        """
+        self._check(image.shape[:2])
+        resized = Image.fromarray(image).resize((self.content_width, self.content_height), Image.Resampling.BILINEAR)
+        canvas = np.zeros((self.height, self.padded_width, 3), np.uint8)
+        canvas[self._inside] = np.asarray(resized)
+        return canvas
+
+    def masks_to_canvas(self, masks: Bool[np.ndarray, "n h w"]) -> Bool[np.ndarray, "n height padded_width"]:
+        """Resizes masks bilinearly and keeps what is at least half covered.
+
+        Raises:
+            ValueError: the masks have another size than this frame's source.
+        """
+        self._check(masks.shape[1:])
+        canvas = np.zeros((len(masks), self.height, self.padded_width), bool)
+        for mask, target in zip(masks, canvas, strict=True):
+            soft = _resize(torch.from_numpy(mask.astype(np.float32))[None], (self.content_height, self.content_width))
+            target[self._inside] = (soft[0] >= 0.5).numpy()
+        return canvas
+
+    def masks_to_source(self, probabilities: Float[Tensor, "n height padded_width"]) -> Float[Tensor, "n h w"]:
+        """Cuts the picture out and resizes bilinearly to its own size. The caller thresholds: task 16, in that order.
+
+        Raises:
+            ValueError: the masks have another size than the canvas.
+        """
+        if probabilities.shape[1:] != (self.height, self.padded_width):
+            raise ValueError(f"expected masks of {self.height} x {self.padded_width}, found {probabilities.shape[1:]}")
+        rows, columns = self._inside
+        return _resize(probabilities[:, rows, columns], (self.source_height, self.source_width))
+
+    @property
+    def _inside(self) -> tuple[slice, slice]:
+        """Rows and columns of the picture on the canvas."""
+        return slice(self.top, self.top + self.content_height), slice(self.left, self.left + self.content_width)
+
+    def _check(self, size: tuple[int, ...]) -> None:
+        if size != (self.source_height, self.source_width):
+            raise ValueError(f"expected a picture of {self.source_height} x {self.source_width}, found {size}")
+
+    def _like(self, boxes: Boxes) -> tuple[Boxes, Boxes]:
+        """Scale and shift of x1 y1 x2 y2, of the boxes' own kind."""
+        scale = [self.scale_x, self.scale_y] * 2
+        shift = [self.left, self.top] * 2
+        if isinstance(boxes, Tensor):
+            return boxes.new_tensor(scale), boxes.new_tensor(shift)
+        return np.asarray(scale, boxes.dtype), np.asarray(shift, boxes.dtype)
+
+
+def _resize(masks: Float[Tensor, "n h w"], size: tuple[int, int]) -> Float[Tensor, "n h2 w2"]:
+    """Bilinear resizing with half-pixel centres; averages where it shrinks."""
+    if len(masks) == 0:
+        return masks.new_zeros((0, *size))
+    shrinks = size[0] < masks.shape[1] or size[1] < masks.shape[2]
+    return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False, antialias=shrinks)[0]

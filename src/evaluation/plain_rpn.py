@@ -1,0 +1,132 @@
+"""What part (a)'s network has learned, on test images: classifier, regressor, proposals (tasks 4 to 7).
+
+Letters: N anchors of the grid, n objects of an image, k proposals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torchvision.ops import nms
+
+from src.data.prepared import Example
+from src.evaluation.rpn_metrics import (
+    RECALL_COUNTS,
+    RegressionQuality,
+    RpnAccuracy,
+    proposal_recall,
+    ratio,
+    regression_quality,
+    rpn_accuracy,
+)
+from src.ops.boxes import clip, decode, is_inside, is_not_empty
+from src.ops.matching import IGNORED
+from src.plain_rpn.anchor_grid import AnchorGrid, PartA
+
+NMS_IOU: Final = 0.7  # as Faster R-CNN's RPN
+MIN_SIZE: Final = 4.0  # canvas pixels; smaller proposals are dropped
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Proposals of one image, best first.
+
+    Attributes:
+        boxes: clipped to the picture.
+        scores: probability of an object.
+        anchors: index of the anchor that each came from.
+    """
+
+    boxes: Float[Tensor, "k 4"]
+    scores: Float[Tensor, " k"]
+    anchors: Int64[Tensor, " k"]
+
+
+@dataclass
+class TestResult:
+    """Sums and lists over the test images.
+
+    Attributes:
+        accuracy: of the proposal classifier over labelled anchors.
+        regression: of the regressor over positive anchors.
+        ignored: anchors inside the picture that are neither positive nor negative.
+        crossing: anchors that cross the picture's border.
+        proposals: each image's, best first.
+        objects: each image's annotated boxes.
+    """
+
+    __test__ = False  # no test class, whatever pytest thinks of the name
+
+    accuracy: RpnAccuracy = field(default_factory=RpnAccuracy)
+    regression: RegressionQuality = field(default_factory=RegressionQuality)
+    ignored: int = 0
+    crossing: int = 0
+    proposals: list[Float[Tensor, "_ 4"]] = field(default_factory=list)
+    objects: list[Float[Tensor, "_ 4"]] = field(default_factory=list)
+
+
+def make_proposals(
+    logits: Float[Tensor, " N"], deltas: Float[Tensor, "N 4"], grid: AnchorGrid, most: int = RECALL_COUNTS[-1]
+) -> Proposals:
+    """Decodes every anchor, clips to the picture, drops what is empty, and keeps the best after NMS at 0.7.
+
+    Anchors across the border, though left out of training, propose too, as in Faster R-CNN.
+    """
+    boxes = clip(decode(deltas, grid.anchors), grid.content)
+    kept = is_not_empty(boxes, MIN_SIZE).nonzero().squeeze(1)
+    kept = kept[nms(boxes[kept], logits[kept], NMS_IOU)[:most]]
+    return Proposals(boxes[kept], logits[kept].sigmoid(), kept)
+
+
+@torch.no_grad()
+def evaluate(part: PartA, batches: Iterable[Sequence[Example]]) -> TestResult:
+    """Runs the network, in evaluation mode, over the test images."""
+    part.network.eval()
+    result = TestResult()
+    for batch in batches:
+        for example, logits, deltas in zip(batch, *part(batch), strict=True):
+            add_image(result, part.grid, example, logits, deltas)
+    return result
+
+
+def add_image(
+    result: TestResult, grid: AnchorGrid, example: Example, logits: Float[Tensor, " N"], deltas: Float[Tensor, "N 4"]
+) -> None:
+    """Adds one image's outputs to the result."""
+    boxes, matches = example.annotated().boxes, grid.label(example)
+    positive = matches >= 0
+    crossing = int((~is_inside(grid.anchors, grid.content)).sum())
+    result.crossing += crossing
+    result.ignored += int((matches == IGNORED).sum()) - crossing
+    result.accuracy += rpn_accuracy(logits, matches)
+    result.regression += regression_quality(deltas[positive], grid.anchors[positive], boxes[matches[positive]])
+    result.proposals.append(make_proposals(logits, deltas, grid).boxes)
+    result.objects.append(boxes)
+
+
+def metrics(result: TestResult, field_side: float) -> dict[str, Any]:
+    """The entries of `metrics/rpn.json` that the test images give; undefined ones are None.
+
+    Args:
+        result: of the test images.
+        field_side: side of the receptive field, canvas pixels.
+    """
+    longest = [max(box[2] - box[0], box[3] - box[1]) for boxes in result.objects for box in boxes.tolist()]
+    counts = {
+        "positive": result.accuracy.positive,
+        "negative": result.accuracy.negative,
+        "ignored": result.ignored,
+        "crossing": result.crossing,
+    }
+    return {
+        **result.accuracy.as_metrics(),
+        **result.regression.as_metrics(),
+        "boxes_larger_than_field": ratio(sum(side > field_side for side in longest), len(longest)),
+        "recall": proposal_recall(result.proposals, result.objects),
+        "anchor_counts": {name: ratio(count, len(result.objects)) for name, count in counts.items()},
+    }

@@ -1,0 +1,115 @@
+"""The FPN's region proposal network on test images: proposals, recall, objectness (tasks 8 and 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from src.core.params import BackboneParams
+from src.data.normalize import Normalisation
+from src.data.prepared import Example
+from src.detector.criteria import Content, image_list, truth_of
+from src.detector.mask_rcnn import BackboneWithFpn
+from src.detector.rpn import Proposals, RegionProposalNetwork
+from src.detector.sampling import EVERYWHERE
+from src.evaluation.rpn_metrics import proposal_recall, ratio
+from src.ops.matching import NEGATIVE, MatchThresholds, label_anchors
+from src.structures.image_list import ImageList
+
+
+@dataclass(frozen=True)
+class PartB:
+    """Backbone, FPN and RPN with what they need to see an example.
+
+    Attributes:
+        content: x1 y1 x2 y2 of the pictures on the canvas.
+    """
+
+    backbone: BackboneWithFpn
+    rpn: RegionProposalNetwork
+    fabric: Fabric
+    normalisation: Normalisation
+    content: Content
+
+    def images(self, examples: Sequence[Example]) -> ImageList:
+        """The normalised minibatch on the device."""
+        return image_list(examples, self.normalisation, self.content, self.fabric.device)
+
+    @torch.no_grad()
+    def features(self, images: ImageList) -> list[Tensor]:
+        """P2..P5 and pool in the run's precision."""
+        self.backbone.eval()
+        with self.fabric.autocast():
+            return self.backbone(images.tensors)
+
+    @torch.no_grad()
+    def propose(self, images: ImageList, features: Sequence[Tensor]) -> list[Proposals]:
+        """Proposals of each image."""
+        self.rpn.eval()
+        with self.fabric.autocast():
+            return self.rpn(images, features)
+
+
+@dataclass(frozen=True)
+class ProposalQuality:
+    """How good proposals are.
+
+    Attributes:
+        recall: share of objects covered at IoU 0.5 by the first k proposals, by k.
+        objectness_positive: mean objectness of the anchors that match an object, 0..1.
+        objectness_negative: the same of the background anchors.
+    """
+
+    recall: dict[str, float | None]
+    objectness_positive: float | None
+    objectness_negative: float | None
+
+    def as_metrics(self) -> dict[str, Any]:
+        """The entries `before` and `after` of `metrics/backbone.json`."""
+        return {
+            "recall": self.recall,
+            "objectness_positive": self.objectness_positive,
+            "objectness_negative": self.objectness_negative,
+        }
+
+
+@torch.no_grad()
+def proposal_quality(part: PartB, examples: Iterable[Example], params: BackboneParams) -> ProposalQuality:
+    """Runs the images one by one."""
+    found: list[Float[Tensor, "_ 4"]] = []
+    truths: list[Float[Tensor, "_ 4"]] = []
+    sums = torch.zeros(4, dtype=torch.float64)  # objectness and number of positives, of negatives
+    for example in examples:
+        images = part.images([example])
+        features = part.features(images)
+        found.append(part.propose(images, features)[0].boxes.cpu())
+        truths.append(example.annotated().boxes)
+        sums += _objectness(part, images, features, example, params)
+    return ProposalQuality(proposal_recall(found, truths), *_ratios(sums))
+
+
+def _ratios(sums: Tensor) -> Iterator[float | None]:
+    positive, positives, negative, negatives = sums.tolist()
+    yield ratio(positive, positives)
+    yield ratio(negative, negatives)
+
+
+def _objectness(
+    part: PartB, images: ImageList, features: Sequence[Tensor], example: Example, params: BackboneParams
+) -> Float[Tensor, " 4"]:
+    with part.fabric.autocast():
+        objectness = part.rpn.predict(features)[0][0].sigmoid()
+    grids = [(level.shape[2], level.shape[3]) for level in features]
+    anchors = torch.cat(part.rpn.anchors(images.tensors.shape[-2:], grids))
+    truth = truth_of(example, anchors.device)
+    thresholds = MatchThresholds(params.positive_iou, params.negative_iou)
+    matches = label_anchors(anchors, truth.boxes, EVERYWHERE, thresholds, truth.crowd)
+    positive, negative = objectness[matches >= 0], objectness[matches == NEGATIVE]
+    sums = [float(positive.sum()), len(positive), float(negative.sum()), len(negative)]
+    return torch.tensor(sums, dtype=torch.float64)

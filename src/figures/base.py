@@ -1,0 +1,220 @@
+"""The look that every figure shares, and the few drawings they are made of: scenes, boxes, curves.
+
+Figures are made without pyplot, so there is no global state and no window: `new_figure`, draw, `save_figure`.
+The same input gives the same bytes. Sizes are in inches at `DPI`; coordinates in a scene are the picture's pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from src.core.files import replacing
+from src.figures.tags import place_tag
+from src.structures.classes import CLASS_NAMES
+
+DPI: Final = 110
+INK: Final = "#2b2f36"
+FAINT: Final = "#9aa1ab"
+TAG_SIZE: Final = 7.0  # points
+
+# Okabe and Ito's palette: told apart with any common colour blindness.
+CLASS_COLOURS: Final[Mapping[str, str]] = {
+    "background": "#7f868f",
+    "vehicle": "#0072b2",
+    "person": "#d55e00",
+    "animal": "#009e73",
+}
+POSITIVE: Final = "#e69f00"  # positive anchors and proposals
+NEGATIVE: Final = "#56b4e9"  # negative ones
+TRUTH: Final = "#ffffff"  # ground truth boxes over photographs
+SERIES: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+STYLE: Final[Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same bytes on every machine
+    "font.size": 9,
+    "text.color": INK,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 5,
+    "axes.labelsize": 8.5,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#e7e9ec",
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.prop_cycle": cycler(color=SERIES),
+}
+# For the whole process, not in a context: `ax.set_title` and `ax.legend` look the style up when they are called.
+mpl.rcParams.update(STYLE)
+
+
+def new_figure(rows: int = 1, columns: int = 1, width: float = 4.0, height: float = 3.0) -> tuple[Figure, np.ndarray]:
+    """Makes a figure in the project's style.
+
+    Args:
+        rows: panels from top to bottom.
+        columns: panels from left to right.
+        width: inches of ONE panel.
+        height: inches of ONE panel, its title and labels included.
+
+    Returns:
+        The figure and its axes as an object array [rows, columns], always two-dimensional.
+    """
+    figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, axes
+
+
+def colour_of(label: int) -> str:
+    """The colour of a class, by its label 0..3; grey for any other number."""
+    return CLASS_COLOURS[CLASS_NAMES[label]] if 0 <= label < len(CLASS_NAMES) else CLASS_COLOURS["background"]
+
+
+def draw_scene(  # noqa: PLR0913, PLR0917  a scene has many parts, all but two optional
+    ax: Axes,
+    image: np.ndarray,
+    boxes: Any = None,
+    labels: Any = None,
+    scores: Any = None,
+    masks: Any = None,
+    *,
+    title: str = "",
+) -> None:
+    """Draws a picture with its objects: translucent outlined masks, boxes, and tags such as `person 0.93`.
+
+    Arrays or tensors may be given; n objects. May be called again on the same axes with other boxes.
+
+    Args:
+        ax: where to draw.
+        image: [H, W, 3] uint8, or float, clipped to 0..1.
+        boxes: [n, 4] x1 y1 x2 y2 in the picture's pixels.
+        labels: [n] class numbers; they choose the colours and the tags' words.
+        scores: [n] in 0..1, shown with two digits.
+        masks: [n, H, W] bool.
+        title: above the picture.
+    """
+    image = _array(image)
+    image = image if image.dtype == np.uint8 else np.clip(image.astype(np.float32), 0, 1)
+    ax.imshow(image)
+    ax.set_axis_off()
+    if title:
+        ax.set_title(title, parse_math=False)  # a file name may hold dollar signs
+    count = max((len(given) for given in (boxes, labels, masks) if given is not None), default=0)
+    colours = [colour_of(int(labels[i]) if labels is not None else 0) for i in range(count)]
+    if masks is not None:
+        draw_masks(ax, _array(masks), colours)
+    for i, box in enumerate([] if boxes is None else _array(boxes)):
+        tag = tag_text(None if labels is None else int(labels[i]), None if scores is None else float(scores[i]))
+        draw_boxes(ax, box[None], colours[i], tag=tag)
+    _keep_view(ax, image)
+
+
+def draw_boxes(  # noqa: PLR0913, PLR0917  a drawing has many knobs, all but three optional
+    ax: Axes, boxes: Any, colour: str, linestyle: str = "-", width: float = 1.6, tag: str = ""
+) -> None:
+    """Draws boxes [n, 4] (x1 y1 x2 y2, pixel edges) in one colour and line style, each with the same tag."""
+    for x1, y1, x2, y2 in _array(boxes).reshape(-1, 4).tolist():
+        # Pixel edges: imshow puts the first pixel's edge at -0.5.
+        frame = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width)
+        frame.set_linestyle(linestyle)  # type: ignore[arg-type]  # its stub lists the styles one by one
+        ax.add_patch(frame)
+        if tag:
+            place_tag(ax, (x1 - 0.5, y1 - 0.5, x2 - 0.5, y2 - 0.5), tag, colour, TAG_SIZE)
+
+
+def draw_masks(ax: Axes, masks: np.ndarray, colours: Sequence[str]) -> None:
+    """Lays masks [n, H, W] over the picture, translucent and outlined."""
+    if not len(masks):
+        return
+    overlay = np.zeros((*masks.shape[1:], 4), np.float32)
+    for mask, colour in zip(masks.astype(bool), colours, strict=True):
+        overlay[mask] = to_rgba(colour, 0.42)
+    ax.imshow(overlay, interpolation="nearest")
+    for mask, colour in zip(masks.astype(bool), colours, strict=True):
+        if mask.any() and not mask.all():
+            ax.contour(mask.astype(np.float32), levels=[0.5], colors=[colour], linewidths=1.2)
+
+
+def tag_text(label: int | None, score: float | None) -> str:
+    """`person 0.93`, `person` or `0.93`: what is known of an object."""
+    name = CLASS_NAMES[label] if label is not None and 0 <= label < len(CLASS_NAMES) else ""
+    return f"{name} {score:.2f}".strip() if score is not None else name
+
+
+def plot_curves(  # noqa: PLR0913  a plot has many knobs, all but three optional
+    ax: Axes,
+    frame: pd.DataFrame,
+    columns: Mapping[str, str] | Sequence[str],
+    smooth: int = 1,
+    *,
+    x: str = "iteration",
+    colours: Sequence[str] = SERIES,
+    **line: Any,
+) -> None:
+    """Plots columns of a table as curves: faint raw values and a bold running mean.
+
+    Args:
+        ax: where to draw.
+        frame: the table.
+        columns: which columns; as a mapping, column to its name in the legend.
+        smooth: rows in the running mean, centred; 1 draws the raw values alone.
+        x: the column along the horizontal axis; also its label.
+        colours: one a column, repeated if there are more columns.
+        line: anything `Axes.plot` takes, for the bold line (e.g. `marker="o"`, `linestyle="--"`).
+    """
+    names = columns if isinstance(columns, Mapping) else {column: column for column in columns}
+    for i, (column, name) in enumerate(names.items()):
+        colour, values = colours[i % len(colours)], frame[column]
+        if smooth > 1:
+            ax.plot(frame[x], values, color=colour, alpha=0.22, linewidth=0.8)
+            values = values.rolling(smooth, min_periods=1, center=True).mean()
+        ax.plot(frame[x], values, **{"color": colour, "linewidth": 1.8, "label": name, **line})
+    ax.set_xlabel(x)
+    if any(names.values()):
+        ax.legend()
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes the figure as PNG, atomically and without a date or version inside, and empties it."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+    figure.clear()
+
+
+def _keep_view(ax: Axes, image: np.ndarray) -> None:
+    """Shows the picture and nothing beyond it, whatever was drawn over its border."""
+    height, width = image.shape[:2]
+    ax.set_xlim(-0.5, width - 0.5)
+    ax.set_ylim(height - 0.5, -0.5)
+
+
+def _array(values: Any) -> np.ndarray:
+    """A numpy array of an array, a list or a tensor on any device."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)

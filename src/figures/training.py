@@ -1,0 +1,72 @@
+"""Training curves: each loss and their total over iterations, train and test (tasks 4 to 7, 14, 16)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from src.core.errors import invalid
+from src.figures.base import INK, SERIES, new_figure, plot_curves, save_figure
+
+SMOOTHING: Final = 0.04  # share of the iterations in the running mean
+COLUMNS: Final = 3  # panels side by side, before a second row begins
+TOTAL: Final = "total"
+
+
+def plot_history(
+    train_csv: Path, test_csv: Path | None, terms: Mapping[str, str] | Sequence[str], title: str, path: Path
+) -> None:
+    """Draws one panel a loss term and one for the weighted total; train faint and smoothed, test with markers.
+
+    Args:
+        train_csv: columns `iteration`, the terms (raw), `total` (weighted sum); a row an iteration.
+        test_csv: the same terms, measured now and then; or None. A term it lacks is drawn for training only.
+        terms: columns to draw; as a mapping, column to its name in the panel's title.
+        title: above all panels.
+        path: PNG to write.
+
+    Raises:
+        InputError: a file has no rows, or the training's file lacks a term.
+    """
+    names = dict(terms) if isinstance(terms, Mapping) else {term: term.replace("_", " ") for term in terms}
+    names |= {TOTAL: "total (weighted)"}
+    train = _read(train_csv, ("iteration", *names))
+    test = _read(test_csv, ("iteration",)) if test_csv is not None else None
+    rows = 1 if len(names) <= COLUMNS else 2
+    figure, axes = new_figure(rows, -(-len(names) // rows), width=3.2, height=2.7)
+    colours = (*SERIES[1 : len(names)], SERIES[0])
+    for ax, (column, name), colour in zip(axes.flat, names.items(), colours, strict=False):
+        _draw_panel(ax, column, train, test, colour)
+        ax.set_title(name)
+    for ax in axes.flat[len(names) :]:
+        ax.set_axis_off()
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, color=INK, fontweight="bold")
+    save_figure(figure, path)
+
+
+def _draw_panel(ax: Axes, column: str, train: pd.DataFrame, test: pd.DataFrame | None, colour: str) -> None:
+    """One loss: raw and smoothed training curve, and the test values where there are any."""
+    smooth = max(1, round(SMOOTHING * len(train)))
+    plot_curves(ax, train, {column: "train"}, smooth=smooth, colours=[colour])
+    if test is not None and column in test:
+        style: dict[str, Any] = {"linestyle": "--", "marker": "o", "markersize": 4, "linewidth": 1.2}
+        plot_curves(ax, test, {column: "test"}, colours=[INK], **style)
+    ax.set_ylabel("loss")
+    tallest = train[column].quantile(0.99)
+    if test is not None and column in test:
+        tallest = max(tallest, test[column].max())
+    if tallest > 0:  # a first step far above the rest would flatten all that follows
+        ax.set_ylim(0, 1.08 * tallest)
+
+
+def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A history's table, with the columns that must be there."""
+    frame = pd.read_csv(path)
+    missing = [column for column in columns if column not in frame]
+    if missing or frame.empty:
+        raise invalid(path, f"rows with the columns {', '.join(columns)}", f"{len(frame)} rows without {missing}")
+    return frame

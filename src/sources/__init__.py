@@ -1,0 +1,1 @@
+"""Where pictures come from; only `ingest` and `predict` know them."""

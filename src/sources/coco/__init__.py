@@ -1,0 +1,1 @@
+"""Pictures with annotations in COCO's format."""

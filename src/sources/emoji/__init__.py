@@ -1,0 +1,1 @@
+"""Scenes composed from vector art."""

@@ -1,0 +1,18 @@
+"""One function in front of the three sources of pictures."""
+
+from __future__ import annotations
+
+from src.core.params import DataParams
+from src.sources.coco.source import open_coco
+from src.sources.course import open_course
+from src.sources.emoji.source import open_emoji
+from src.structures.sample import Source
+
+
+def open_source(params: DataParams) -> Source:
+    """Opens the source that `data.source` names.
+
+    Raises:
+        InputError: its files are missing or broken.
+    """
+    return {"emoji": open_emoji, "course": open_course, "coco": open_coco}[params.source](params)

@@ -1,0 +1,1 @@
+"""One type for one thing: samples, targets, proposals, detections."""

@@ -1,0 +1,65 @@
+"""Stage `ingest`: any source's pictures into one dataset file, with counts and a sheet of samples (section 2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from src.core.files import write_json
+from src.core.params import Params
+from src.core.stage import run
+from src.data.dataset import DatasetFile, write_dataset
+from src.data.selection import rows_with_objects
+from src.figures.data import draw_samples
+from src.sources.opening import open_source
+from src.structures.classes import LABELS
+from src.structures.sample import TEST, TRAIN
+
+DATASET = Path("data/dataset.h5")
+METRICS = Path("metrics/ingest.json")
+SHEET = Path("plots/ingest/samples.png")
+SHEET_IMAGES = 12
+
+
+def ingest(params: Params) -> None:
+    """Reads the source, writes the dataset file, its counts and the sheet."""
+    source = open_source(params.data)
+    bar = tqdm(source, total=len(source), desc=f"ingest {params.data.source}", unit="image", disable=None)
+    write_dataset(DATASET, iter(bar), {"source": params.data.source})
+    with DatasetFile(DATASET) as dataset:
+        facts = describe(dataset)
+        rows = rows_with_objects(dataset, TRAIN, SHEET_IMAGES)
+        title = f"{facts['train_images']} training images ({params.data.source}): the first {len(rows)} with objects"
+        draw_samples(SHEET, [dataset[row] for row in rows], title)
+    write_json(METRICS, facts)
+
+
+def describe(dataset: DatasetFile) -> dict[str, Any]:
+    """Counts of images and objects, by class and split; crowd regions are counted apart."""
+    rows = {split: dataset.indices(split) for split in (TRAIN, TEST)}
+    labels = {
+        split: np.concatenate([dataset.labels(row)[~dataset.crowd(row)] for row in rows[split]]) for split in rows
+    }
+    counts = Counter(dataset.object_count(row) for row in range(len(dataset)))
+    return {
+        "source": dataset.attributes["source"],
+        "images": len(dataset),
+        "objects": sum(len(part) for part in labels.values()),
+        "train_images": len(rows[TRAIN]),
+        "test_images": len(rows[TEST]),
+        "split": {
+            name: {split: int((part == label).sum()) for split, part in labels.items()}
+            for name, label in LABELS.items()
+        },
+        "objects_per_image": {str(number): counts[number] for number in sorted(counts)},
+        "unannotated_objects": sum(len(dataset.hidden_labels(row)) for row in range(len(dataset))),
+        "crowd_objects": sum(int(dataset.crowd(row).sum()) for row in range(len(dataset))),
+    }
+
+
+if __name__ == "__main__":
+    run("ingest", ingest)

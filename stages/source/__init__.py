@@ -1,0 +1,1 @@
+"""Stage `source`: says where the pictures come from, before `ingest` reads them."""

@@ -1,0 +1,187 @@
+"""The assembled detector against torchvision's."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from src.detector import mask_rcnn
+from src.detector.box_head import BoxHead
+from src.detector.mask_head import MaskHead
+from src.detector.mask_rcnn import Detections, MaskRCNN, with_image_index
+from src.detector.rpn import Proposals
+from src.detector.weights import build, load_strictly, read_states
+from src.ops.masks import mask_iou, paste_masks
+from src.ops.roi_align import multiscale_roi_align
+from src.structures.image_list import ImageList
+from tests.detector.small import (
+    CANVAS,
+    CONTENT,
+    TORCHVISION_PROPOSALS,
+    backbone_params,
+    course_checkpoint,
+    course_names,
+    evaluate_params,
+    normalise_scale,
+    torchvision_detector,
+)
+
+
+def test_image_numbers_stand_before_the_boxes() -> None:
+    found = with_image_index([torch.ones(2, 4), torch.zeros(0, 4), torch.full((1, 4), 5.0)])
+    assert found.tolist() == [[0, 1, 1, 1, 1], [0, 1, 1, 1, 1], [2, 5, 5, 5, 5]]
+
+
+@pytest.fixture(scope="module")
+def theirs() -> TorchvisionMaskRCNN:
+    """torchvision's detector, its heads made decided enough that detections of every class pass the threshold."""
+    model = torchvision_detector(1)
+    predictor = model.roi_heads.box_predictor
+    with torch.no_grad():
+        normalise_scale(model, pictures())
+        predictor.cls_score.weight *= 40
+        predictor.bbox_pred.weight *= 5
+        logits: list[Tensor] = []
+        with predictor.cls_score.register_forward_hook(lambda *call: logits.append(call[2])):
+            model(list(pictures()))
+        predictor.cls_score.bias -= torch.cat(logits).mean(dim=0)
+    return model
+
+
+def pictures() -> Tensor:
+    return torch.randn(2, 3, *CANVAS, generator=torch.Generator().manual_seed(5))
+
+
+HEADS = {"box_head": ("box_head", "box_predictor"), "mask_head": ("mask_head", "mask_predictor")}
+
+
+@pytest.fixture(scope="module")
+def weights(theirs: TorchvisionMaskRCNN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of torchvision's weights: the course's two parts, and the heads."""
+    named = {tuple(name.split(".", 1)): value for name, value in course_names(theirs.roi_heads.state_dict()).items()}
+    heads = {
+        head: {name: value for (part, name), value in named.items() if part in parts} for head, parts in HEADS.items()
+    }
+    path = tmp_path_factory.mktemp("weights") / "torchvision.pth"
+    torch.save(course_checkpoint(theirs) | heads, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ours(weights: Path) -> MaskRCNN:
+    """This project's detector with the weights of the file."""
+    backbone, rpn = build(backbone_params(weights=str(weights)), TORCHVISION_PROPOSALS)
+    detector = MaskRCNN(backbone, rpn, BoxHead(), MaskHead(), 1000)
+    for head, state in read_states(weights, tuple(HEADS)).items():
+        load_strictly(getattr(detector, head), state, head)
+    return detector.eval()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A score threshold, and how far to the right and down each picture goes on the canvas."""
+
+    threshold: float
+    corners: tuple[tuple[int, int], tuple[int, int]]
+
+    def cropped(self) -> list[Tensor]:
+        """The pictures without padding."""
+        return [image[:, :bottom, :right] for image, (right, bottom) in zip(pictures(), self.corners, strict=True)]
+
+    def padded(self) -> ImageList:
+        """The pictures on canvases that are zero beside them."""
+        canvases = torch.zeros_like(pictures())
+        for canvas, image in zip(canvases, self.cropped(), strict=True):
+            canvas[:, : image.shape[1], : image.shape[2]] = image
+        return ImageList(canvases, torch.tensor([[0.0, 0.0, *corner] for corner in self.corners]))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What both detectors find in a picture of a height and a width."""
+
+    ours: Detections
+    theirs: dict[str, Tensor]
+    size: tuple[int, int]
+
+
+WHOLE = (CANVAS[1], CANVAS[0])
+CASES = {
+    "as many as are kept": Case(0.05, (WHOLE, WHOLE)),
+    "those above a high threshold": Case(0.5, (WHOLE, WHOLE)),
+    "pictures of different sizes": Case(0.5, ((100, 96), (128, 64))),
+}
+
+
+@pytest.fixture(scope="module", params=CASES.values(), ids=list(CASES))
+@torch.no_grad()
+def found(request: pytest.FixtureRequest, ours: MaskRCNN, theirs: TorchvisionMaskRCNN) -> list[Found]:
+    """What both find in two pictures, ours by torchvision's rules: clipping, its smallest box, no half pixel."""
+    case: Case = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mask_rcnn, "multiscale_roi_align", functools.partial(multiscale_roi_align, aligned=False))
+        patch.setattr(mask_rcnn, "SMALLEST_SIDE", 1e-2)
+        patch.setattr(theirs.roi_heads, "score_thresh", case.threshold)
+        mine = ours(case.padded(), evaluate_params(score_threshold=case.threshold, detections=100))
+        expected = theirs(case.cropped())
+    sizes = [(bottom, right) for right, bottom in case.corners]
+    return [Found(*image) for image in zip(mine, expected, sizes, strict=True)]
+
+
+def test_detections_are_torchvision_s(found: list[Found]) -> None:
+    """From pictures to pasted masks, which are compared as torchvision pastes them: by boxes of whole pixels."""
+    assert len(torch.cat([image.theirs["labels"] for image in found]).unique()) == 3
+    for image in found:
+        mine, expected = image.ours, image.theirs
+        assert len(expected["scores"]) >= 10
+        torch.testing.assert_close(mine.scores, expected["scores"], rtol=0, atol=1e-5)
+        assert torch.equal(mine.labels, expected["labels"])
+        torch.testing.assert_close(mine.boxes, expected["boxes"], rtol=0, atol=1e-3)
+        pasted = paste_masks_in_image(mine.masks[:, None], mine.boxes, image.size)
+        torch.testing.assert_close(pasted, expected["masks"], rtol=0, atol=1e-4)
+
+
+def test_pasted_masks_are_torchvision_s_but_for_the_rounding_of_boxes(found: list[Found]) -> None:
+    for image in found:
+        boxes = image.ours.boxes
+        large = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) > 16
+        assert large.sum() > 5
+        pasted = paste_masks(image.ours.masks[large], boxes[large], *image.size) >= 0.5
+        overlap = mask_iou(pasted, image.theirs["masks"][large, 0] >= 0.5).diagonal()
+        assert overlap.mean() > 0.85
+
+
+@torch.no_grad()
+def test_images_without_proposals_or_detections(ours: MaskRCNN) -> None:
+    features = ours.backbone(pictures())
+    nothing = Proposals(torch.zeros(0, 4), torch.zeros(0))
+    one = Proposals(torch.tensor([[10.0, 10, 60, 60]]), torch.ones(1))
+    contents = torch.tensor([CONTENT] * 2)
+    for proposals in ([nothing, nothing], [nothing, one]):
+        found = ours.detect(features, proposals, contents, evaluate_params(score_threshold=0.0))
+        assert len(found[0].boxes) == 0
+        assert found[0].masks.shape[0] == 0
+        assert len(found[1].boxes) == len(found[1].masks)
+    strict = ours.detect(features, [one, one], contents, evaluate_params(score_threshold=1.0))
+    assert [len(image.masks) for image in strict] == [0, 0]
+
+
+@torch.no_grad()
+def test_an_image_s_detections_do_not_depend_on_its_batch(ours: MaskRCNN) -> None:
+    """In float64: in float32 sums differ with the batch on some processors, and the order of nearly equal scores."""
+    images, contents = pictures().double(), torch.tensor([CONTENT] * 2)
+    exact = copy.deepcopy(ours).double()
+    together = exact(ImageList(images, contents), evaluate_params())[1]
+    alone = exact(ImageList(images[1:], contents[1:]), evaluate_params())[0]
+    assert len(alone.labels) > 20
+    assert torch.equal(together.labels, alone.labels)
+    torch.testing.assert_close(together.boxes, alone.boxes, rtol=0, atol=1e-3)
+    torch.testing.assert_close(together.masks, alone.masks, rtol=0, atol=1e-6)

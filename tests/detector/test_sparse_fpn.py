@@ -1,0 +1,146 @@
+"""RPN and RoIAlign on a sparsely evaluated pyramid, against the dense ones: values and gradients."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from src.detector.backbones import STRIDES
+from src.detector.fpn import FeaturePyramid
+from src.detector.rpn import RpnHead
+from src.detector.sparse_fpn import Grids, Taps, anchor_taps, at_anchors, look, roi_cells
+from src.ops.roi_align import multiscale_roi_align
+from tests.detector.small import randomise
+from tests.detector.test_fpn import body_maps, pyramid
+
+ANCHORS = 3
+CELLS = 2  # RoI cells a side
+
+Looked = tuple[Tensor, Tensor, Tensor]
+
+
+def rpn_head(seed: int = 0) -> RpnHead:
+    head = RpnHead(7, ANCHORS).double()
+    randomise(head.parameters(), seed)
+    return head
+
+
+def random_rois(count: int, batch: int, size: tuple[int, int], seed: int) -> Tensor:
+    """(image, x1, y1, x2, y2) over the canvas and beyond, large ones too, so that every level is used."""
+    draw = torch.Generator().manual_seed(seed)
+    extent = torch.tensor([size[1], size[0]], dtype=torch.float64) * STRIDES[0]
+    low = torch.rand(count, 2, generator=draw, dtype=torch.float64) * 1.2 * extent - 0.2 * extent
+    sides = 600 * torch.rand(count, 2, generator=draw, dtype=torch.float64) ** 2
+    image = torch.randint(batch, (count, 1), generator=draw).double()
+    return torch.cat([image, low, low + sides], dim=1)
+
+
+def dense(net: FeaturePyramid, head: RpnHead, maps: list[Tensor], anchors: list[Tensor], rois: Tensor) -> Looked:
+    """Logits and deltas of the anchors, images one after another, and pooled RoIs, from dense maps."""
+    levels = net(maps)
+    logits, deltas = zip(*(head(level) for level in levels), strict=True)
+    all_logits, all_deltas = torch.cat(logits, 1), torch.cat(deltas, 1)
+    pooled = multiscale_roi_align(levels[:4], rois, CELLS, STRIDES)
+    return (
+        torch.cat([all_logits[image, chosen] for image, chosen in enumerate(anchors)]),
+        torch.cat([all_deltas[image, chosen] for image, chosen in enumerate(anchors)]),
+        pooled.permute(0, 2, 3, 1).flatten(0, 2),
+    )
+
+
+def sparse(net: FeaturePyramid, head: RpnHead, maps: list[Tensor], anchors: list[Tensor], rois: Tensor) -> Looked:
+    """The same without dense maps."""
+    merged = net.merge(maps)
+    grids = Grids.of(merged)
+    parts = [anchor_taps(grids, image, chosen, ANCHORS) for image, chosen in enumerate(anchors)]
+    taps = Taps(*(torch.cat([getattr(part, name) for part in parts]) for name in ("rows", "inside", "places")))
+    features, cells = look(net, merged, taps, roi_cells(grids, rois, CELLS))
+    return *at_anchors(head, features, taps), cells
+
+
+def count_anchors(net: FeaturePyramid, maps: list[Tensor]) -> list[int]:
+    return [level.shape[2] * level.shape[3] * ANCHORS for level in net(maps)]
+
+
+@settings(max_examples=20)
+@given(
+    batch=st.integers(1, 3),
+    size=st.tuples(st.integers(1, 14), st.integers(1, 14)),
+    anchors=st.integers(0, 30),
+    rois=st.integers(0, 6),
+    seed=st.integers(0, 2**20),
+)
+def test_values_equal_the_dense_ones(batch: int, size: tuple[int, int], anchors: int, rois: int, seed: int) -> None:
+    net, head, maps = pyramid(seed), rpn_head(seed), body_maps(batch, *size, seed)
+    draw = torch.Generator().manual_seed(seed)
+    total = sum(count_anchors(net, maps))
+    chosen = [torch.randint(total, (anchors,), generator=draw) for _ in range(batch)]  # in any order, some twice
+    boxes = random_rois(rois, batch, size, seed)
+    for found, expected in zip(
+        sparse(net, head, maps, chosen, boxes), dense(net, head, maps, chosen, boxes), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_every_anchor_of_every_level_of_two_images() -> None:
+    net, head, maps = pyramid(), rpn_head(), body_maps(2, 11, 7)
+    everything = [torch.arange(sum(count_anchors(net, maps)))] * 2
+    none = torch.zeros(0, 5, dtype=torch.float64)
+    for found, expected in zip(
+        sparse(net, head, maps, everything, none), dense(net, head, maps, everything, none), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_gradients_equal_the_dense_ones_on_all_five_levels() -> None:
+    net, head, maps = pyramid(), rpn_head(), body_maps(2, 17, 21)
+    counts = count_anchors(net, maps)
+    ends = torch.tensor([0, *counts]).cumsum(0).tolist()
+    of_each_level = torch.cat([torch.arange(first, last, 5) for first, last in itertools.pairwise(ends)])
+    anchors = [of_each_level, of_each_level.flip(0)]
+    rois = random_rois(24, 2, (17, 21), 3)
+    wanted = [*net.parameters(), *head.parameters(), *maps]
+    gradients = []
+    for way in (sparse, dense):
+        logits, deltas, cells = way(net, head, maps, anchors, rois)
+        loss = (logits * logits.detach().cos()).sum() + (deltas.sin() ** 2).sum() + (cells.sin() * cells).sum()
+        gradients.append(torch.autograd.grad(loss, wanted))
+    for found, expected in zip(*gradients, strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(found, expected)
+
+
+def test_rois_alone_and_nothing_at_all() -> None:
+    net, head, maps = pyramid(), rpn_head(), body_maps(1, 8, 8)
+    nothing = [torch.zeros(0, dtype=torch.int64)]
+    off_the_maps = torch.tensor([[0, -90, -90, -70, -70]], dtype=torch.float64)
+    for rois in (random_rois(5, 1, (8, 8), 1), off_the_maps, off_the_maps[:0]):
+        found, expected = sparse(net, head, maps, nothing, rois), dense(net, head, maps, nothing, rois)
+        torch.testing.assert_close(found[2], expected[2])
+        assert found[0].shape == (0,)
+        assert found[1].shape == (0, 4)
+
+
+def test_only_the_rows_looked_at_are_computed() -> None:
+    class Counting(FeaturePyramid):
+        computed = 0
+
+        def rows_at(self, merged, rows):
+            Counting.computed = len(rows)
+            assert (rows[1:] > rows[:-1]).all()  # ascending, each once
+            return super().rows_at(merged, rows)
+
+    net, head, maps = Counting((3, 4, 5, 6), 7).double(), rpn_head(), body_maps(1, 12, 12)
+    middle = torch.tensor([(5 * 12 + 5) * ANCHORS, (5 * 12 + 5) * ANCHORS + 1, (5 * 12 + 6) * ANCHORS])
+    sparse(net, head, maps, [middle], torch.zeros(0, 5, dtype=torch.float64))
+    assert Counting.computed == 12  # two neighbouring 3 x 3 windows
+
+
+def test_grids_know_the_pooled_level() -> None:
+    grids = Grids.of(pyramid().merge(body_maps(2, 11, 7)))
+    assert grids.with_pooled() == [(11, 7), (6, 4), (3, 2), (2, 1), (1, 1)]
+    assert [grids.start(level) for level in range(5)] == [0, 154, 202, 214, 218]
