@@ -14,7 +14,7 @@ from benchmarks.precision import accuracies
 from benchmarks.roofline import peaks, shares
 from src.core.files import read_json, write_json
 from src.core.params import load_params
-from src.core.runtime import conditions, make_fabric
+from src.core.runtime import environment_info, make_fabric
 
 RESULTS = Path("benchmarks/results.json")
 
@@ -35,7 +35,7 @@ def main() -> None:
             entries[contest.work] = hold(contest, options.rounds)
         del contest
         gc.collect()
-    results |= {"contests": list(entries.values()), "conditions": conditions(params.runtime)}
+    results |= {"contests": list(entries.values()), "conditions": environment_info(params.runtime)}
     if not options.only:
         peak = peaks()
         results |= {"peak_gflop_a_second": peak, "steps": shares(params, peak), "accuracies": accuracies(params)}

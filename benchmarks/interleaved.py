@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 
 @dataclass(frozen=True)
-class Contest:
+class BenchmarkCase:
     """One piece of work.
 
     Attributes:
@@ -55,7 +55,7 @@ class Spread:
         return cls(median, low, high)
 
 
-def hold(contest: Contest, rounds: int) -> dict[str, Any]:
+def hold(contest: BenchmarkCase, rounds: int) -> dict[str, Any]:
     """Runs the contestants `rounds` times in turns after one warm-up; the entry of results.json."""
     seconds: dict[str, list[float]] = {name: [] for name in contest.contestants}
     for turn in tqdm(range(rounds + 1), desc=contest.work, unit="round"):

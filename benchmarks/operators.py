@@ -18,7 +18,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops import box_iou as torchvision_iou
 
-from benchmarks.interleaved import Contest
+from benchmarks.interleaved import BenchmarkCase
 from src.detector.backbones import STRIDES
 from src.detector.sampling import EVERYWHERE
 from src.evaluation.detection import evaluate_detections
@@ -40,7 +40,7 @@ def cpu_bf16() -> torch.autocast:
     return torch.autocast("cpu", dtype=torch.bfloat16)
 
 
-def contests() -> Iterator[Callable[[], Contest]]:
+def contests() -> Iterator[Callable[[], BenchmarkCase]]:
     """Makers of all contests; each holds its tensors only while it runs."""
     for cells in (7, 14):
         for backward in (False, True):
@@ -53,12 +53,12 @@ def contests() -> Iterator[Callable[[], Contest]]:
 def random_boxes(count: int, draw: torch.Generator, longest: float = 600.0) -> Tensor:
     """Boxes of 16 to `longest` pixels a side, evenly over the logarithm, clipped to the canvas."""
     canvas = torch.tensor([CANVAS[1], CANVAS[0]], dtype=torch.float32)
-    centres = torch.rand(count, 2, generator=draw) * canvas
+    centers = torch.rand(count, 2, generator=draw) * canvas
     halves = 8 * (longest / 16) ** torch.rand(count, 2, generator=draw)
-    return torch.cat([(centres - halves).clamp(min=0), torch.minimum(centres + halves, canvas)], dim=1)
+    return torch.cat([(centers - halves).clamp(min=0), torch.minimum(centers + halves, canvas)], dim=1)
 
 
-def roi_align(cells: int, backward: bool) -> Contest:
+def roi_align(cells: int, backward: bool) -> BenchmarkCase:
     """RoIAlign over P2..P5, forward, or forward with backward."""
     draw = torch.Generator().manual_seed(0)
     planes = [torch.randn(IMAGES, CHANNELS, CANVAS[0] // s, CANVAS[1] // s, generator=draw) for s in STRIDES]
@@ -80,7 +80,7 @@ def roi_align(cells: int, backward: bool) -> Contest:
     run = with_gradient if backward else without_gradient
     halves = [level.bfloat16() for level in rows]
     difference = float((pool_ours(rows, aligned=False) - pool_theirs(planes)).abs().max())
-    return Contest(
+    return BenchmarkCase(
         work=f"RoIAlign P={cells}, {'forward and backward' if backward else 'forward'}",
         conditions=f"{IMAGES} images x {PROPOSALS} proposals over P2..P5 of {CANVAS[0]}x{CANVAS[1]}, "
         f"{CHANNELS} channels",
@@ -108,7 +108,7 @@ def with_gradient(pool: Callable[[list[Tensor]], Tensor], levels: list[Tensor]) 
     torch.autograd.grad(pooled, leaves, torch.ones_like(pooled))
 
 
-def matching() -> Contest:
+def matching() -> BenchmarkCase:
     """Labels and deltas of one image's anchors, of which all lie in reach."""
     draw = torch.Generator().manual_seed(1)
     sides = [(CANVAS[0] // s, CANVAS[1] // s) for s in STRIDES] + [(13, 17)]
@@ -134,7 +134,7 @@ def matching() -> Contest:
         return matches
 
     same = int((ours() == theirs()).sum())
-    return Contest(
+    return BenchmarkCase(
         work="Matching and encoding",
         conditions=f"one image's {len(anchors):,} anchors, {len(boxes)} objects; torchvision encodes all anchors, "
         "ours those that the loss can use",
@@ -144,11 +144,11 @@ def matching() -> Contest:
     )
 
 
-def pasting() -> Contest:
+def pasting() -> BenchmarkCase:
     """100 masks of 28 x 28 into a picture."""
     draw = torch.Generator().manual_seed(2)
     masks, boxes = torch.rand(100, 28, 28, generator=draw), random_boxes(100, draw)
-    return Contest(
+    return BenchmarkCase(
         work="Pasting 100 masks",
         conditions=f"28x28 cells into {CANVAS[0]}x{CANVAS[1]} pixels, boxes of 16 to 600 pixels a side",
         contestants={
@@ -160,7 +160,7 @@ def pasting() -> Contest:
     )
 
 
-def evaluation() -> Contest:
+def evaluation() -> BenchmarkCase:
     """Box and mask AP of random detections in pictures of 300 x 400."""
     draw = torch.Generator().manual_seed(3)
     truth, found = zip(*(scene(number, draw) for number in range(1, EVALUATED + 1)), strict=True)
@@ -174,7 +174,7 @@ def evaluation() -> Contest:
         return [by_pycocotools(annotations, results, kind) for kind in ("bbox", "segm")]
 
     apart = max(abs((a or 0.0) - b) for a, b in zip(ours(), theirs(), strict=True))
-    return Contest(
+    return BenchmarkCase(
         work="COCO evaluation, box and mask",
         conditions=f"{EVALUATED} images, {len(annotations['annotations'])} objects, {len(results):,} detections",
         contestants={"ours": ours, "pycocotools": theirs},
@@ -202,8 +202,8 @@ def scene(number: int, draw: torch.Generator) -> tuple[GroundTruth, Detections]:
         labels=labels,
         masks=encode_masks(ellipses(boxes, height, width)),
         crowd=torch.zeros(2, dtype=torch.bool),
-        hidden_boxes=torch.zeros(0, 4),
-        hidden_labels=torch.zeros(0, dtype=torch.int64),
+        unlabeled_boxes=torch.zeros(0, 4),
+        unlabeled_labels=torch.zeros(0, dtype=torch.int64),
     )
     scores = torch.rand(50, generator=draw)
     order = scores.argsort(descending=True)
@@ -214,9 +214,9 @@ def scene(number: int, draw: torch.Generator) -> tuple[GroundTruth, Detections]:
 def ellipses(boxes: Tensor, height: int, width: int) -> Tensor:
     """Masks of the ellipses in the boxes."""
     y, x = torch.arange(height)[:, None] + 0.5, torch.arange(width) + 0.5
-    centres, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=0.5)
-    across = (x - centres[:, 0, None, None]) / halves[:, 0, None, None]
-    down = (y - centres[:, 1, None, None]) / halves[:, 1, None, None]
+    centers, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=0.5)
+    across = (x - centers[:, 0, None, None]) / halves[:, 0, None, None]
+    down = (y - centers[:, 1, None, None]) / halves[:, 1, None, None]
     return across.square() + down.square() <= 1
 
 

@@ -31,13 +31,13 @@ from benchmarks.page import in_words, table
 from benchmarks.torchvision_baseline import targets_of, torchvision_mask_rcnn
 from src.core.files import read_json, write_json, write_text
 from src.core.params import Params, load_params
-from src.core.runtime import conditions, make_fabric, precision_name, scratch
+from src.core.runtime import cache_dir, environment_info, make_fabric, precision_name
 from src.data.dataset import DatasetFile
-from src.data.letterbox import Frame
+from src.data.letterbox import Letterbox
 from src.data.loading import Loader
 from src.data.prepared import Example, PreparedFile
 from src.detector import mask_rcnn
-from src.detector.backbones import Lite0Body, train_deepest
+from src.detector.backbones import Lite0Body, set_trainable_layers
 from src.evaluation.bootstrap import ap50_intervals
 from src.evaluation.detection import evaluate_detections
 from src.evaluation.instances import Detections, GroundTruth, coco_ground_truth, coco_results
@@ -83,7 +83,7 @@ def train_pass(
 
 
 @torch.no_grad()
-def find(fabric: Fabric, model: MaskRCNN, example: Example, frame: Frame, threshold: float) -> Detections:
+def find(fabric: Fabric, model: MaskRCNN, example: Example, letterbox: Letterbox, threshold: float) -> Detections:
     """Its detections in the source picture."""
     height, width = example.image.shape[1:]
     with fabric.autocast():
@@ -95,7 +95,7 @@ def find(fabric: Fabric, model: MaskRCNN, example: Example, frame: Frame, thresh
     boxes = found["boxes"].float() * scale
     cells = found["masks"][:, 0].float()
     scores = found["scores"].float()
-    return to_source(mask_rcnn.Detections(boxes, found["labels"], scores, boxes, cells), frame, threshold)
+    return to_source(mask_rcnn.Detections(boxes, found["labels"], scores, boxes, cells), letterbox, threshold)
 
 
 def test(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def test(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
         rows = prepared.indices("test")
         truth = [GroundTruth.of(dataset[row], number) for number, row in enumerate(rows, start=1)]
         found = [
-            find(fabric, model, example, prepared.frame, params.evaluate.mask_threshold)
+            find(fabric, model, example, prepared.letterbox, params.evaluate.mask_threshold)
             for example in tqdm(prepared.examples(rows, masks=False), desc="test", total=len(rows), unit="image")
         ]
     metrics: dict[str, Any] = evaluate_detections(coco_ground_truth(truth), coco_results(truth, found)).as_metrics()
@@ -116,7 +116,7 @@ def test(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
 def ours(params: Params) -> dict[str, Any]:
     """What the last run reached, what it took, and the parameters that make it a point of the curve."""
     metrics = read_json(Path("metrics/evaluate.json"))
-    seconds = sum(read_json(scratch() / "seconds" / f"{name}.json") for name in STAGES)
+    seconds = sum(read_json(cache_dir() / "seconds" / f"{name}.json") for name in STAGES)
     names = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "ap50_interval")
     scheme = {
         "layers": params.backbone.trainable_layers,
@@ -133,7 +133,7 @@ def ours(params: Params) -> dict[str, Any]:
 
 def machine(params: Params) -> dict[str, Any]:
     """What a point was measured on; the precision is part of its scheme."""
-    found = {name: value for name, value in conditions(params.runtime).items() if name != "precision"}
+    found = {name: value for name, value in environment_info(params.runtime).items() if name != "precision"}
     matrices = " and AMX" if torch.cpu.get_capabilities().get("amx_bf16") else ""
     return {**found, "vectors": torch.backends.cpu.get_cpu_capability() + matrices}
 
@@ -170,7 +170,7 @@ def train_torchvision(fabric: Fabric, params: Params, scheme: dict[str, Any]) ->
     layers, schedule = scheme["layers"], scheme["schedule"]
     torch.manual_seed(1)
     body = Lite0Body(pretrained=True)
-    train_deepest(body, layers)
+    set_trainable_layers(body, layers)
     model = torchvision_mask_rcnn(params, body)
     learning = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.SGD(learning, LEARNING_RATE, momentum=0.9, weight_decay=5e-4)

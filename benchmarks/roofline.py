@@ -15,10 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.steps import examples
 from src.core.params import Params
 from src.core.runtime import make_fabric
-from src.detector.backbones import NORMALISATIONS, train_deepest
+from src.detector.backbones import NORMALIZATIONS, set_trainable_layers
 from src.detector.checkpoints import load_backbone
 from src.detector.criteria import Learner, image_list, losses
-from src.plain_rpn.network import PartANetwork
+from src.plain_rpn.network import PlainRpnNetwork
 
 SIDE = 2048  # of the square matrices
 SECONDS = 2.0  # for each measurement
@@ -49,10 +49,10 @@ def shares(params: Params, peak: dict[str, float]) -> list[dict[str, Any]]:
     fabric = make_fabric(params.runtime)
     pictures, content = examples("train", 2)
     backbone, rpn = load_backbone(params, fabric.device)
-    image = image_list(pictures[:1], NORMALISATIONS[params.backbone.name], content, fabric.device)
-    network = PartANetwork().to(memory_format=torch.channels_last)
+    image = image_list(pictures[:1], NORMALIZATIONS[params.backbone.name], content, fabric.device)
+    network = PlainRpnNetwork().to(memory_format=torch.channels_last)
     learner = Learner(backbone.requires_grad_(True), rpn.requires_grad_(True)).to(memory_format=torch.channels_last)
-    train_deepest(learner.backbone.body, params.backbone.trainable_layers)
+    set_trainable_layers(learner.backbone.body, params.backbone.trainable_layers)
 
     def part_a() -> None:
         with fabric.autocast():

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from benchmarks.page import measured_on, table
 from src.core.files import read_json, write_json, write_text
 from src.core.params import load_params
-from src.core.runtime import conditions
+from src.core.runtime import environment_info
 from src.data.feature_cache import FeaturesFile
 from src.data.loading import Loader
 from src.data.prepared import PreparedFile
@@ -79,7 +79,7 @@ def ellipse(box: np.ndarray) -> np.ndarray:
 
 
 def picture(masks: Sequence[np.ndarray], draw: np.random.Generator) -> np.ndarray:
-    """Coloured ellipses on a smooth ground with a camera's noise, [3, 300, 400]."""
+    """Colored ellipses on a smooth ground with a camera's noise, [3, 300, 400]."""
     coarse = draw.integers(0, 256, (3, 6, 8)).astype(np.float32)
     values = np.kron(coarse, np.ones((1, HEIGHT // 6, WIDTH // 8), np.float32))
     for mask in masks:
@@ -127,10 +127,10 @@ def loader_rate(path: Path, images: int = 200) -> float:
 def head_loader_rate(folder: Path) -> float:
     """Views a second that the heads' loader delivers in the order of training, after a pass that fills the memory."""
     features, options = folder / "data/features.h5", load_params().box_head
-    rules = RoiRules(options.rois, options.positive_fraction, options.foreground_iou)
+    rules = RoiRules(options.rois, options.positive_fraction, options.fg_iou_thresh)
     with contextlib.closing(FeaturesFile(features)) as file:
         views = file.views(train=True)
-    loader = HeadLoader(features, folder / "data/prepared.h5", views, options.batch_images, rules, 0, options.seed)
+    loader = HeadLoader(features, folder / "data/prepared.h5", views, options.batch_size, rules, 0, options.seed)
     for _ in loader.batches(0):
         pass
     start = time.perf_counter()
@@ -138,9 +138,9 @@ def head_loader_rate(folder: Path) -> float:
     return delivered / (time.perf_counter() - start)
 
 
-def measure(count: int, labels: Path, scratch: Path, *, slow: bool) -> dict[str, Any]:
+def measure(count: int, labels: Path, cache_dir: Path, *, slow: bool) -> dict[str, Any]:
     """All numbers at one N."""
-    root, folder = scratch / f"course-{count}", scratch / f"run-{count}"
+    root, folder = cache_dir / f"course-{count}", cache_dir / f"run-{count}"
     make_course(root, labels, count)
     make_workspace(folder, root)
     models = folder / "models"
@@ -231,13 +231,13 @@ def main() -> None:
     options = parser.parse_args()
     results = read_json(RESULTS) if RESULTS.exists() else {"counts": []}
     entries = {entry["images"]: entry for entry in results["counts"]}
-    with tempfile.TemporaryDirectory(prefix="growth-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="growth-") as cache_dir:
         for count in options.counts:
             entries[count] = measure(
-                count, options.labels.resolve(), Path(scratch), slow=count <= options.features_up_to
+                count, options.labels.resolve(), Path(cache_dir), slow=count <= options.features_up_to
             )
             rows = [entries[number] for number in sorted(entries)]
-            results = {"counts": rows, "conditions": conditions(load_params().runtime)}
+            results = {"counts": rows, "conditions": environment_info(load_params().runtime)}
             write_json(RESULTS, results)
             write_page(results)
 

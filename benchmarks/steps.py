@@ -18,13 +18,13 @@ from torchvision.models.detection.image_list import ImageList as TorchvisionImag
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import poolers, roi_align
 
-from benchmarks.interleaved import Contest
+from benchmarks.interleaved import BenchmarkCase
 from benchmarks.operators import cpu_bf16
 from benchmarks.torchvision_baseline import targets_of, torchvision_mask_rcnn, with_weights_of
 from src.core.files import read_json
 from src.core.params import Params
 from src.core.runtime import make_fabric
-from src.data.normalize import Normalisation
+from src.data.normalize import Normalization
 from src.data.prepared import Example, PreparedFile
 from src.detector.backbones import LITE0
 from src.detector.box_head import BoxHead
@@ -34,9 +34,9 @@ from src.detector.mask_head import MaskHead
 from src.detector.mask_rcnn import Detections
 from src.ops.masks import paste_masks
 from src.plain_rpn.anchor_grid import AnchorGrid, PartA
-from src.plain_rpn.network import CHANNELS, PartANetwork
+from src.plain_rpn.network import CHANNELS, PlainRpnNetwork
 from src.training.heads import HeadLoader, Heads, box_losses, joint_losses, loaders
-from src.training.history import weigh
+from src.training.history import weighted_sum
 
 PREPARED = Path("data/prepared.h5")
 IMAGES = 2  # torchvision's training batch
@@ -44,7 +44,7 @@ VIEWS = 32  # images whose cached features one call of ours trains on
 INFERRED = 4  # images a call of inference
 
 
-def contests(params: Params) -> Iterator[Callable[[], Contest]]:
+def contests(params: Params) -> Iterator[Callable[[], BenchmarkCase]]:
     """Makers of all contests, for the models of a finished run."""
     yield functools.partial(part_a_step, params)
     yield functools.partial(head_training, params, masks=False)
@@ -56,7 +56,7 @@ def examples(split: str, count: int) -> tuple[list[Example], tuple[float, float,
     """The first pictures of a split that have objects, and where pictures lie on the canvas."""
     with PreparedFile(PREPARED) as prepared:
         rows = [row for row in prepared.indices(split) if len(prepared.boxes(row))][:count]
-        return list(prepared.examples(rows)), prepared.frame.content
+        return list(prepared.examples(rows)), prepared.letterbox.content
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, losses: Callable[[], Tensor]) -> None:
@@ -68,19 +68,19 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, losses: Callable[[]
     optimizer.step()
 
 
-def part_a_step(params: Params) -> Contest:
+def part_a_step(params: Params) -> BenchmarkCase:
     """Part (a): labels, sampling, forward, backward, update of one picture, in memory already."""
     sizes = read_json(Path("data/anchors.json"))["anchors"]
     with PreparedFile(PREPARED) as prepared:
-        grid = AnchorGrid.of(sizes, prepared.frame, params.rpn)
+        grid = AnchorGrid.of(sizes, prepared.letterbox, params.rpn)
     batch = examples("train", 1)[0]
 
     def contestant(fabric: Fabric, memory: torch.memory_format) -> Callable[[], None]:
         torch.manual_seed(1)
-        network = PartANetwork(len(sizes)).to(memory_format=memory)
-        part = PartA(network, fabric, grid, Normalisation.of(params.prepare))
+        network = PlainRpnNetwork(len(sizes)).to(memory_format=memory)
+        part = PartA(network, fabric, grid, Normalization.of(params.prepare))
         if memory == torch.contiguous_format:
-            part = ContiguousPartA(written_plainly(network), fabric, grid, Normalisation.of(params.prepare))
+            part = ContiguousPartA(written_plainly(network), fabric, grid, Normalization.of(params.prepare))
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
 
         def run() -> None:
@@ -90,9 +90,9 @@ def part_a_step(params: Params) -> Contest:
         return run
 
     plain, mixed = Fabric(accelerator="cpu", devices=1, precision="32-true"), make_fabric(params.runtime)
-    return Contest(
+    return BenchmarkCase(
         work="Part (a), training step",
-        conditions="one picture of 800x1088 in memory; labelling, sampling, forward, backward, AdamW",
+        conditions="one picture of 800x1088 in memory; labeling, sampling, forward, backward, AdamW",
         contestants={
             "ours, bf16": contestant(mixed, torch.channels_last),
             "plain PyTorch, float32, contiguous": contestant(plain, torch.contiguous_format),
@@ -102,7 +102,7 @@ def part_a_step(params: Params) -> Contest:
     )
 
 
-def written_plainly(network: PartANetwork) -> PartANetwork:
+def written_plainly(network: PlainRpnNetwork) -> PlainRpnNetwork:
     """Each ReLU where the table of task 1 has it, before the pooling."""
     for number in range(1, len(CHANNELS)):
         plain = nn.Sequential(nn.ReLU(inplace=True), nn.MaxPool2d(2, stride=2))
@@ -114,11 +114,11 @@ class ContiguousPartA(PartA):
     """The same network on plain planes."""
 
     def pixels(self, examples: Any) -> Tensor:
-        """The normalised batch, contiguous."""
+        """The normalized batch, contiguous."""
         return super().pixels(examples).contiguous()
 
 
-def head_training(params: Params, *, masks: bool) -> Contest:
+def head_training(params: Params, *, masks: bool) -> BenchmarkCase:
     """The heads over a frozen backbone, an image and epoch: cached features against the whole detector."""
     fabric = make_fabric(params.runtime)
     options = params.mask_head if masks else params.box_head
@@ -134,14 +134,14 @@ def head_training(params: Params, *, masks: bool) -> Contest:
         for batch in loader.batches(0):
             with fabric.autocast():
                 terms = joint_losses(heads, batch) if masks else box_losses(heads.box_head, batch)
-            step(model, optimizer, functools.partial(weigh, terms, dict.fromkeys(terms, 1.0)))
+            step(model, optimizer, functools.partial(weighted_sum, terms, dict.fromkeys(terms, 1.0)))
 
     theirs = torchvision_training(params, masks=masks)
     peers: dict[str, Callable[[], Any]] = {
         "torchvision, float32": theirs,
         "torchvision, bf16 autocast": functools.partial(under_autocast, theirs),
     }
-    return Contest(
+    return BenchmarkCase(
         work="Joint box and mask training" if masks else "Box head training",
         conditions=f"an image and epoch over a frozen backbone; ours from cached features ({VIEWS} images a call, read "
         f"from disk; filling the cache is a stage of its own), torchvision {IMAGES} images a step, its own sampling",
@@ -152,7 +152,7 @@ def head_training(params: Params, *, masks: bool) -> Contest:
 
 
 def torchvision_training(params: Params, *, masks: bool) -> Callable[[], None]:
-    """One step of torchvision's detector; backbone and RPN are frozen, in favour of the peer."""
+    """One step of torchvision's detector; backbone and RPN are frozen, in favor of the peer."""
     model = peer(params)
     if not masks:
         model.roi_heads.mask_roi_pool = model.roi_heads.mask_head = model.roi_heads.mask_predictor = None
@@ -185,8 +185,8 @@ def peer(params: Params) -> MaskRCNN:
     return with_weights_of(torchvision_mask_rcnn(params, body), detector).eval()
 
 
-def inference(params: Params) -> Contest:
-    """The whole detector on one normalised picture, masks pasted, with the same weights and rules."""
+def inference(params: Params) -> BenchmarkCase:
+    """The whole detector on one normalized picture, masks pasted, with the same weights and rules."""
     rules = dataclasses.replace(params, evaluate=dataclasses.replace(params.evaluate, border="clip"))
     detector, model = load_detector(rules, torch.device("cpu")), peer(rules)
     model.rpn.min_size = rules.proposals.min_size
@@ -221,9 +221,9 @@ def inference(params: Params) -> Contest:
         agreement = compare(ours(plain), theirs())
     names = ("ours, bf16", "torchvision, float32", "torchvision, bf16 autocast", "ours, float32")
     calls = (lambda: ours(mixed), theirs, functools.partial(under_autocast, theirs), lambda: ours(plain))
-    return Contest(
+    return BenchmarkCase(
         work="Inference",
-        conditions=f"one normalised picture of {height}x{width}, lite0, {params.features.proposals} proposals, masks "
+        conditions=f"one normalized picture of {height}x{width}, lite0, {params.features.proposals} proposals, masks "
         "pasted; the same trained weights and rules",
         contestants=dict(zip(names, calls, strict=True)),
         images=dict.fromkeys(names, len(images)),

@@ -20,7 +20,7 @@ LEVELS = ["0", "1", "2", "3"]
 
 
 class Backbone(nn.Module):
-    """EfficientNet-Lite0 under torchvision's FPN; its frozen normalisation is folded, which favours the peer."""
+    """EfficientNet-Lite0 under torchvision's FPN; its frozen normalization is folded, which favors the peer."""
 
     def __init__(self, body: Lite0Body) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def torchvision_mask_rcnn(params: Params, body: Lite0Body, image_sides: Sequence
             tuple((int(size),) for size in backbone.anchor_sizes),
             (tuple(backbone.anchor_ratios),) * len(backbone.anchor_sizes),
         ),
-        rpn_pre_nms_top_n_test=proposals.before_nms,
+        rpn_pre_nms_top_n_test=proposals.pre_nms_top_n,
         rpn_post_nms_top_n_test=params.features.proposals,
         rpn_nms_thresh=proposals.nms_iou,
         box_roi_pool=MultiScaleRoIAlign(LEVELS, 7, sampling_ratio=2),

@@ -1,6 +1,6 @@
-"""Tiny valid sets in every format, for any test: pictures of 300 x 400 with plain coloured shapes as objects.
+"""Tiny valid sets in every format, for any test: pictures of 300 x 400 with plain colored shapes as objects.
 
-Vehicles are blue boxes, people red ellipses, animals green triangles, over grey noise. `make_course` and `make_coco`
+Vehicles are blue boxes, people red ellipses, animals green triangles, over gray noise. `make_course` and `make_coco`
 write files as the genuine sets have them; `make_samples` gives the same pictures in memory; `make_prepared` goes all
 the way to a prepared file with a small canvas.
 """
@@ -28,7 +28,7 @@ COURSE_NAMES = {
     "labels": "hw3_mycocodata_labels_comp_zlib.npy",
     "boxes": "hw3_mycocodata_bboxes_comp_zlib.npy",
 }
-COLOURS = {1: (30, 60, 220), 2: (220, 40, 30), 3: (20, 180, 60)}
+COLORS = {1: (30, 60, 220), 2: (220, 40, 30), 3: (20, 180, 60)}
 SMALL = PrepareParams(96, 128, 160, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -60,7 +60,7 @@ def draw_objects(rng: np.random.Generator, height: int, width: int, count: int) 
         x1, y1 = left + rng.uniform(0.02, 0.2) * width / count, rng.uniform(0.02, 0.3) * height
         x2, y2 = left + rng.uniform(0.6, 0.95) * width / count, rng.uniform(0.6, 0.95) * height
         corners = outline(label, (round(x1), round(y1), round(x2), round(y2)))
-        ImageDraw.Draw(image).polygon(corners, fill=COLOURS[label])
+        ImageDraw.Draw(image).polygon(corners, fill=COLORS[label])
         objects.append((label, corners))
     return image, objects
 
@@ -84,8 +84,8 @@ def make_samples(images: int = 6, seed: int = 0, *, empty: Sequence[int] = ()) -
                 labels=np.array([label for label, _ in objects], np.int64),
                 masks=masks,
                 crowd=np.zeros(len(objects), bool),
-                hidden_boxes=no_boxes(),
-                hidden_labels=no_labels(),
+                unlabeled_boxes=no_boxes(),
+                unlabeled_labels=no_labels(),
                 split="train" if index < int(0.8 * images) else "test",
             )
         )

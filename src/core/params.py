@@ -9,16 +9,16 @@ from typing import Annotated
 from ruamel.yaml import YAML
 
 from src.core.errors import InputError, invalid
-from src.core.schema import Rule, build
+from src.core.schema import Constraint, build
 from src.core.validation import check_contradictions
 
-Count = Annotated[int, Rule(low=0)]
-Positive = Annotated[int, Rule(low=1)]
-Fraction = Annotated[float, Rule(low=0, high=1)]
-Weight = Annotated[float, Rule(low=0)]
-Rate = Annotated[float, Rule(above=0)]
-Seed = Annotated[int, Rule(low=0, high=2**31 - 1)]
-Colour = Annotated[tuple[float, ...], Rule(low=0, high=1, length=3)]
+Count = Annotated[int, Constraint(low=0)]
+Positive = Annotated[int, Constraint(low=1)]
+Fraction = Annotated[float, Constraint(low=0, high=1)]
+Weight = Annotated[float, Constraint(low=0)]
+Rate = Annotated[float, Constraint(above=0)]
+Seed = Annotated[int, Constraint(low=0, high=2**31 - 1)]
+Color = Annotated[tuple[float, ...], Constraint(low=0, high=1, length=3)]
 
 
 @dataclass(frozen=True)
@@ -35,31 +35,31 @@ class EmojiParams:
 class DataParams:
     """Which pictures, and how they are split."""
 
-    source: Annotated[str, Rule(choices=("emoji", "course", "coco"))]
+    source: Annotated[str, Constraint(choices=("emoji", "course", "coco"))]
     root: str
     limit: Count
-    train_fraction: Annotated[float, Rule(low=0.01, high=0.99)]
+    train_fraction: Annotated[float, Constraint(low=0.01, high=0.99)]
     split_seed: Seed
     emoji: EmojiParams
 
 
 @dataclass(frozen=True)
 class PrepareParams:
-    """The 800 x 1088 frame of task 9 and its normalisation."""
+    """The 800 x 1088 frame of task 9 and its normalization."""
 
-    height: Annotated[int, Rule(low=64)]
-    width: Annotated[int, Rule(low=64)]
-    padded_width: Annotated[int, Rule(low=64)]
-    mean: Colour
-    std: Annotated[tuple[float, ...], Rule(above=0, high=1, length=3)]
+    height: Annotated[int, Constraint(low=64)]
+    width: Annotated[int, Constraint(low=64)]
+    padded_width: Annotated[int, Constraint(low=64)]
+    mean: Color
+    std: Annotated[tuple[float, ...], Constraint(above=0, high=1, length=3)]
 
 
 @dataclass(frozen=True)
 class AnchorsParams:
     """Histograms of scale and aspect ratio, and how many anchors their modes give."""
 
-    bins: Annotated[int, Rule(low=4, high=200)]
-    count: Annotated[int, Rule(low=1, high=9)]
+    bins: Annotated[int, Constraint(low=4, high=200)]
+    count: Annotated[int, Constraint(low=1, high=9)]
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class RpnParams:
     batch_size: Positive
     learning_rate: Rate
     weight_decay: Weight
-    positive_iou: Fraction
-    negative_iou: Fraction
-    samples: Annotated[int, Rule(low=2)]
+    fg_iou_thresh: Fraction
+    bg_iou_thresh: Fraction
+    samples: Annotated[int, Constraint(low=2)]
     flip: bool
     loss_weights: RpnLossWeights
     seed: Seed
@@ -100,18 +100,18 @@ class BackboneLossWeights:
 class BackboneParams:
     """Part (b): pretrained backbone, FPN and RPN, and their fine-tuning."""
 
-    name: Annotated[str, Rule(choices=("efficientnet_lite0", "resnet50"))]
+    name: Annotated[str, Constraint(choices=("efficientnet_lite0", "resnet50"))]
     weights: str
-    trainable_layers: Annotated[int, Rule(low=0, high=5)]
+    trainable_layers: Annotated[int, Constraint(low=0, high=5)]
     epochs: Count
     batch_size: Positive
     learning_rate: Rate
     weight_decay: Weight
-    anchor_sizes: Annotated[tuple[float, ...], Rule(above=0, length=5)]
-    anchor_ratios: Annotated[tuple[float, ...], Rule(above=0)]
-    positive_iou: Fraction
-    negative_iou: Fraction
-    samples: Annotated[int, Rule(low=2)]
+    anchor_sizes: Annotated[tuple[float, ...], Constraint(above=0, length=5)]
+    anchor_ratios: Annotated[tuple[float, ...], Constraint(above=0)]
+    fg_iou_thresh: Fraction
+    bg_iou_thresh: Fraction
+    samples: Annotated[int, Constraint(low=2)]
     rois: Count
     flip: bool
     loss_weights: BackboneLossWeights
@@ -122,9 +122,9 @@ class BackboneParams:
 class ProposalsParams:
     """What the RPN hands on."""
 
-    before_nms: Positive
+    pre_nms_top_n: Positive
     nms_iou: Fraction
-    after_nms: Positive
+    post_nms_top_n: Positive
     min_size: Weight
 
 
@@ -150,14 +150,14 @@ class BoxHeadParams:
     """Task 14: classifier and regressor."""
 
     hidden: Positive
-    dropout: Annotated[float, Rule(low=0, high=0.95)]
+    dropout: Annotated[float, Constraint(low=0, high=0.95)]
     epochs: Positive
-    batch_images: Positive
+    batch_size: Positive
     learning_rate: Rate
     weight_decay: Weight
     rois: Positive
     positive_fraction: Fraction
-    foreground_iou: Fraction
+    fg_iou_thresh: Fraction
     loss_weights: BoxHeadLossWeights
     seed: Seed
 
@@ -178,7 +178,7 @@ class MaskHeadParams:
     rois: Positive
     channels: Positive
     epochs: Positive
-    batch_images: Positive
+    batch_size: Positive
     learning_rate: Rate
     weight_decay: Weight
     loss_weights: MaskHeadLossWeights
@@ -192,7 +192,7 @@ class EvaluateParams:
     score_threshold: Fraction
     nms_iou: Fraction
     detections: Positive
-    border: Annotated[str, Rule(choices=("remove", "clip"))]
+    border: Annotated[str, Constraint(choices=("remove", "clip"))]
     mask_threshold: Fraction
 
 
@@ -214,7 +214,7 @@ class ReportParams:
 class RuntimeParams:
     """Precision and threads."""
 
-    precision: Annotated[str, Rule(choices=("auto", "bf16", "float32"))]
+    precision: Annotated[str, Constraint(choices=("auto", "bf16", "float32"))]
     threads: Count
 
 

@@ -64,7 +64,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def conditions(runtime: RuntimeParams) -> dict[str, str | int]:
+def environment_info(runtime: RuntimeParams) -> dict[str, str | int]:
     """What a number was measured on, for reports: device, precision, threads, versions."""
     cuda = torch.cuda.is_available()
     return {
@@ -76,7 +76,7 @@ def conditions(runtime: RuntimeParams) -> dict[str, str | int]:
     }
 
 
-def scratch() -> Path:
+def cache_dir() -> Path:
     """The untracked folder `.cache` of the main workspace, also from DVC's temporary copies of it."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".cache"
 
@@ -86,10 +86,10 @@ def generator(seed: int, *stream: int) -> torch.Generator:
 
     Streams keep draws independent of order, worker count and resuming: e.g. `generator(seed, epoch, image)`.
     """
-    return torch.Generator().manual_seed(stream_seed(seed, *stream))
+    return torch.Generator().manual_seed(derive_seed(seed, *stream))
 
 
-def stream_seed(seed: int, *stream: int) -> int:
+def derive_seed(seed: int, *stream: int) -> int:
     """The number behind `generator`: a hash of `seed` and `stream` in [0, 2^63)."""
     state = seed
     for number in stream:

@@ -1,6 +1,6 @@
 """Reads a tree of YAML into frozen dataclasses whose annotations say what is allowed.
 
-A field's annotation gives its type, its `Rule` the allowed values. An unknown key is an error that names the
+A field's annotation gives its type, its `Constraint` the allowed values. An unknown key is an error that names the
 nearest known one; so are a missing key, a wrong type and a value out of range.
 """
 
@@ -18,7 +18,7 @@ from src.core.errors import InputError, brief, invalid
 
 
 @dataclass(frozen=True)
-class Rule:
+class Constraint:
     """Allowed values of a field: a closed range, an open lower bound, a choice, a length for lists."""
 
     low: float = -math.inf
@@ -27,7 +27,7 @@ class Rule:
     choices: tuple[str, ...] = ()
     length: int | None = None
 
-    def complaint(self, value: Any) -> str | None:
+    def violation(self, value: Any) -> str | None:
         """What was expected, if `value` breaks the rule; else None."""
         if self.length is not None and len(value) != self.length:
             return f"{self.length} values"
@@ -76,7 +76,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     base, rules = (hint.__origin__, hint.__metadata__) if hasattr(hint, "__metadata__") else (hint, ())
     value = _convert(base, value, where)
     for rule in rules:
-        if expected := rule.complaint(value):
+        if expected := rule.violation(value):
             raise invalid("params.yaml", f"{expected} for '{where}'", brief(value))
     return value
 

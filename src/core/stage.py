@@ -11,7 +11,7 @@ from src.core.errors import InputError, one_line
 from src.core.files import write_json
 from src.core.params import Params, load_params
 from src.core.parent_watchdog import STARTED_BY, end_with
-from src.core.runtime import scratch
+from src.core.runtime import cache_dir
 
 INTERRUPTED = 130  # a shell's status for Ctrl-C
 
@@ -27,7 +27,7 @@ def run(name: str, work: Callable[[Params], None]) -> None:
     start = time.perf_counter()
     try:
         work(load_params())
-        write_json(scratch() / "seconds" / f"{name}.json", round(time.perf_counter() - start, 1))
+        write_json(cache_dir() / "seconds" / f"{name}.json", round(time.perf_counter() - start, 1))
     except (InputError, OSError, MemoryError) as error:
         sys.exit(f"{name}: {one_line(error) or 'not enough memory'}")
     except KeyboardInterrupt:

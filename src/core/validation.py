@@ -24,12 +24,12 @@ def check_contradictions(params: Params) -> None:
         text = "'prepare.padded_width' at least 'prepare.width' and an even number above it"
         raise invalid("params.yaml", text, f"{frame.padded_width} and {frame.width}")
     for name, section in (("rpn", params.rpn), ("backbone", params.backbone)):
-        if section.negative_iou > section.positive_iou:
-            found = f"{section.negative_iou} and {section.positive_iou}"
-            raise invalid("params.yaml", f"'{name}.negative_iou' at most '{name}.positive_iou'", found)
-    if params.features.proposals > params.proposals.after_nms:
-        found = f"{params.features.proposals} and {params.proposals.after_nms}"
-        raise invalid("params.yaml", "'features.proposals' at most 'proposals.after_nms'", found)
+        if section.bg_iou_thresh > section.fg_iou_thresh:
+            found = f"{section.bg_iou_thresh} and {section.fg_iou_thresh}"
+            raise invalid("params.yaml", f"'{name}.bg_iou_thresh' at most '{name}.fg_iou_thresh'", found)
+    if params.features.proposals > params.proposals.post_nms_top_n:
+        found = f"{params.features.proposals} and {params.proposals.post_nms_top_n}"
+        raise invalid("params.yaml", "'features.proposals' at most 'proposals.post_nms_top_n'", found)
     if params.data.source != "emoji" and not params.data.root:
         text = f"a folder for 'data.root' with data.source={params.data.source}"
         raise invalid("params.yaml", text, "an empty text")

@@ -40,8 +40,8 @@ class DatasetFile(SceneFile):
             labels=self.labels(index),
             masks=self.masks(index),
             crowd=self.crowd(index),
-            hidden_boxes=self.hidden_boxes(index),
-            hidden_labels=self.hidden_labels(index),
+            unlabeled_boxes=self.unlabeled_boxes(index),
+            unlabeled_labels=self.unlabeled_labels(index),
             split=self.split(index),
         )
 

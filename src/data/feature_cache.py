@@ -19,14 +19,14 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from src.core.errors import invalid
-from src.core.files import replacing
-from src.data.h5 import keep_room
+from src.core.files import atomic_write
+from src.data.h5 import require_disk_space
 
 BOX_CELLS, MASK_CELLS, MASK_SIZE, CHANNELS = 7, 14, 28, 256
 
 
 @dataclass(frozen=True)
-class View:
+class CachedView:
     """One view's cached inputs.
 
     Attributes:
@@ -73,24 +73,24 @@ class FeaturesWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._replacing = path, replacing(path)
+        self._path, self._replacing = path, atomic_write(path)
         self._views: list[tuple[int, bool, bool, int, int]] = []
 
     def __enter__(self) -> FeaturesWriter:
-        keep_room(self._path)
+        require_disk_space(self._path)
         self._file = h5py.File(self._replacing.__enter__(), "w", libver="latest")
         for name, (kind, shape) in ROWS.items():
             options = {"shape": (0, *shape), "maxshape": (None, *shape), "chunks": (_chunk(shape), *shape)}
             self._file.create_dataset(name, dtype=kind, track_times=False, **options)
         return self
 
-    def append(self, view: View) -> None:
+    def append(self, view: CachedView) -> None:
         """Adds a view.
 
         Raises:
             OSError: the disk is full.
         """
-        keep_room(self._path, sum(getattr(view, name).nbytes for name in ROWS))
+        require_disk_space(self._path, sum(getattr(view, name).nbytes for name in ROWS))
         for name in ROWS:
             values = getattr(view, name)
             if values.dtype == torch.bfloat16:

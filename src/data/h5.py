@@ -90,7 +90,7 @@ def read_rows(dataset: h5py.Dataset, start: int, stop: int) -> np.ndarray:
         raise invalid(dataset.file.filename, "readable data", error, f"{start}:{stop}") from None
 
 
-def keep_room(path: Path, coming: int = 0) -> None:
+def require_disk_space(path: Path, coming: int = 0) -> None:
     """Refuses to write on when the disk is nearly full. Call it before the file is made, and before each write.
 
     HDF5 holds data back and writes them when the file is closed, after a failure too. Where it cannot, it crashes the

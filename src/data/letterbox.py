@@ -1,6 +1,6 @@
 """Where a picture lies on the padded canvas (task 9), and the way back: the one place that knows either direction.
 
-A picture is resized as large as `height` x `width` allows, its aspect kept, and centred between black bars. The
+A picture is resized as large as `height` x `width` allows, its aspect kept, and centered between black bars. The
 course's 300 x 400 pictures become 800 x 1066 in 800 x 1088, so that x -> x * 1066 / 400 + 11 and y -> y * 800 / 300.
 Evaluation, prediction and figures use the inverse given here.
 """
@@ -23,7 +23,7 @@ Boxes = TypeVar("Boxes", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
-class Frame:
+class Letterbox:
     """A picture of `source_height` x `source_width` on a canvas of `height` x `padded_width` pixels.
 
     Attributes:
@@ -41,7 +41,7 @@ class Frame:
     source_width: int
 
     @classmethod
-    def of(cls, prepare: PrepareParams, source_height: int, source_width: int) -> Frame:
+    def of(cls, prepare: PrepareParams, source_height: int, source_width: int) -> Letterbox:
         """The frame that `params.yaml` asks for, for pictures of a given size."""
         return cls(prepare.height, prepare.width, prepare.padded_width, source_height, source_width)
 
@@ -101,7 +101,7 @@ class Frame:
         return (boxes - shift) / scale
 
     def image_to_canvas(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height padded_width 3"]:
-        """Resizes bilinearly (averaging where the picture shrinks) and centres between black bars.
+        """Resizes bilinearly (averaging where the picture shrinks) and centers between black bars.
 
         Raises:
             ValueError: the picture has another size than this frame's source.
@@ -155,7 +155,7 @@ class Frame:
 
 
 def _resize(masks: Float[Tensor, "n h w"], size: tuple[int, int]) -> Float[Tensor, "n h2 w2"]:
-    """Bilinear resizing with half-pixel centres; averages where it shrinks."""
+    """Bilinear resizing with half-pixel centers; averages where it shrinks."""
     if len(masks) == 0:
         return masks.new_zeros((0, *size))
     shrinks = size[0] < masks.shape[1] or size[1] < masks.shape[2]

@@ -66,7 +66,7 @@ class Loader:
 
     def _example(self, file: PreparedFile, epoch: int, row: int) -> Example:
         example = file.example(row, masks=self.masks)
-        return flip(example, file.frame) if self.is_flipped(epoch, row) else example
+        return flip(example, file.letterbox) if self.is_flipped(epoch, row) else example
 
 
 def read_ahead(items: Iterable[Item], read: Callable[[Item], Result], depth: int) -> Iterator[Result]:

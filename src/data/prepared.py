@@ -1,6 +1,6 @@
 """The prepared file: every picture on the padded canvas, with its boxes and masks moved along (task 9).
 
-Pictures stay uint8: normalisation is the last step at loading (`src.data.normalize`).
+Pictures stay uint8: normalization is the last step at loading (`src.data.normalize`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from src.core.errors import invalid
 from src.core.params import PrepareParams
 from src.data.dataset import DatasetFile
-from src.data.letterbox import Frame
+from src.data.letterbox import Letterbox
 from src.data.scene_file import SceneFile, write_scenes
 from src.structures.sample import Sample
 
@@ -45,8 +45,8 @@ class Example:
     labels: Int64[Tensor, " n"]
     masks: Bool[Tensor, "m h w"]
     crowd: Bool[Tensor, " n"]
-    hidden_boxes: Float32[Tensor, "k 4"]
-    hidden_labels: Int64[Tensor, " k"]
+    unlabeled_boxes: Float32[Tensor, "k 4"]
+    unlabeled_labels: Int64[Tensor, " k"]
 
     def annotated(self) -> Example:
         """The same picture without its crowd regions."""
@@ -59,16 +59,16 @@ class Example:
         )
 
 
-def flip(example: Example, frame: Frame) -> Example:
+def flip(example: Example, letterbox: Letterbox) -> Example:
     """The picture mirrored left to right where it lies; the padding stays as it is."""
-    left, _, right, _ = frame.content
-    shift = int(left + right) - frame.padded_width  # 0 where the padding is the same on both sides
+    left, _, right, _ = letterbox.content
+    shift = int(left + right) - letterbox.padded_width  # 0 where the padding is the same on both sides
     boxes, hidden = (
         torch.stack([left + right - b[:, 2], b[:, 1], left + right - b[:, 0], b[:, 3]], 1)
-        for b in (example.boxes, example.hidden_boxes)
+        for b in (example.boxes, example.unlabeled_boxes)
     )
     image, masks = (t.flip(-1).roll(shift, -1) if shift else t.flip(-1) for t in (example.image, example.masks))
-    return dataclasses.replace(example, image=image, masks=masks, boxes=boxes, hidden_boxes=hidden)
+    return dataclasses.replace(example, image=image, masks=masks, boxes=boxes, unlabeled_boxes=hidden)
 
 
 def write_prepared(path: Path, dataset: DatasetFile, prepare: PrepareParams, rows: Iterable[int] | None = None) -> None:
@@ -80,19 +80,19 @@ def write_prepared(path: Path, dataset: DatasetFile, prepare: PrepareParams, row
         prepare: the canvas.
         rows: which pictures, e.g. under a progress bar; all by default.
     """
-    frame = Frame.of(prepare, *dataset.size)
-    samples = (to_canvas(dataset[row], frame) for row in (range(len(dataset)) if rows is None else rows))
-    write_scenes(path, samples, (frame.height, frame.padded_width), {"frame": dataclasses.asdict(frame)})
+    letterbox = Letterbox.of(prepare, *dataset.size)
+    samples = (to_canvas(dataset[row], letterbox) for row in (range(len(dataset)) if rows is None else rows))
+    write_scenes(path, samples, (letterbox.height, letterbox.padded_width), {"frame": dataclasses.asdict(letterbox)})
 
 
-def to_canvas(sample: Sample, frame: Frame) -> Sample:
+def to_canvas(sample: Sample, letterbox: Letterbox) -> Sample:
     """A picture and its objects, moved to the canvas."""
     return dataclasses.replace(
         sample,
-        image=frame.image_to_canvas(sample.image),
-        boxes=frame.boxes_to_canvas(sample.boxes),
-        masks=frame.masks_to_canvas(sample.masks),
-        hidden_boxes=frame.boxes_to_canvas(sample.hidden_boxes),
+        image=letterbox.image_to_canvas(sample.image),
+        boxes=letterbox.boxes_to_canvas(sample.boxes),
+        masks=letterbox.masks_to_canvas(sample.masks),
+        unlabeled_boxes=letterbox.boxes_to_canvas(sample.unlabeled_boxes),
     )
 
 
@@ -108,7 +108,7 @@ class PreparedFile(SceneFile):
         if "frame" not in self.attributes:
             self.close()
             raise invalid(path, "a prepared file", "a dataset file")
-        self.frame = Frame(**self.attributes["frame"])
+        self.letterbox = Letterbox(**self.attributes["frame"])
 
     def example(self, index: int, *, masks: bool = True) -> Example:
         """Reads one picture; without its masks if they are not needed."""
@@ -122,8 +122,8 @@ class PreparedFile(SceneFile):
             labels=torch.tensor(self.labels(index)),
             masks=stored,
             crowd=torch.tensor(self.crowd(index)),
-            hidden_boxes=torch.tensor(self.hidden_boxes(index)),
-            hidden_labels=torch.tensor(self.hidden_labels(index)),
+            unlabeled_boxes=torch.tensor(self.unlabeled_boxes(index)),
+            unlabeled_labels=torch.tensor(self.unlabeled_labels(index)),
         )
 
     def examples(self, indices: Iterable[int], *, masks: bool = True) -> Iterator[Example]:

@@ -27,8 +27,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from src.core.errors import invalid
-from src.core.files import replacing
-from src.data.h5 import keep_room, member, open_h5, read_rows
+from src.core.files import atomic_write
+from src.data.h5 import member, open_h5, read_rows, require_disk_space
 from src.data.selection import offsets
 from src.structures.sample import TEST, TRAIN, Sample
 
@@ -52,15 +52,15 @@ def write_scenes(path: Path, samples: Iterable[Sample], size: tuple[int, int], a
     """
     height, width = size
     columns = _Columns()
-    keep_room(path)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    require_disk_space(path)
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["attributes"] = json.dumps(attributes, sort_keys=True)
         images = _growing(file, "images", (height, width, 3))
         masks = _growing(file, "masks", (-(-height * width // 8),))
         for sample in samples:
             if sample.image.shape != (height, width, 3) or sample.masks.shape[1:] != size:
                 raise ValueError(f"expected {height} x {width} pixels, found {sample.image.shape} in {sample.name}")
-            keep_room(path, sample.image.nbytes + sample.masks.nbytes // 8)
+            require_disk_space(path, sample.image.nbytes + sample.masks.nbytes // 8)
             _append(images, sample.image)
             for mask in sample.masks:
                 _append(masks, np.packbits(mask))
@@ -87,7 +87,9 @@ class _Columns:
         self.train: list[bool] = []
 
     def add(self, sample: Sample) -> None:
-        self.samples.append((sample.boxes, sample.labels, sample.crowd, sample.hidden_boxes, sample.hidden_labels))
+        self.samples.append(
+            (sample.boxes, sample.labels, sample.crowd, sample.unlabeled_boxes, sample.unlabeled_labels)
+        )
         self.names.append(sample.name.encode())
         self.train.append(sample.split == TRAIN)
 
@@ -95,7 +97,7 @@ class _Columns:
         empty = [np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)]
         parts = list(zip(*self.samples, strict=True)) if self.samples else [()] * 5
         kinds = [*empty, *empty[:2]]
-        columns = ("boxes", "labels", "crowd", "hidden_boxes", "hidden_labels")
+        columns = ("boxes", "labels", "crowd", "unlabeled_boxes", "unlabeled_labels")
         flat = {name: np.concatenate([kind, *part]) for name, kind, part in zip(columns, kinds, parts, strict=True)}
         return flat | {
             "starts": offsets([len(labels) for labels in parts[1]]),
@@ -135,8 +137,8 @@ class SceneFile:
         self._labels = self._column("labels", "int64", (total,))
         self._crowd = self._column("crowd", "bool", (total,))
         self._hidden_starts = self._column("hidden_starts", "int64", (count + 1,))
-        self._hidden_boxes = self._column("hidden_boxes", "float32", (int(self._hidden_starts[-1]), 4))
-        self._hidden_labels = self._column("hidden_labels", "int64", (int(self._hidden_starts[-1]),))
+        self._hidden_boxes = self._column("unlabeled_boxes", "float32", (int(self._hidden_starts[-1]), 4))
+        self._hidden_labels = self._column("unlabeled_labels", "int64", (int(self._hidden_starts[-1]),))
         self._train = self._column("train", "bool", (count,))
         self.names = [name.decode() for name in self._file["names"][:]]
 
@@ -183,11 +185,11 @@ class SceneFile:
         """Annotated objects of a picture, crowd regions left out."""
         return int((~self.crowd(index)).sum())
 
-    def hidden_boxes(self, index: int) -> Float32[np.ndarray, "k 4"]:
+    def unlabeled_boxes(self, index: int) -> Float32[np.ndarray, "k 4"]:
         """Boxes of the objects that the ground truth leaves out."""
         return self._hidden_boxes[self._hidden_rows(index)]
 
-    def hidden_labels(self, index: int) -> Int64[np.ndarray, " k"]:
+    def unlabeled_labels(self, index: int) -> Int64[np.ndarray, " k"]:
         """Labels of the objects that the ground truth leaves out."""
         return self._hidden_labels[self._hidden_rows(index)]
 

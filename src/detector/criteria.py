@@ -3,8 +3,8 @@
 RPN losses alone ask of the features where things are, not what they are. The later heads train on frozen features,
 so a box head, thrown away afterwards, learns here along with the RPN and makes the features carry classes too. Its
 RoIs are jittered ground truth and the RPN's own proposals, which bring the clutter that it takes for objects. Gradients
-flow only where the losses look (`src.detector.sparse_fpn`); proposals come from a pass without gradients over P4 and the
-coarser levels, a twentieth of the cost of one with P2 and P3.
+flow only where the losses look (`src.detector.sparse_fpn`); proposals come from a pass without gradients over P4 and
+the coarser levels, a twentieth of the cost of one with P2 and P3.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from src.core.params import BackboneParams
-from src.data.normalize import Normalisation, normalise
+from src.data.normalize import Normalization, normalize
 from src.data.prepared import Example
-from src.detector.backbones import NORMALISATIONS
+from src.detector.backbones import NORMALIZATIONS
 from src.detector.box_head import SIZE, BoxHead, encode_scaled
 from src.detector.mask_rcnn import BackboneWithFpn
 from src.detector.rpn import RegionProposalNetwork
 from src.detector.sampling import RoiRules, Sampled, Truth, jitter, sample_anchors, sample_rois
-from src.detector.sparse_fpn import Grids, Taps, anchor_taps, at_anchors, look, roi_cells
+from src.detector.sparse_fpn import Grids, Neighborhoods, anchor_neighborhoods, at_anchors, look, roi_cells
 from src.ops.boxes import clip, encode, is_not_empty
 from src.ops.losses import class_loss, delta_loss, objectness_loss
 from src.ops.matching import MatchThresholds
@@ -65,12 +65,12 @@ def truth_of(example: Example, device: torch.device) -> Truth:
 
 
 def image_list(
-    examples: Sequence[Example], normalisation: Normalisation, content: Content, device: torch.device
+    examples: Sequence[Example], normalization: Normalization, content: Content, device: torch.device
 ) -> ImageList:
-    """The normalised minibatch, channels last."""
+    """The normalized minibatch, channels last."""
     pictures = torch.stack([example.image for example in examples]).to(device)
     contents = torch.tensor([content] * len(examples), device=device)
-    tensors = normalise(pictures, normalisation, contents)
+    tensors = normalize(pictures, normalization, contents)
     return ImageList(tensors.contiguous(memory_format=torch.channels_last), contents)
 
 
@@ -79,7 +79,7 @@ def losses(
 ) -> Mapping[str, Tensor]:
     """RPN losses and the auxiliary head's, each a mean over the images. Call under autocast for mixed precision."""
     device = next(learner.parameters()).device
-    images = image_list(examples, NORMALISATIONS[params.name], content, device)
+    images = image_list(examples, NORMALIZATIONS[params.name], content, device)
     merged = learner.backbone.merged(images.tensors)
     grids = Grids.of(merged)
     anchors = torch.cat(learner.rpn.anchors(images.tensors.shape[-2:], grids.with_pooled()))
@@ -89,7 +89,7 @@ def losses(
         for example, proposed in zip(examples, proposals, strict=True)
     ]
     taps = [
-        anchor_taps(grids, number, image.anchors.indices, len(params.anchor_ratios))
+        anchor_neighborhoods(grids, number, image.anchors.indices, len(params.anchor_ratios))
         for number, image in enumerate(targets)
     ]
     boxes = torch.cat([nn.functional.pad(image.rois, (1, 0), value=number) for number, image in enumerate(targets)])
@@ -124,7 +124,7 @@ def image_targets(
     """
     draw = torch.default_generator
     anchors, proposals = candidates
-    thresholds = MatchThresholds(params.positive_iou, params.negative_iou)
+    thresholds = MatchThresholds(params.fg_iou_thresh, params.bg_iou_thresh)
     sampled = sample_anchors(anchors, truth, thresholds, params.samples, draw)
     positive_anchors = anchors[sampled.indices[: sampled.positives]]
     boxes = roi_candidates(proposals, truth, content)
@@ -170,9 +170,9 @@ def _auxiliary_terms(logits: Tensor, deltas: Tensor, targets: Sequence[ImageTarg
     return {"classification": class_loss(logits, labels), "refinement": delta_loss(chosen, goals, len(labels))}
 
 
-def _join(taps: Sequence[Taps]) -> Taps:
+def _join(taps: Sequence[Neighborhoods]) -> Neighborhoods:
     """The taps of all images."""
-    return Taps(
+    return Neighborhoods(
         torch.cat([image.rows for image in taps]),
         torch.cat([image.inside for image in taps]),
         torch.cat([image.places for image in taps]),

@@ -83,17 +83,17 @@ def convolve_at(
     """A 3 x 3 convolution with padding 1, evaluated at the grid cells `rows` = (b * H + y) * W + x only."""
     weight, bias = convolution.weight, convolution.bias
     padded = F.pad(rows, (0, -len(rows) % ROWS))
-    neighbours, inside = neighbours_of(padded, features.shape[2], features.shape[3])
+    neighbors, inside = neighbors_of(padded, features.shape[2], features.shape[3])
     table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])  # [B*H*W, C], a view if channels_last
-    taps = F.embedding(neighbours, table) * inside[..., None].to(table.dtype)  # [n, 9, C]
+    taps = F.embedding(neighbors, table) * inside[..., None].to(table.dtype)  # [n, 9, C]
     products = F.linear(taps.flatten(1), weight.permute(0, 2, 3, 1).flatten(1), bias)  # type: ignore[operator,arg-type]
     return products[: len(rows)]
 
 
-def neighbours_of(
+def neighbors_of(
     rows: Int64[Tensor, "*n"], height: int, width: int
 ) -> tuple[Int64[Tensor, "*n 9"], Float[Tensor, "*n 9"]]:
-    """The rows of each cell's 3 x 3 neighbourhood, row-major, and 1 where they lie on the grid, 0 where not.
+    """The rows of each cell's 3 x 3 neighborhood, row-major, and 1 where they lie on the grid, 0 where not.
 
     Outside the grid the cell's own row stands in.
     """
@@ -102,5 +102,5 @@ def neighbours_of(
     x = (rows % width)[..., None] + offsets.repeat(3)  # [..., 9]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     steps = offsets.repeat_interleave(3) * width + offsets.repeat(3)
-    neighbours = torch.where(inside, rows[..., None] + steps, rows[..., None])
-    return neighbours, inside.float()
+    neighbors = torch.where(inside, rows[..., None] + steps, rows[..., None])
+    return neighbors, inside.float()

@@ -40,6 +40,6 @@ class MaskHead(nn.Module):
         return self.mask_fcn_logits(hidden).float()
 
 
-def of_class(masks: Float[Tensor, "r k m m"], labels: Int64[Tensor, " r"]) -> Float[Tensor, "r m m"]:
+def select_class_masks(masks: Float[Tensor, "r k m m"], labels: Int64[Tensor, " r"]) -> Float[Tensor, "r m m"]:
     """Of each RoI's masks the one of its class."""
     return masks[torch.arange(len(labels), device=masks.device), labels]

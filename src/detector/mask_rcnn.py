@@ -1,6 +1,6 @@
 """The assembled detector: body and FPN, proposals, box head, post-processing, mask head (tasks 10 to 17).
 
-Everything is in canvas coordinates; `Frame` takes boxes and masks back to the picture.
+Everything is in canvas coordinates; `Letterbox` takes boxes and masks back to the picture.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class MaskRCNN(nn.Module):
         """The mask of each detection's class, from features pooled at its refined box."""
         pooled = pool(features, [image.boxes for image in found], mask_head.SIZE)
         labels = torch.cat([image.labels for image in found])
-        masks = mask_head.of_class(self.mask_head(pooled), labels).sigmoid()
+        masks = mask_head.select_class_masks(self.mask_head(pooled), labels).sigmoid()
         parts = masks.split([len(image.labels) for image in found])
         return [
             Detections(image.boxes, image.labels, image.scores, image.proposals, part)

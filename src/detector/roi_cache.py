@@ -11,7 +11,7 @@ from torch import Tensor
 
 from src.core.params import FeaturesParams
 from src.core.runtime import generator
-from src.data.feature_cache import MASK_SIZE, View
+from src.data.feature_cache import MASK_SIZE, CachedView
 from src.data.prepared import Example
 from src.detector import box_head, mask_head
 from src.detector.mask_rcnn import pool
@@ -31,7 +31,7 @@ class Kind:
 
 def cache_view(
     features: Sequence[Tensor], proposals: Float[Tensor, "r 4"], example: Example, params: FeaturesParams, kind: Kind
-) -> View:
+) -> CachedView:
     """Pools what the heads need of one image.
 
     In training the ground truth boxes join the proposals, so that every object has a RoI from the first step.
@@ -54,7 +54,7 @@ def cache_view(
     order = torch.cat([order[: len(order) - len(rest)], rest[torch.randperm(len(rest), generator=draw)]])
     chosen = order[: params.mask_rois]
     device = features[0].device
-    return View(
+    return CachedView(
         index=example.index,
         flipped=kind.flipped,
         train=kind.train,

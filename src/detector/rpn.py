@@ -61,7 +61,7 @@ class RpnHead(nn.Module):
         """The same at single locations.
 
         Args:
-            taps: the 3 x 3 neighbourhood of each location, row-major, channels innermost.
+            taps: the 3 x 3 neighborhood of each location, row-major, channels innermost.
 
         Returns:
             Logits [n, A] and deltas [n, A, 4].
@@ -118,14 +118,14 @@ class RegionProposalNetwork(nn.Module):
         """The best of each level, decoded, clipped to the picture, NMS within each level, best of all."""
         boxes, scores, levels = [], [], []
         for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
-            top = level_logits.topk(min(self.params.before_nms, len(level_logits)))
+            top = level_logits.topk(min(self.params.pre_nms_top_n, len(level_logits)))
             decoded = clip(decode(level_deltas[top.indices], level_anchors[top.indices]), content)
             kept = is_not_empty(decoded, self.params.min_size)
             boxes.append(decoded[kept])
             scores.append(top.values[kept].sigmoid())
             levels.append(torch.full_like(scores[-1], level, dtype=torch.int64))
         all_boxes, all_scores = torch.cat(boxes), torch.cat(scores)
-        kept = batched_nms(all_boxes, all_scores, torch.cat(levels), self.params.nms_iou)[: self.params.after_nms]
+        kept = batched_nms(all_boxes, all_scores, torch.cat(levels), self.params.nms_iou)[: self.params.post_nms_top_n]
         return Proposals(all_boxes[kept], all_scores[kept])
 
 

@@ -49,11 +49,11 @@ def sample_anchors(
 
 @dataclass(frozen=True)
 class RoiRules:
-    """Task 14's sampling: IoU above `foreground_iou` is an object; `count` RoIs, a share of them objects."""
+    """Task 14's sampling: IoU above `fg_iou_thresh` is an object; `count` RoIs, a share of them objects."""
 
     count: int
     positive_fraction: float
-    foreground_iou: float
+    fg_iou_thresh: float
 
 
 def sample_rois(boxes: Float[Tensor, "n 4"], truth: Truth, rules: RoiRules, generator: torch.Generator) -> Sampled:
@@ -61,12 +61,12 @@ def sample_rois(boxes: Float[Tensor, "n 4"], truth: Truth, rules: RoiRules, gene
 
     Candidates that are not objects and lie mostly in a crowd region are left out.
     """
-    return draw_rois(match_rois(boxes, truth, rules.foreground_iou), rules, generator)
+    return draw_rois(match_rois(boxes, truth, rules.fg_iou_thresh), rules, generator)
 
 
-def match_rois(boxes: Float[Tensor, "n 4"], truth: Truth, foreground_iou: float) -> Int64[Tensor, " n"]:
+def match_rois(boxes: Float[Tensor, "n 4"], truth: Truth, fg_iou_thresh: float) -> Int64[Tensor, " n"]:
     """The ground truth of each box, NEGATIVE or IGNORED (see `src.ops.matching`)."""
-    matches = match(box_iou(truth.boxes, boxes), foreground_iou, foreground_iou, force_best=False)
+    matches = match(box_iou(truth.boxes, boxes), fg_iou_thresh, fg_iou_thresh, force_best=False)
     in_crowd = (intersection_over_area(boxes, truth.crowd) > 0.5).any(dim=1)
     return torch.where(in_crowd & (matches == NEGATIVE), IGNORED, matches)
 
@@ -78,9 +78,9 @@ def draw_rois(matches: Int64[Tensor, " n"], rules: RoiRules, generator: torch.Ge
 
 
 def jitter(boxes: Float[Tensor, "n 4"], spread: float, generator: torch.Generator) -> Float[Tensor, "n 4"]:
-    """Boxes moved and resized at random: centres by a normal share of the sides, sides by a log-normal factor."""
+    """Boxes moved and resized at random: centers by a normal share of the sides, sides by a log-normal factor."""
     noise = spread * torch.randn(boxes.shape, generator=generator).to(boxes.device)
     sizes = boxes[:, 2:] - boxes[:, :2]
-    centres = boxes[:, :2] + 0.5 * sizes + noise[:, :2] * sizes
+    centers = boxes[:, :2] + 0.5 * sizes + noise[:, :2] * sizes
     sizes = sizes * noise[:, 2:].exp()
-    return torch.cat([centres - 0.5 * sizes, centres + 0.5 * sizes], dim=1)
+    return torch.cat([centers - 0.5 * sizes, centers + 0.5 * sizes], dim=1)

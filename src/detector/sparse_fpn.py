@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from src.detector.backbones import STRIDES
-from src.detector.fpn import FeaturePyramid, neighbours_of
+from src.detector.fpn import FeaturePyramid, neighbors_of
 from src.detector.rpn import RpnHead
 from src.ops.roi_align import Stencil, gather_stencil, multiscale_stencil
 
@@ -48,15 +48,15 @@ class Grids:
 
 
 @dataclass(frozen=True)
-class Taps:
-    """3 x 3 neighbourhoods of RPN locations: pyramid rows, and whether they lie on the level's grid."""
+class Neighborhoods:
+    """3 x 3 neighborhoods of RPN locations: pyramid rows, and whether they lie on the level's grid."""
 
     rows: Int64[Tensor, "n 9"]
     inside: Bool[Tensor, "n 9"]
     places: Int64[Tensor, " n"]
 
 
-def anchor_taps(grids: Grids, image: int, anchors: Int64[Tensor, " n"], per_location: int) -> Taps:
+def anchor_neighborhoods(grids: Grids, image: int, anchors: Int64[Tensor, " n"], per_location: int) -> Neighborhoods:
     """Where the RPN head looks for anchors numbered level by level, location by location.
 
     Args:
@@ -74,7 +74,7 @@ def anchor_taps(grids: Grids, image: int, anchors: Int64[Tensor, " n"], per_loca
     for level, (height, width) in enumerate(grids.with_pooled()):
         last = first + height * width * per_location
         here = (anchors >= first) & (anchors < last)
-        cells, is_inside = neighbours_of((anchors[here] - first) // per_location, height, width)
+        cells, is_inside = neighbors_of((anchors[here] - first) // per_location, height, width)
         base = grids.start(min(level, len(grids.sizes) - 1))
         level_height, level_width = grids.sizes[min(level, len(grids.sizes) - 1)]
         if level == len(grids.sizes):  # the pooled level's cell (y, x) is P5's (2y, 2x)
@@ -82,11 +82,11 @@ def anchor_taps(grids: Grids, image: int, anchors: Int64[Tensor, " n"], per_loca
         rows[here] = base + image * level_height * level_width + cells
         inside[here] = is_inside > 0
         first = last
-    return Taps(rows, inside, anchors % per_location)
+    return Neighborhoods(rows, inside, anchors % per_location)
 
 
 def look(
-    pyramid: FeaturePyramid, merged: Sequence[Tensor], taps: Taps, stencil: Stencil
+    pyramid: FeaturePyramid, merged: Sequence[Tensor], taps: Neighborhoods, stencil: Stencil
 ) -> tuple[Float[Tensor, "n nine_c"], Float[Tensor, "cells c"]]:
     """Evaluates the pyramid under RPN taps and a RoIAlign stencil, each row once.
 
@@ -103,7 +103,9 @@ def look(
     return features.flatten(1), gather_stencil(table, Stencil(compact, stencil.weights))
 
 
-def at_anchors(head: RpnHead, features: Tensor, taps: Taps) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 4"]]:
+def at_anchors(
+    head: RpnHead, features: Tensor, taps: Neighborhoods
+) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 4"]]:
     """Logit and deltas of each anchor from its taps' features."""
     logits, deltas = head.at(features)
     rows = torch.arange(len(taps.places), device=taps.places.device)

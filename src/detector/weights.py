@@ -50,7 +50,7 @@ def assemble(
 ) -> tuple[BackboneWithFpn, RegionProposalNetwork]:
     """The networks at random, the body with ImageNet weights if `pretrained`.
 
-    `params.weights` decides the epsilon of ResNet's normalisation, which is part of the function that weights stand
+    `params.weights` decides the epsilon of ResNet's normalization, which is part of the function that weights stand
     for and in no state dict: who loads weights that were fine-tuned from them needs the same one.
     """
     body: Lite0Body | ResNetBody
@@ -159,7 +159,7 @@ def load_states(backbone: nn.Module, rpn: nn.Module, states: Mapping[str, Mappin
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Loads a state dict in which every tensor must have its place, its shape and finite values.
 
-    A frozen normalisation would swallow a batch normalisation's `num_batches_tracked` without a word; here it counts
+    A frozen normalization would swallow a batch normalization's `num_batches_tracked` without a word; here it counts
     as unknown.
     """
     wanted = module.state_dict()

@@ -5,13 +5,13 @@ section 2.2. Foreground IoU 0.5, background IoU 0.1. Each detection above a scor
 
 * correct: takes an object of its class at IoU >= 0.5 (greedily by score, each object once);
 * ignored: lies by half or more in a crowd region of its class; counts neither way;
-* localisation: its largest IoU with an object of its class is in [0.1, 0.5);
+* localization: its largest IoU with an object of its class is in [0.1, 0.5);
 * classification: IoU >= 0.5 with an object of another class;
 * duplicate: IoU >= 0.5 with an object of its class that a more confident detection has taken;
 * background: IoU < 0.1 with every object;
 * both: what is left: at best IoU in [0.1, 0.5) with an object of another class.
 
-A missed object is one that no detection takes and that no localisation or classification error points at: mending
+A missed object is one that no detection takes and that no localization or classification error points at: mending
 those detections would find it. The order of the tests is that of the authors' toolbox. Unlike it, this counts
 detections; it does not weigh them by the AP they cost. Letters: d detections, g objects.
 """
@@ -40,7 +40,7 @@ class ErrorCounts:
     correct: int = 0
     duplicate: int = 0
     classification: int = 0
-    localisation: int = 0
+    localization: int = 0
     both: int = 0
     background: int = 0
     missed: int = 0
@@ -83,7 +83,7 @@ def _picture_errors(truth: GroundTruth, found: Detections) -> ErrorCounts:
             continue
         kind, culprit = _mistake(overlap[index] * objects, same[index])
         kinds.append(kind)
-        if kind in ("localisation", "classification"):
+        if kind in ("localization", "classification"):
             explained[culprit] = True
     return ErrorCounts(**Counter(kinds), missed=int((~explained).sum()))
 
@@ -94,7 +94,7 @@ def _mistake(overlap: Float64[np.ndarray, " g"], same: Bool[np.ndarray, " g"]) -
         return "background", -1
     own, others = overlap * same, overlap * ~same
     if BACKGROUND_IOU <= own.max() < FOREGROUND_IOU:
-        return "localisation", int(own.argmax())
+        return "localization", int(own.argmax())
     if others.max() >= FOREGROUND_IOU:
         return "classification", int(others.argmax())
     if own.max() >= FOREGROUND_IOU:  # free, it would have been taken: somebody more confident has it

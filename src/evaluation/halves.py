@@ -71,7 +71,7 @@ class HalvesSummary:
         }
 
 
-def summarise_halves(before: Float[Tensor, " m"], after: Float[Tensor, " m"]) -> HalvesSummary:
+def summarize_halves(before: Float[Tensor, " m"], after: Float[Tensor, " m"]) -> HalvesSummary:
     """Means, shares above 0.5 and histograms.
 
     Args:

@@ -70,8 +70,8 @@ class GroundTruth:
     labels: Int64[Tensor, " n"]
     masks: list[Rle]
     crowd: Bool[Tensor, " n"]
-    hidden_boxes: Float32[Tensor, "h 4"]
-    hidden_labels: Int64[Tensor, " h"]
+    unlabeled_boxes: Float32[Tensor, "h 4"]
+    unlabeled_labels: Int64[Tensor, " h"]
 
     @classmethod
     def of(cls, sample: Sample, image_id: int) -> GroundTruth:
@@ -86,8 +86,8 @@ class GroundTruth:
             labels=torch.from_numpy(sample.labels),
             masks=encode_masks(sample.masks),
             crowd=torch.from_numpy(sample.crowd),
-            hidden_boxes=torch.from_numpy(sample.hidden_boxes),
-            hidden_labels=torch.from_numpy(sample.hidden_labels),
+            unlabeled_boxes=torch.from_numpy(sample.unlabeled_boxes),
+            unlabeled_labels=torch.from_numpy(sample.unlabeled_labels),
         )
 
 

@@ -52,7 +52,7 @@ class TestResult:
     """Sums and lists over the test images.
 
     Attributes:
-        accuracy: of the proposal classifier over labelled anchors.
+        accuracy: of the proposal classifier over labeled anchors.
         regression: of the regressor over positive anchors.
         ignored: anchors inside the picture that are neither positive nor negative.
         crossing: anchors that cross the picture's border.

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from src.core.params import BackboneParams
-from src.data.normalize import Normalisation
+from src.data.normalize import Normalization
 from src.data.prepared import Example
 from src.detector.criteria import Content, image_list, truth_of
 from src.detector.mask_rcnn import BackboneWithFpn
@@ -34,12 +34,12 @@ class PartB:
     backbone: BackboneWithFpn
     rpn: RegionProposalNetwork
     fabric: Fabric
-    normalisation: Normalisation
+    normalization: Normalization
     content: Content
 
     def images(self, examples: Sequence[Example]) -> ImageList:
-        """The normalised minibatch on the device."""
-        return image_list(examples, self.normalisation, self.content, self.fabric.device)
+        """The normalized minibatch on the device."""
+        return image_list(examples, self.normalization, self.content, self.fabric.device)
 
     @torch.no_grad()
     def features(self, images: ImageList) -> list[Tensor]:
@@ -108,7 +108,7 @@ def _objectness(
     grids = [(level.shape[2], level.shape[3]) for level in features]
     anchors = torch.cat(part.rpn.anchors(images.tensors.shape[-2:], grids))
     truth = truth_of(example, anchors.device)
-    thresholds = MatchThresholds(params.positive_iou, params.negative_iou)
+    thresholds = MatchThresholds(params.fg_iou_thresh, params.bg_iou_thresh)
     matches = label_anchors(anchors, truth.boxes, EVERYWHERE, thresholds, truth.crowd)
     positive, negative = objectness[matches >= 0], objectness[matches == NEGATIVE]
     sums = [float(positive.sum()), len(positive), float(negative.sum()), len(negative)]

@@ -29,7 +29,7 @@ def ratio(part: int | float, whole: int | float) -> float | None:
 
 @dataclass(frozen=True)
 class RpnAccuracy:
-    """Labelled anchors and how many of them the proposal classifier gets right."""
+    """Labeled anchors and how many of them the proposal classifier gets right."""
 
     positive: int = 0
     negative: int = 0
@@ -56,7 +56,7 @@ class RpnAccuracy:
 
     @property
     def accuracy(self) -> float | None:
-        """Point-wise accuracy over labelled anchors taken 1:1, as they are sampled in training: the mean of the two.
+        """Point-wise accuracy over labeled anchors taken 1:1, as they are sampled in training: the mean of the two.
 
         One positive meets hundreds of negatives: without the 1:1, a network that never sees an object scores .99.
         """
@@ -65,7 +65,7 @@ class RpnAccuracy:
 
     @property
     def natural_accuracy(self) -> float | None:
-        """Share of all labelled anchors that are right, in their natural numbers."""
+        """Share of all labeled anchors that are right, in their natural numbers."""
         return ratio(self.positive_correct + self.negative_correct, self.positive + self.negative)
 
     def as_metrics(self) -> dict[str, float | int | None]:
@@ -74,8 +74,8 @@ class RpnAccuracy:
             "accuracy": self.accuracy,
             "accuracy_positive": self.accuracy_positive,
             "accuracy_negative": self.accuracy_negative,
-            "labelled_positive": self.positive,
-            "labelled_negative": self.negative,
+            "labeled_positive": self.positive,
+            "labeled_negative": self.negative,
             "natural_accuracy": self.natural_accuracy,
         }
 

@@ -15,10 +15,10 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from src.core.params import EvaluateParams
-from src.data.letterbox import Frame
+from src.data.letterbox import Letterbox
 from src.data.prepared import Example
 from src.detector import box_head, mask_rcnn
-from src.detector.backbones import NORMALISATIONS
+from src.detector.backbones import NORMALIZATIONS
 from src.detector.criteria import image_list, truth_of
 from src.detector.mask_rcnn import MaskRCNN, pool, postprocess
 from src.detector.sampling import Truth, match_rois
@@ -33,7 +33,7 @@ from src.structures.image_list import ImageList
 
 
 @dataclass(frozen=True)
-class SecondStage:
+class SecondStageAnalysis:
     """Everything measured on one image, on the processor.
 
     Attributes:
@@ -60,13 +60,13 @@ class SecondStage:
 
 
 @dataclass(frozen=True)
-class Runner:
+class Predictor:
     """A detector with what it needs to see an example.
 
     Attributes:
         detector: trained.
         fabric: device and precision.
-        name: of the backbone, for its normalisation.
+        name: of the backbone, for its normalization.
         params: post-processing.
     """
 
@@ -75,21 +75,21 @@ class Runner:
     name: str
     params: EvaluateParams
 
-    def images(self, example: Example, frame: Frame) -> ImageList:
-        """The normalised example as a batch of one."""
-        return image_list([example], NORMALISATIONS[self.name], frame.content, self.fabric.device)
+    def images(self, example: Example, letterbox: Letterbox) -> ImageList:
+        """The normalized example as a batch of one."""
+        return image_list([example], NORMALIZATIONS[self.name], letterbox.content, self.fabric.device)
 
     @torch.no_grad()
-    def find(self, example: Example, frame: Frame) -> mask_rcnn.Detections:
+    def find(self, example: Example, letterbox: Letterbox) -> mask_rcnn.Detections:
         """Detections of one picture, on the canvas."""
         with self.fabric.autocast():
-            return to_cpu(self.detector(self.images(example, frame), self.params)[0])
+            return to_cpu(self.detector(self.images(example, letterbox), self.params)[0])
 
     @torch.no_grad()
-    def examine(self, example: Example, frame: Frame) -> SecondStage:
+    def examine(self, example: Example, letterbox: Letterbox) -> SecondStageAnalysis:
         """Detections under both border rules, and the second stage taken apart."""
         with self.fabric.autocast():
-            images = self.images(example, frame)
+            images = self.images(example, letterbox)
             features = self.detector.backbone(images.tensors)
             proposals = self.detector.rpn(images, features)[0].best(self.detector.proposals)
             logits, deltas = self.detector.box_head(pool(features, [proposals.boxes], box_head.SIZE))
@@ -107,7 +107,7 @@ class Runner:
         refined = refine(deltas[objects], proposals.boxes[objects], labels, images.contents[0])
         classes = torch.where(matches == IGNORED, -1, torch.zeros_like(matches))
         classes[objects] = labels
-        return SecondStage(
+        return SecondStageAnalysis(
             proposals=proposals.boxes.cpu(),
             objects=truth.boxes.cpu(),
             found=found,
@@ -143,8 +143,8 @@ def to_cpu(found: mask_rcnn.Detections) -> mask_rcnn.Detections:
     return mask_rcnn.Detections(**{field.name: getattr(found, field.name).cpu() for field in dataclasses.fields(found)})
 
 
-def to_source(found: mask_rcnn.Detections, frame: Frame, mask_threshold: float) -> Detections:
+def to_source(found: mask_rcnn.Detections, letterbox: Letterbox, mask_threshold: float) -> Detections:
     """Detections in the source picture: boxes moved back, masks pasted bilinearly, then thresholded (task 16)."""
-    boxes = frame.boxes_to_source(found.boxes)
-    masks = paste_masks(found.masks.float(), boxes, frame.source_height, frame.source_width) >= mask_threshold
+    boxes = letterbox.boxes_to_source(found.boxes)
+    masks = paste_masks(found.masks.float(), boxes, letterbox.source_height, letterbox.source_width) >= mask_threshold
     return Detections(boxes, found.labels, found.scores, encode_masks(masks))

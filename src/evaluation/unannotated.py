@@ -92,7 +92,7 @@ def is_elsewhere(truth: GroundTruth, found: Detections) -> Bool[Tensor, " d"]:
 
 
 def _candidate(picture: int, truth: GroundTruth, found: Detections, row: int) -> Unannotated:
-    iou = _hidden_iou(found.boxes[row], truth.hidden_boxes)
+    iou = _hidden_iou(found.boxes[row], truth.unlabeled_boxes)
     return Unannotated(
         picture=picture,
         name=truth.name,

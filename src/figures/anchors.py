@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from src.figures.base import CLASS_COLOURS, FAINT, INK, SERIES, new_figure, save_figure
+from src.figures.base import CLASS_COLORS, FAINT, INK, SERIES, new_figure, save_figure
 from src.plain_rpn.statistics import BoxStatistics, Histogram
 
 OVERALL: Final = "all classes"
-OVERALL_COLOUR: Final = SERIES[3]  # no class has it
+OVERALL_COLOR: Final = SERIES[3]  # no class has it
 
 
 def plot_histograms(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics], path: Path) -> None:
@@ -28,12 +28,12 @@ def plot_histograms(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics
     groups = {OVERALL: overall, **by_class}
     figure, axes = new_figure(2, len(groups), width=2.9, height=2.4)
     for column, (name, group) in enumerate(groups.items()):
-        colour = CLASS_COLOURS.get(name, OVERALL_COLOUR)
-        _draw_histogram(axes[0, column], group.scale, group.scale_mode, colour)
+        color = CLASS_COLORS.get(name, OVERALL_COLOR)
+        _draw_histogram(axes[0, column], group.scale, group.scale_mode, color)
         axes[0, column].set_title(f"{name} ({group.objects})\nscale{_mode_text(group.scale_mode, ' px')}")
         axes[0, column].set_xlabel("sqrt(width x height), pixels")
         mode = group.ratio_mode
-        _draw_histogram(axes[1, column], group.log_ratio, None if mode is None else float(np.log2(mode)), colour)
+        _draw_histogram(axes[1, column], group.log_ratio, None if mode is None else float(np.log2(mode)), color)
         axes[1, column].set_title(f"aspect ratio{_mode_text(mode, '')}")
         axes[1, column].set_xlabel("height / width")
         axes[1, column].set_xticks(range(-3, 4), ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
@@ -46,13 +46,13 @@ def _mode_text(mode: float | None, unit: str) -> str:
     return "" if mode is None else f", mode {mode:.3g}{unit}"
 
 
-def _draw_histogram(ax: Axes, histogram: Histogram, mode: float | None, colour: str) -> None:
+def _draw_histogram(ax: Axes, histogram: Histogram, mode: float | None, color: str) -> None:
     """Bars of equal width; the highest one in ink, with a line through its middle."""
-    bars = ax.bar(histogram.centres, histogram.counts, width=np.diff(histogram.edges), color=colour, alpha=0.55)
+    bars = ax.bar(histogram.centers, histogram.counts, width=np.diff(histogram.edges), color=color, alpha=0.55)
     for bar in bars:
         bar.set_edgecolor("white")
     if mode is not None:
-        bars[int(np.argmin(np.abs(histogram.centres - mode)))].set_alpha(1.0)
+        bars[int(np.argmin(np.abs(histogram.centers - mode)))].set_alpha(1.0)
         ax.axvline(mode, color=INK, linewidth=1.2, linestyle="--")
     ax.grid(visible=False, axis="x")
 
@@ -68,9 +68,9 @@ def plot_coverage(part_a: Mapping[str, Float[np.ndarray, " _"]], fpn: Float[np.n
     figure, axes = new_figure(1, 1, width=5.6, height=3.4)
     ax = axes[0, 0]
     everything = np.concatenate([*part_a.values(), np.zeros(0)])
-    _draw_shares(ax, everything, f"part (a), {OVERALL}", OVERALL_COLOUR, 2.2)
+    _draw_shares(ax, everything, f"part (a), {OVERALL}", OVERALL_COLOR, 2.2)
     for name, ious in part_a.items():
-        _draw_shares(ax, ious, f"part (a), {name}", CLASS_COLOURS[name], 1.1)
+        _draw_shares(ax, ious, f"part (a), {name}", CLASS_COLORS[name], 1.1)
     _draw_shares(ax, fpn, "part (b): 5 sizes x 3 ratios", INK, 2.2)
     for iou, meaning in ((0.3, "negative below"), (0.7, "positive above")):
         ax.axvline(iou, color=FAINT, linewidth=1.0, linestyle=":")
@@ -81,10 +81,10 @@ def plot_coverage(part_a: Mapping[str, Float[np.ndarray, " _"]], fpn: Float[np.n
     save_figure(figure, path)
 
 
-def _draw_shares(ax: Axes, ious: Float[np.ndarray, " n"], name: str, colour: str, width: float) -> None:
+def _draw_shares(ax: Axes, ious: Float[np.ndarray, " n"], name: str, color: str, width: float) -> None:
     """A falling step curve; nothing for an empty class."""
     if len(ious):
         ordered = np.sort(ious)
         shares = 1 - np.arange(len(ordered)) / len(ordered)
         corners = np.concatenate([[0.0], ordered, [ordered[-1]]]), np.concatenate([[1.0], shares, [0.0]])
-        ax.step(*corners, where="pre", color=colour, linewidth=width, label=name)
+        ax.step(*corners, where="pre", color=color, linewidth=width, label=name)

@@ -20,7 +20,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from src.core.files import replacing
+from src.core.files import atomic_write
 from src.figures.tags import place_tag
 from src.structures.classes import CLASS_NAMES
 
@@ -29,8 +29,8 @@ INK: Final = "#2b2f36"
 FAINT: Final = "#9aa1ab"
 TAG_SIZE: Final = 7.0  # points
 
-# Okabe and Ito's palette: told apart with any common colour blindness.
-CLASS_COLOURS: Final[Mapping[str, str]] = {
+# Okabe and Ito's palette: told apart with any common color blindness.
+CLASS_COLORS: Final[Mapping[str, str]] = {
     "background": "#7f868f",
     "vehicle": "#0072b2",
     "person": "#d55e00",
@@ -92,9 +92,9 @@ def new_figure(rows: int = 1, columns: int = 1, width: float = 4.0, height: floa
     return figure, axes
 
 
-def colour_of(label: int) -> str:
-    """The colour of a class, by its label 0..3; grey for any other number."""
-    return CLASS_COLOURS[CLASS_NAMES[label]] if 0 <= label < len(CLASS_NAMES) else CLASS_COLOURS["background"]
+def color_of(label: int) -> str:
+    """The color of a class, by its label 0..3; gray for any other number."""
+    return CLASS_COLORS[CLASS_NAMES[label]] if 0 <= label < len(CLASS_NAMES) else CLASS_COLORS["background"]
 
 
 def draw_scene(  # noqa: PLR0913, PLR0917  a scene has many parts, all but two optional
@@ -115,7 +115,7 @@ def draw_scene(  # noqa: PLR0913, PLR0917  a scene has many parts, all but two o
         ax: where to draw.
         image: [H, W, 3] uint8, or float, clipped to 0..1.
         boxes: [n, 4] x1 y1 x2 y2 in the picture's pixels.
-        labels: [n] class numbers; they choose the colours and the tags' words.
+        labels: [n] class numbers; they choose the colors and the tags' words.
         scores: [n] in 0..1, shown with two digits.
         masks: [n, H, W] bool.
         title: above the picture.
@@ -127,39 +127,39 @@ def draw_scene(  # noqa: PLR0913, PLR0917  a scene has many parts, all but two o
     if title:
         ax.set_title(title, parse_math=False)  # a file name may hold dollar signs
     count = max((len(given) for given in (boxes, labels, masks) if given is not None), default=0)
-    colours = [colour_of(int(labels[i]) if labels is not None else 0) for i in range(count)]
+    colors = [color_of(int(labels[i]) if labels is not None else 0) for i in range(count)]
     if masks is not None:
-        draw_masks(ax, _array(masks), colours)
+        draw_masks(ax, _array(masks), colors)
     for i, box in enumerate([] if boxes is None else _array(boxes)):
         tag = tag_text(None if labels is None else int(labels[i]), None if scores is None else float(scores[i]))
-        draw_boxes(ax, box[None], colours[i], tag=tag)
+        draw_boxes(ax, box[None], colors[i], tag=tag)
     _keep_view(ax, image)
 
 
 def draw_boxes(  # noqa: PLR0913, PLR0917  a drawing has many knobs, all but three optional
-    ax: Axes, boxes: Any, colour: str, linestyle: str = "-", width: float = 1.6, tag: str = ""
+    ax: Axes, boxes: Any, color: str, linestyle: str = "-", width: float = 1.6, tag: str = ""
 ) -> None:
-    """Draws boxes [n, 4] (x1 y1 x2 y2, pixel edges) in one colour and line style, each with the same tag."""
+    """Draws boxes [n, 4] (x1 y1 x2 y2, pixel edges) in one color and line style, each with the same tag."""
     for x1, y1, x2, y2 in _array(boxes).reshape(-1, 4).tolist():
         # Pixel edges: imshow puts the first pixel's edge at -0.5.
-        frame = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width)
+        frame = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=width)
         frame.set_linestyle(linestyle)  # type: ignore[arg-type]  # its stub lists the styles one by one
         ax.add_patch(frame)
         if tag:
-            place_tag(ax, (x1 - 0.5, y1 - 0.5, x2 - 0.5, y2 - 0.5), tag, colour, TAG_SIZE)
+            place_tag(ax, (x1 - 0.5, y1 - 0.5, x2 - 0.5, y2 - 0.5), tag, color, TAG_SIZE)
 
 
-def draw_masks(ax: Axes, masks: np.ndarray, colours: Sequence[str]) -> None:
+def draw_masks(ax: Axes, masks: np.ndarray, colors: Sequence[str]) -> None:
     """Lays masks [n, H, W] over the picture, translucent and outlined."""
     if not len(masks):
         return
     overlay = np.zeros((*masks.shape[1:], 4), np.float32)
-    for mask, colour in zip(masks.astype(bool), colours, strict=True):
-        overlay[mask] = to_rgba(colour, 0.42)
+    for mask, color in zip(masks.astype(bool), colors, strict=True):
+        overlay[mask] = to_rgba(color, 0.42)
     ax.imshow(overlay, interpolation="nearest")
-    for mask, colour in zip(masks.astype(bool), colours, strict=True):
+    for mask, color in zip(masks.astype(bool), colors, strict=True):
         if mask.any() and not mask.all():
-            ax.contour(mask.astype(np.float32), levels=[0.5], colors=[colour], linewidths=1.2)
+            ax.contour(mask.astype(np.float32), levels=[0.5], colors=[color], linewidths=1.2)
 
 
 def tag_text(label: int | None, score: float | None) -> str:
@@ -175,7 +175,7 @@ def plot_curves(  # noqa: PLR0913  a plot has many knobs, all but three optional
     smooth: int = 1,
     *,
     x: str = "iteration",
-    colours: Sequence[str] = SERIES,
+    colors: Sequence[str] = SERIES,
     **line: Any,
 ) -> None:
     """Plots columns of a table as curves: faint raw values and a bold running mean.
@@ -184,18 +184,18 @@ def plot_curves(  # noqa: PLR0913  a plot has many knobs, all but three optional
         ax: where to draw.
         frame: the table.
         columns: which columns; as a mapping, column to its name in the legend.
-        smooth: rows in the running mean, centred; 1 draws the raw values alone.
+        smooth: rows in the running mean, centered; 1 draws the raw values alone.
         x: the column along the horizontal axis; also its label.
-        colours: one a column, repeated if there are more columns.
+        colors: one a column, repeated if there are more columns.
         line: anything `Axes.plot` takes, for the bold line (e.g. `marker="o"`, `linestyle="--"`).
     """
     names = columns if isinstance(columns, Mapping) else {column: column for column in columns}
     for i, (column, name) in enumerate(names.items()):
-        colour, values = colours[i % len(colours)], frame[column]
+        color, values = colors[i % len(colors)], frame[column]
         if smooth > 1:
-            ax.plot(frame[x], values, color=colour, alpha=0.22, linewidth=0.8)
+            ax.plot(frame[x], values, color=color, alpha=0.22, linewidth=0.8)
             values = values.rolling(smooth, min_periods=1, center=True).mean()
-        ax.plot(frame[x], values, **{"color": colour, "linewidth": 1.8, "label": name, **line})
+        ax.plot(frame[x], values, **{"color": color, "linewidth": 1.8, "label": name, **line})
     ax.set_xlabel(x)
     if any(names.values()):
         ax.legend()
@@ -203,7 +203,7 @@ def plot_curves(  # noqa: PLR0913  a plot has many knobs, all but three optional
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes the figure as PNG, atomically and without a date or version inside, and empties it."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
     figure.clear()
 

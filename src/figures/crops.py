@@ -13,13 +13,13 @@ from src.figures.base import SERIES, draw_boxes, draw_scene, new_figure, save_fi
 from src.ops.roi_align import roi_align
 
 COLUMNS = 6  # crops drawn
-CROP = 64  # cells a side of the picture's own crops: enough to recognise what is in them
+CROP = 64  # cells a side of the picture's own crops: enough to recognize what is in them
 
 
 def plot_crops(example: Example, boxes: Float[Tensor, "r 4"], pooled: Float[Tensor, "r c p p"], path: Path) -> None:
     """Draws an image with some proposals; under it each one's crop from the picture and from the feature map.
 
-    Both crops are RoIAlign's: of the three colours on a fine grid, and of the channels (their mean activity) on
+    Both crops are RoIAlign's: of the three colors on a fine grid, and of the channels (their mean activity) on
     P x P cells.
     """
     chosen = spread(boxes, COLUMNS)
@@ -33,8 +33,8 @@ def plot_crops(example: Example, boxes: Float[Tensor, "r 4"], pooled: Float[Tens
     summary = f"{pooled.shape[2]} x {pooled.shape[3]} cells:\nmean of {pooled.shape[1]} channels"
     crops = roi_align(example.image[None].float(), rois, CROP) / 255
     for column, row in enumerate(chosen):
-        colour = SERIES[column % len(SERIES)]
-        draw_boxes(scene, boxes[row : row + 1], colour, tag=str(column + 1), width=2)
+        color = SERIES[column % len(SERIES)]
+        draw_boxes(scene, boxes[row : row + 1], color, tag=str(column + 1), width=2)
         top, bottom = (figure.add_subplot(grid[line, column]) for line in (1, 2))
         draw_scene(top, crops[column].permute(1, 2, 0).clamp(0, 1).numpy(), title=f"{column + 1}: picture")
         bottom.imshow(pooled[row].mean(dim=0).numpy(), cmap="viridis")

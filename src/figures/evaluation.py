@@ -1,7 +1,7 @@
 """Figures of tasks 15 to 17: confusion, precision and recall, refined boxes, halves, detections, what is unannotated.
 
 Pictures are in their source's frame, as detections and ground truth are. Over photographs a solid line in a class's
-colour is what the detector says, a dashed one what it started from, a dotted white one the ground truth.
+color is what the detector says, a dashed one what it started from, a dotted white one the ground truth.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from src.evaluation.instances import Detections, GroundTruth
 from src.evaluation.rle import decode_masks
 from src.evaluation.unannotated import Unannotated
 from src.figures.base import (
-    CLASS_COLOURS,
+    CLASS_COLORS,
     FAINT,
     INK,
     SERIES,
     STYLE,
     TRUTH,
-    colour_of,
+    color_of,
     draw_boxes,
     draw_scene,
     new_figure,
@@ -78,7 +78,7 @@ class Refinement:
 
 
 def plot_confusion(metrics: ClassifierMetrics, path: Path) -> None:
-    """Draws the confusion matrix: counts, shares of the row (the true class) as colour and as percentages."""
+    """Draws the confusion matrix: counts, shares of the row (the true class) as color and as percentages."""
     counts = np.array(metrics.confusion)  # [4, 4]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure, axes = new_figure(width=4.6, height=3.9)
@@ -102,7 +102,7 @@ def plot_precision_recall(metrics: DetectionMetrics, path: Path) -> None:
     for name, one in metrics.by_class.items():
         if one.curve is not None:
             label = f"{name}: AP50 {one.box.ap50:.3f}"
-            ax.plot(RECALLS, one.curve, color=CLASS_COLOURS.get(name, INK), linewidth=1.8, label=label)
+            ax.plot(RECALLS, one.curve, color=CLASS_COLORS.get(name, INK), linewidth=1.8, label=label)
     mean = "undefined" if metrics.box.ap50 is None else f"{metrics.box.ap50:.3f}"
     ax.set(
         xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03), title=f"boxes at IoU 0.5, mean AP50 {mean}"
@@ -119,12 +119,12 @@ def plot_halves(summary: HalvesSummary, path: Path) -> None:
         ("before", summary.histogram_before, summary.before, FAINT),
         ("after", summary.histogram_after, summary.after, SERIES[0]),
     )
-    for name, counts, mean, colour in rows:
+    for name, counts, mean, color in rows:
         shares = np.array(counts) / max(sum(counts), 1)
         label = f"{name} the regressor" + ("" if mean is None else f", mean {mean:.2f}")
-        ax.stairs(shares, np.array(EDGES), fill=True, color=colour, alpha=0.6, label=label)
+        ax.stairs(shares, np.array(EDGES), fill=True, color=color, alpha=0.6, label=label)
         if mean is not None:
-            ax.axvline(mean, color=colour, linestyle="--", linewidth=1.2)
+            ax.axvline(mean, color=color, linestyle="--", linewidth=1.2)
     ax.set(xlabel="IoU with the whole object", ylabel="share of the half boxes", xlim=(0, 1))
     ax.set_title("Objects cut in half, as if the RPN had proposed the halves")
     _legend(ax)
@@ -149,7 +149,7 @@ def plot_before_after(refinements: Sequence[Refinement], path: Path) -> None:
     for ax, one in zip(axes, refinements, strict=False):
         draw_scene(ax, one.picture.image, one.refined, one.labels, one.scores, title=one.picture.truth.name)
         for proposal, label in zip(one.proposals, one.labels.tolist(), strict=True):
-            draw_boxes(ax, proposal[None], colour_of(label), linestyle=PROPOSAL_STYLE, width=1.2)
+            draw_boxes(ax, proposal[None], color_of(label), linestyle=PROPOSAL_STYLE, width=1.2)
         _draw_truth(ax, one.picture.truth)
     _line_legend(figure, {"proposal": PROPOSAL_STYLE, "refined": "-", "ground truth (white)": TRUTH_STYLE})
     save_figure(figure, path)

@@ -23,14 +23,14 @@ from src.core.runtime import generator
 from src.data.prepared import Example
 from src.evaluation.plain_rpn import Proposals
 from src.figures.base import INK, SERIES, TRUTH, draw_boxes, draw_scene, new_figure, save_figure
-from src.figures.base import NEGATIVE as NEGATIVE_COLOUR
-from src.figures.base import POSITIVE as POSITIVE_COLOUR
+from src.figures.base import NEGATIVE as NEGATIVE_COLOR
+from src.figures.base import POSITIVE as POSITIVE_COLOR
 from src.ops.boxes import is_inside
 from src.ops.matching import IGNORED, NEGATIVE
 from src.plain_rpn.anchor_grid import AnchorGrid
 
 COLUMNS: Final = 2
-FIELD_COLOUR: Final = SERIES[3]
+FIELD_COLOR: Final = SERIES[3]
 NEGATIVES: Final = 5  # drawn an image
 POSITIVES: Final = 12  # best positive proposals drawn an image
 EVEN_CHANCE: Final = 0.5
@@ -42,7 +42,7 @@ class GradientView:
 
     Attributes:
         example: the picture.
-        anchors: the neuron's own, which share its centre.
+        anchors: the neuron's own, which share its center.
         side: of the receptive field, pixels.
         gradient: absolute gradient of the trained neuron w.r.t. the canvas.
     """
@@ -66,8 +66,8 @@ def plot_ground_truth(examples: Sequence[Example], grid: AnchorGrid, path: Path)
     for ax, example in zip(axes, examples, strict=False):
         matches = grid.label(example)
         _scene(ax, example)
-        draw_boxes(ax, grid.anchors[_some(matches == NEGATIVE, example.index)], NEGATIVE_COLOUR, "--", 1.0)
-        draw_boxes(ax, grid.anchors[matches >= 0], POSITIVE_COLOUR, "-", 1.0)
+        draw_boxes(ax, grid.anchors[_some(matches == NEGATIVE, example.index)], NEGATIVE_COLOR, "--", 1.0)
+        draw_boxes(ax, grid.anchors[matches >= 0], POSITIVE_COLOR, "-", 1.0)
         draw_boxes(ax, example.annotated().boxes, TRUTH, "-", 2.0)
         ax.set_title(count_text(matches, grid), fontsize=8)  # long: four counts
     figure.suptitle("anchors: positive orange, some negatives blue; ground truth white", x=0.01, ha="left", color=INK)
@@ -88,8 +88,8 @@ def plot_proposals(examples: Sequence[Example], proposals: Sequence[Proposals], 
     for ax, example, found in zip(axes, examples, proposals, strict=False):
         positive = found.scores > EVEN_CHANCE
         _scene(ax, example)
-        draw_boxes(ax, found.boxes[_some(~positive, example.index)], NEGATIVE_COLOUR, "--", 1.0)
-        draw_boxes(ax, found.boxes[positive][:POSITIVES], POSITIVE_COLOUR, "-", 1.2)
+        draw_boxes(ax, found.boxes[_some(~positive, example.index)], NEGATIVE_COLOR, "--", 1.0)
+        draw_boxes(ax, found.boxes[positive][:POSITIVES], POSITIVE_COLOR, "-", 1.2)
         draw_boxes(ax, example.annotated().boxes, TRUTH, "-", 2.0)
         shown = min(int(positive.sum()), POSITIVES)
         ax.set_title(f"{int(positive.sum())} positive after NMS, the best {shown} drawn")
@@ -102,14 +102,14 @@ def plot_receptive_field(view: GradientView, path: Path) -> None:
     figure, axes = new_figure(1, 2, width=5.0, height=4.1)
     left, right = axes[0]
     _scene(left, view.example)
-    draw_boxes(left, view.anchors, POSITIVE_COLOUR, "-", 1.4, "anchor")
+    draw_boxes(left, view.anchors, POSITIVE_COLOR, "-", 1.4, "anchor")
     draw_boxes(left, view.example.annotated().boxes, TRUTH, "-", 2.0)
-    draw_boxes(left, view.square, FIELD_COLOUR, "-", 2.2, f"field {view.side} x {view.side}")
+    draw_boxes(left, view.square, FIELD_COLOR, "-", 2.2, f"field {view.side} x {view.side}")
     left.set_title("receptive field, anchor and objects (white)")
     gradient = view.gradient.numpy()
     top = float(gradient.max()) or 1.0
     shown = right.imshow(np.maximum(gradient, top * 1e-4), norm=LogNorm(top * 1e-4, top), cmap="magma")
-    draw_boxes(right, view.square, FIELD_COLOUR, "-", 1.6)
+    draw_boxes(right, view.square, FIELD_COLOR, "-", 1.6)
     (x1, y1, x2, y2), (height, width) = view.square[0] + (-40, -40, 40, 40), gradient.shape
     right.set(xlim=(max(x1, 0), min(x2, width)), ylim=(min(y2, height), max(y1, 0)))  # the canvas, and no more
     right.set(title="gradient of the trained neuron, by pixel", xlabel="x, pixels", ylabel="y, pixels")

@@ -16,14 +16,14 @@ CHARACTER: Final = 0.62  # mean width of a character, in font sizes
 GID: Final = "tag"
 
 
-def place_tag(ax: Axes, box: Box, text: str, colour: str, size: float) -> Text:
-    """Writes `text` on a coloured ground at the best free place around or in `box`, never outside the picture.
+def place_tag(ax: Axes, box: Box, text: str, color: str, size: float) -> Text:
+    """Writes `text` on a colored ground at the best free place around or in `box`, never outside the picture.
 
     Args:
         ax: axes with the picture drawn, row 0 on top.
         box: what the tag names.
         text: a few words.
-        colour: of the ground; the text is white or black, whichever reads better.
+        color: of the ground; the text is white or black, whichever reads better.
         size: points.
     """
     pixels = _pixels_per_point(ax)
@@ -32,8 +32,8 @@ def place_tag(ax: Axes, box: Box, text: str, colour: str, size: float) -> Text:
     taken = [other.tag_box for other in ax.texts if other.get_gid() == GID]  # type: ignore[attr-defined]
     places = [_into_picture(ax, place) for place in _places(box, width, height)]
     best = min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
-    ground = {"boxstyle": "square,pad=0.2", "facecolor": colour, "edgecolor": "none", "alpha": 0.88}
-    ink = "white" if _luminance(colour) < 0.5 else "black"
+    ground = {"boxstyle": "square,pad=0.2", "facecolor": color, "edgecolor": "none", "alpha": 0.88}
+    ink = "white" if _luminance(color) < 0.5 else "black"
     inset = PADDING * pixels
     written = ax.text(best[0] + inset, best[3] - inset, text, fontsize=size, color=ink, bbox=ground, clip_on=True)
     written.set_verticalalignment("bottom")
@@ -75,7 +75,7 @@ def _pixels_per_point(ax: Axes) -> float:
     return float(max(across, down))
 
 
-def _luminance(colour: str) -> float:
-    """Perceived brightness of a colour, 0..1."""
-    red, green, blue = to_rgb(colour)
+def _luminance(color: str) -> float:
+    """Perceived brightness of a color, 0..1."""
+    red, green, blue = to_rgb(color)
     return 0.299 * red + 0.587 * green + 0.114 * blue

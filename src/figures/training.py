@@ -38,9 +38,9 @@ def plot_history(
     test = _read(test_csv, ("iteration",)) if test_csv is not None else None
     rows = 1 if len(names) <= COLUMNS else 2
     figure, axes = new_figure(rows, -(-len(names) // rows), width=3.2, height=2.7)
-    colours = (*SERIES[1 : len(names)], SERIES[0])
-    for ax, (column, name), colour in zip(axes.flat, names.items(), colours, strict=False):
-        _draw_panel(ax, column, train, test, colour)
+    colors = (*SERIES[1 : len(names)], SERIES[0])
+    for ax, (column, name), color in zip(axes.flat, names.items(), colors, strict=False):
+        _draw_panel(ax, column, train, test, color)
         ax.set_title(name)
     for ax in axes.flat[len(names) :]:
         ax.set_axis_off()
@@ -48,13 +48,13 @@ def plot_history(
     save_figure(figure, path)
 
 
-def _draw_panel(ax: Axes, column: str, train: pd.DataFrame, test: pd.DataFrame | None, colour: str) -> None:
+def _draw_panel(ax: Axes, column: str, train: pd.DataFrame, test: pd.DataFrame | None, color: str) -> None:
     """One loss: raw and smoothed training curve, and the test values where there are any."""
     smooth = max(1, round(SMOOTHING * len(train)))
-    plot_curves(ax, train, {column: "train"}, smooth=smooth, colours=[colour])
+    plot_curves(ax, train, {column: "train"}, smooth=smooth, colors=[color])
     if test is not None and column in test:
         style: dict[str, Any] = {"linestyle": "--", "marker": "o", "markersize": 4, "linewidth": 1.2}
-        plot_curves(ax, test, {column: "test"}, colours=[INK], **style)
+        plot_curves(ax, test, {column: "test"}, colors=[INK], **style)
     ax.set_ylabel("loss")
     tallest = train[column].quantile(0.99)
     if test is not None and column in test:

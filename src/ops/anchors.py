@@ -16,7 +16,7 @@ from src.ops.boxes import Number
 
 
 def cell_anchors(widths_heights: Sequence[Sequence[Number]] | Float[Tensor, "a 2"]) -> Float[Tensor, "a 4"]:
-    """Boxes of the given widths and heights (pixels), centred at 0.
+    """Boxes of the given widths and heights (pixels), centered at 0.
 
     Raises:
         ValueError: where a width or height is not positive.
@@ -28,7 +28,7 @@ def cell_anchors(widths_heights: Sequence[Sequence[Number]] | Float[Tensor, "a 2
 
 
 def size_ratio_anchors(size: Number, ratios: Sequence[Number]) -> Float[Tensor, "a 4"]:
-    """Boxes of area size^2, one an aspect ratio, centred at 0.
+    """Boxes of area size^2, one an aspect ratio, centered at 0.
 
     Args:
         size: square root of the area, pixels.
@@ -43,12 +43,12 @@ def grid_anchors(
     """One copy of the cell's anchors at each location of a feature map.
 
     Args:
-        cell: anchors centred at 0.
+        cell: anchors centered at 0.
         height: rows of the feature map.
         width: columns of the feature map.
-        stride: pixels between neighbouring locations, or (vertical, horizontal) where the two differ.
+        stride: pixels between neighboring locations, or (vertical, horizontal) where the two differ.
         offset: where in its cell of stride x stride pixels a location stands, in strides: 0, the corner, is
-            torchvision's choice; 0.5 is the centre, where the receptive field of part (a)'s network is centred.
+            torchvision's choice; 0.5 is the center, where the receptive field of part (a)'s network is centered.
 
     Returns:
         height * width * a boxes: rows outermost, then columns, then the cell's anchors. A head's [A, h, w] output

@@ -1,7 +1,7 @@
 """Boxes as x1 y1 x2 y2 in continuous pixel coordinates: areas, overlaps, deltas, borders (tasks 3, 6, 14, 15).
 
 Pixel i covers [i, i + 1), so that a box's width is x2 - x1, without the "+ 1" of older detectors. Deltas are the
-assignment's (and Fast R-CNN's, appendix C of the R-CNN paper): offsets of the *centres* in units of the anchor's
+assignment's (and Fast R-CNN's, appendix C of the R-CNN paper): offsets of the *centers* in units of the anchor's
 size, and logarithms of the ratios of the sizes.
 
 Letters in shapes: n, m boxes; k classes.
@@ -52,7 +52,7 @@ def intersection_over_area(a: Float[Tensor, "n 4"], regions: Float[Tensor, "m 4"
     return _ratio(_intersection(a, regions), box_area(a)[:, None].expand(-1, len(regions)))
 
 
-def _centres_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
+def _centers_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
     sizes = boxes[..., 2:] - boxes[..., :2]
     return boxes[..., :2] + 0.5 * sizes, sizes
 
@@ -60,7 +60,7 @@ def _centres_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
 def encode(boxes: Float[Tensor, "n 4"], anchors: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
     """Deltas that move each anchor onto its box; `decode` is the inverse.
 
-    t_x = (x - x_a) / w_a, t_y = (y - y_a) / h_a, t_w = log(w / w_a), t_h = log(h / h_a), x and y being centres.
+    t_x = (x - x_a) / w_a, t_y = (y - y_a) / h_a, t_w = log(w / w_a), t_h = log(h / h_a), x and y being centers.
 
     Args:
         boxes: targets, one an anchor.
@@ -72,14 +72,14 @@ def encode(boxes: Float[Tensor, "n 4"], anchors: Float[Tensor, "n 4"]) -> Float[
     Raises:
         ValueError: where a box or an anchor has no positive width and height.
     """
-    centres, sizes = _centres_and_sizes(boxes)  # [n, 2]
-    anchor_centres, anchor_sizes = _centres_and_sizes(anchors)  # [n, 2]
+    centers, sizes = _centers_and_sizes(boxes)  # [n, 2]
+    anchor_centers, anchor_sizes = _centers_and_sizes(anchors)  # [n, 2]
     for name, values in (("boxes", sizes), ("anchors", anchor_sizes)):
         bad = ~(values > 0).all(dim=1)  # true for NaN too
         if bad.any():
             row = int(bad.nonzero()[0])
             raise ValueError(f"{name}[{row}]: expected a positive width and height, found {values[row].tolist()}")
-    return torch.cat([(centres - anchor_centres) / anchor_sizes, torch.log(sizes / anchor_sizes)], dim=1)
+    return torch.cat([(centers - anchor_centers) / anchor_sizes, torch.log(sizes / anchor_sizes)], dim=1)
 
 
 def decode(deltas: Float[Tensor, "n four_k"], anchors: Float[Tensor, "n 4"]) -> Float[Tensor, "n four_k"]:
@@ -98,10 +98,10 @@ def decode(deltas: Float[Tensor, "n four_k"], anchors: Float[Tensor, "n 4"]) -> 
     if deltas.shape[1] % 4:
         raise ValueError(f"deltas: expected rows of a multiple of 4 numbers, found {deltas.shape[1]}")
     groups = deltas.unflatten(1, (-1, 4))  # [n, k, 4]
-    anchor_centres, anchor_sizes = _centres_and_sizes(anchors[:, None, :])  # [n, 1, 2]
-    centres = anchor_centres + groups[..., :2] * anchor_sizes
+    anchor_centers, anchor_sizes = _centers_and_sizes(anchors[:, None, :])  # [n, 1, 2]
+    centers = anchor_centers + groups[..., :2] * anchor_sizes
     half = 0.5 * anchor_sizes * torch.exp(groups[..., 2:].clamp(max=LARGEST_LOG_RATIO))
-    return torch.cat([centres - half, centres + half], dim=-1).flatten(1)
+    return torch.cat([centers - half, centers + half], dim=-1).flatten(1)
 
 
 def _corners(boxes: Tensor, content: Region) -> tuple[Tensor, Tensor]:

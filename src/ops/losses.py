@@ -18,7 +18,7 @@ def objectness_loss(logits: Float[Tensor, " n"], positives: int) -> Float[Tensor
 def delta_loss(deltas: Float[Tensor, "p 4"], targets: Float[Tensor, "p 4"], sampled: int) -> Float[Tensor, ""]:
     """Smooth L1 (beta 1), summed over the four coordinates of the positives, over the number of *all* sampled boxes.
 
-    The classifier's loss is a mean over the same number: both are normalised alike, as task 7 asks.
+    The classifier's loss is a mean over the same number: both are normalized alike, as task 7 asks.
     """
     return F.smooth_l1_loss(deltas.float(), targets, reduction="sum", beta=1.0) / max(sampled, 1)
 

@@ -72,10 +72,10 @@ def _axis_means(extent: tuple[float, float], cells: int, size: int, aligned: boo
 def paste_masks(
     probabilities: Float[Tensor, "d s s"], boxes: Float[Tensor, "d 4"], height: int, width: int
 ) -> Float[Tensor, "d height width"]:
-    """Puts each small grid into its box on the canvas, bilinearly, by pixel centres.
+    """Puts each small grid into its box on the canvas, bilinearly, by pixel centers.
 
-    The meaning is `grid_sample(align_corners=False, padding_mode="zeros")` at the centres of all pixels, which is
-    detectron2's: beyond the outermost cells' centres values fall off to 0 over half a cell on either side of the
+    The meaning is `grid_sample(align_corners=False, padding_mode="zeros")` at the centers of all pixels, which is
+    detectron2's: beyond the outermost cells' centers values fall off to 0 over half a cell on either side of the
     border. torchvision's `paste_masks_in_image` falls off likewise, but rounds boxes to whole pixels first. Only
     pixels that a box reaches are computed.
 
@@ -105,8 +105,8 @@ def _axis_tents(extent: tuple[float, float], side: int, size: int) -> tuple[int,
         return 0, torch.zeros(0, side)
     first = min(max(math.floor(extent[0] - 0.5 * cell), 0), size)
     last = min(max(math.ceil(extent[1] + 0.5 * cell), first), size)
-    centres = torch.arange(first, last, dtype=torch.float64) + 0.5
-    places = (centres - extent[0]) / cell - 0.5  # in cells, 0 being the first one's centre
+    centers = torch.arange(first, last, dtype=torch.float64) + 0.5
+    places = (centers - extent[0]) / cell - 0.5  # in cells, 0 being the first one's center
     return first, (1 - (places[:, None] - torch.arange(side)).abs()).clamp(min=0).float()
 
 

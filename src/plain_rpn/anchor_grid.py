@@ -18,14 +18,14 @@ from torch import Tensor
 
 from src.core.params import RpnParams
 from src.core.runtime import generator
-from src.data.letterbox import Frame
+from src.data.letterbox import Letterbox
 from src.data.loading import Loader
-from src.data.normalize import Normalisation, normalise
+from src.data.normalize import Normalization, normalize
 from src.data.prepared import Example
 from src.ops.anchors import cell_anchors, grid_anchors
 from src.ops.matching import MatchThresholds, label_anchors
 from src.plain_rpn.losses import draw_samples, rpn_losses
-from src.plain_rpn.network import ANCHOR_OFFSET, STRIDE, PartANetwork, flatten_outputs, stack_images
+from src.plain_rpn.network import ANCHOR_OFFSET, STRIDE, PlainRpnNetwork, flatten_outputs, stack_images
 from src.training.history import Row
 from src.training.loop import Schedule
 
@@ -52,12 +52,12 @@ class AnchorGrid:
     thresholds: MatchThresholds
 
     @classmethod
-    def of(cls, sizes: Sequence[Sequence[float]], frame: Frame, params: RpnParams) -> AnchorGrid:
+    def of(cls, sizes: Sequence[Sequence[float]], letterbox: Letterbox, params: RpnParams) -> AnchorGrid:
         """The grid for a frame; `sizes` are widths and heights of the anchors of one cell."""
-        rows, columns = frame.height // STRIDE, frame.padded_width // STRIDE
+        rows, columns = letterbox.height // STRIDE, letterbox.padded_width // STRIDE
         anchors = grid_anchors(cell_anchors(sizes), rows, columns, STRIDE, offset=ANCHOR_OFFSET)
-        thresholds = MatchThresholds(high=params.positive_iou, low=params.negative_iou)
-        return cls(anchors, rows, columns, frame.content, thresholds)
+        thresholds = MatchThresholds(high=params.fg_iou_thresh, low=params.bg_iou_thresh)
+        return cls(anchors, rows, columns, letterbox.content, thresholds)
 
     def at(self, row: int, column: int) -> Float[Tensor, "A 4"]:
         """The anchors of one cell."""
@@ -72,12 +72,12 @@ class AnchorGrid:
 
 @dataclass(frozen=True)
 class PartA:
-    """The network with all it needs to meet pictures: precision, grid, normalisation."""
+    """The network with all it needs to meet pictures: precision, grid, normalization."""
 
-    network: PartANetwork
+    network: PlainRpnNetwork
     fabric: Fabric
     grid: AnchorGrid
-    normalisation: Normalisation
+    normalization: Normalization
 
     def __call__(self, examples: Sequence[Example]) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N 4"]]:
         """Logits and deltas of a batch in the grid's order, float32 on the CPU, where losses and decoding belong."""
@@ -86,10 +86,10 @@ class PartA:
         return logits.cpu(), deltas.cpu()
 
     def pixels(self, examples: Sequence[Example]) -> Float[Tensor, "B 3 H W"]:
-        """The normalised batch on the network's device."""
+        """The normalized batch on the network's device."""
         images = stack_images([example.image for example in examples]).to(self.fabric.device)
         content = torch.tensor([self.grid.content] * len(examples), device=images.device)
-        return normalise(images, self.normalisation, content)
+        return normalize(images, self.normalization, content)
 
     def losses(self, examples: Sequence[Example], samples: int, draw: torch.Generator) -> dict[str, Tensor]:
         """`objectness` and `regression` of a batch over the anchors drawn from `draw`."""
@@ -106,7 +106,7 @@ def schedule(params: RpnParams, images: int) -> Schedule:
 
 
 def test_batches(prepared: Path, indices: Sequence[int]) -> Iterator[list[Example]]:
-    """Test images one by one, each normalised by itself, in their own order, unmirrored and without their masks."""
+    """Test images one by one, each normalized by itself, in their own order, unmirrored and without their masks."""
     return Loader(prepared, indices, 1, seed=0, flip=False, masks=False, shuffle=False).batches(0)
 
 

@@ -45,7 +45,7 @@ def fpn_anchors(sizes: Sequence[float], ratios: Sequence[float], height: int, wi
     return torch.cat(pyramid_anchors(tuple(sizes), tuple(ratios), (height, width), grids))
 
 
-def summarise(ious: Float[Tensor, " n"]) -> dict[str, float | None]:
+def summarize(ious: Float[Tensor, " n"]) -> dict[str, float | None]:
     """Mean of the best IoUs, and the share of boxes above 0.5 and above 0.7; None where there are no boxes."""
     if not len(ious):
         return {"mean": None, "above_0.5": None, "above_0.7": None}

@@ -1,4 +1,4 @@
-"""Part (a)'s ground truth and its two losses, normalised alike (tasks 3, 4, 6, 7).
+"""Part (a)'s ground truth and its two losses, normalized alike (tasks 3, 4, 6, 7).
 
 The losses of a batch are
 

@@ -3,9 +3,9 @@
 Letters: B images, H and W canvas pixels, A anchors a location, h = H / 16 rows and w = W / 16 columns of the grid
 (50 x 68 for 800 x 1088).
 
-Convolutions that batch normalisation follows have no bias: the normalisation would subtract it again, and its own
+Convolutions that batch normalization follows have no bias: the normalization would subtract it again, and its own
 shift takes the bias's place. Batches are small (4 images), but each channel's statistics are taken over at least
-50 x 68 positions of every image, so plain batch normalisation is stable.
+50 x 68 positions of every image, so plain batch normalization is stable.
 
 The classifier returns logits. The sigmoid that task 4 names is applied by whoever needs a probability; the loss takes
 the logit, because log(sigmoid(x)) in one step neither overflows nor loses digits where the sigmoid saturates.
@@ -24,14 +24,14 @@ STRIDE: Final = 16
 ANCHOR_OFFSET: Final = 0.5  # anchors stand in the middle of their 16 x 16 cell
 
 
-class PartANetwork(nn.Module):
+class PlainRpnNetwork(nn.Module):
     """The region proposal network of part (a).
 
     Attributes:
         backbone: the table of task 1, layers named as there; a ReLU before a pooling stands after it.
-        intermediate: 3 x 3 x 256 with batch normalisation and ReLU, shared by classifier and regressor.
+        intermediate: 3 x 3 x 256 with batch normalization and ReLU, shared by classifier and regressor.
         classifier: 1 x 1, one objectness logit an anchor.
-        regressor: 1 x 1, t_x t_y t_w t_h an anchor, without normalisation or rectification.
+        regressor: 1 x 1, t_x t_y t_w t_h an anchor, without normalization or rectification.
 
     Args:
         anchors: anchors a location, A.
@@ -51,7 +51,7 @@ class PartANetwork(nn.Module):
         self.intermediate = convolution(channels, channels, 3)
         self.classifier = nn.Conv2d(channels, anchors, 1)
         self.regressor = nn.Conv2d(channels, 4 * anchors, 1)
-        initialise(self)
+        initialize(self)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B A h w"], Float[Tensor, "B C h w"]]:
         """Objectness logits, and C = 4A deltas with those of an anchor side by side."""
@@ -60,10 +60,10 @@ class PartANetwork(nn.Module):
 
 
 def convolution(channels: int, width: int, kernel: int, *, rectified: bool = True) -> nn.Sequential:
-    """Convolution with same padding, batch normalisation, ReLU (left to the pooling where not `rectified`).
+    """Convolution with same padding, batch normalization, ReLU (left to the pooling where not `rectified`).
 
     Batches are of one image, as the assignment's remark has it, so the statistics are that image's own, in training
-    as in testing. Running averages over images would be no substitute: scenes differ so much in colour and texture
+    as in testing. Running averages over images would be no substitute: scenes differ so much in color and texture
     that under them the trained network calls .64 of the anchors right in place of what it learned.
     """
     layers = nn.Sequential(
@@ -82,8 +82,8 @@ def rectified_pooling() -> nn.Sequential:
     return nn.Sequential(nn.MaxPool2d(2, stride=2), nn.ReLU(inplace=True))
 
 
-def initialise(network: PartANetwork) -> None:
-    """He's normal initialisation for layers before a ReLU, N(0, 0.01) and zero bias for the two outputs (Faster R-CNN).
+def initialize(network: PlainRpnNetwork) -> None:
+    """He's normal initialization for layers before a ReLU, N(0, 0.01) and zero bias for the two outputs (Faster R-CNN).
 
     The network then starts at probability one half everywhere and at boxes equal to their anchors. Samples are 1:1,
     so one half is also the right prior.

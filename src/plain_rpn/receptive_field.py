@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.plain_rpn.network import PartANetwork
+from src.plain_rpn.network import PlainRpnNetwork
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Layer:
         kernel: side of the kernel, positions.
         stride: positions of the input from one output to the next.
         output: channels, rows, columns for one image.
-        parameters: weights and biases, those of the batch normalisation included.
+        parameters: weights and biases, those of the batch normalization included.
         receptive_field: side of the square of image pixels that one output can depend on.
     """
 
@@ -37,7 +37,7 @@ class Layer:
     receptive_field: int
 
 
-def layers(network: PartANetwork, height: int, width: int) -> list[Layer]:
+def layers(network: PlainRpnNetwork, height: int, width: int) -> list[Layer]:
     """The network's layers for an image of `height` x `width`; both outputs start from the intermediate layer."""
     named = [(f"backbone.{name}", module) for name, module in network.backbone.named_children()]
     rows: list[Layer] = []
@@ -50,7 +50,7 @@ def layers(network: PartANetwork, height: int, width: int) -> list[Layer]:
     return rows + [_next(name, module, (field, jump), shape)[0] for name, module in outputs]
 
 
-def receptive_field(network: PartANetwork) -> int:
+def receptive_field(network: PlainRpnNetwork) -> int:
     """Side of the square that a neuron of the intermediate layer sees, pixels, from kernels and strides."""
     return next(row.receptive_field for row in layers(network, 16, 16) if row.name == "intermediate")
 
@@ -70,12 +70,12 @@ def _side(size: object) -> int:
     return int(size[0]) if isinstance(size, tuple) else int(size)  # type: ignore[call-overload]
 
 
-def measured_receptive_field(network: PartANetwork) -> tuple[int, int]:
+def measured_receptive_field(network: PlainRpnNetwork) -> tuple[int, int]:
     """Rows and columns of the image with a non-zero gradient of one neuron of the intermediate layer.
 
     A trained network cannot show its whole field: a maximum passes its gradient to one of four positions, a ReLU may
     pass none. So a copy is measured in which nothing is lost: average instead of maximum, positive weights, identity
-    instead of ReLU and normalisation. Kernels, strides and padding, which alone decide the field, stay.
+    instead of ReLU and normalization. Kernels, strides and padding, which alone decide the field, stay.
     """
     linear = _linear_copy(network)
     side = 2 * receptive_field(network) // 16 * 16 + 16
@@ -85,13 +85,13 @@ def measured_receptive_field(network: PartANetwork) -> tuple[int, int]:
 
 
 def input_gradient(
-    network: PartANetwork, image: Float[Tensor, "1 3 H W"], cell: tuple[int, int] | None = None
+    network: PlainRpnNetwork, image: Float[Tensor, "1 3 H W"], cell: tuple[int, int] | None = None
 ) -> Float[Tensor, "H W"]:
-    """Sum over colours of the absolute gradient of one neuron's summed channels w.r.t. the image.
+    """Sum over colors of the absolute gradient of one neuron's summed channels w.r.t. the image.
 
     Args:
-        network: `settled`, so that no neuron sees the whole image through batch statistics.
-        image: normalised.
+        network: `freeze_batch_stats`, so that no neuron sees the whole image through batch statistics.
+        image: normalized.
         cell: row and column of the neuron in the intermediate layer; its middle if None.
     """
     image = image.detach().clone().requires_grad_(True)
@@ -101,8 +101,8 @@ def input_gradient(
     return gradient[0].abs().sum(dim=0)
 
 
-def settled(network: PartANetwork, image: Float[Tensor, "1 3 H W"]) -> PartANetwork:
-    """A copy whose normalisation holds the statistics of this image fast, as constants."""
+def freeze_batch_stats(network: PlainRpnNetwork, image: Float[Tensor, "1 3 H W"]) -> PlainRpnNetwork:
+    """A copy whose normalization holds the statistics of this image fast, as constants."""
     copied = copy.deepcopy(network)
     for norm in (module for module in copied.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.track_running_stats, norm.momentum = True, 1.0
@@ -112,7 +112,7 @@ def settled(network: PartANetwork, image: Float[Tensor, "1 3 H W"]) -> PartANetw
     return copied.eval()
 
 
-def _linear_copy(network: PartANetwork) -> PartANetwork:
+def _linear_copy(network: PlainRpnNetwork) -> PlainRpnNetwork:
     """The same kernels, strides and padding with equal positive weights and nothing that stops a gradient."""
     linear = copy.deepcopy(network).eval()
     for parent in list(linear.modules()):

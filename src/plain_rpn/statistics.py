@@ -35,14 +35,14 @@ class Histogram:
     counts: Int64[np.ndarray, " bins"]
 
     @property
-    def centres(self) -> Float[np.ndarray, " bins"]:
+    def centers(self) -> Float[np.ndarray, " bins"]:
         """The middle of each bin."""
         return (self.edges[1:] + self.edges[:-1]) / 2
 
     def modes(self) -> list[int]:
         """Indices of the bins that hold something, highest first, without those that touch a higher one taken before.
 
-        Leaving out neighbours keeps one broad hump from giving two modes.
+        Leaving out neighbors keeps one broad hump from giving two modes.
         """
         taken: list[int] = []
         for index in np.argsort(-self.counts, kind="stable").tolist():
@@ -53,7 +53,7 @@ class Histogram:
     def mode(self) -> float | None:
         """The middle of the highest bin; None where the histogram is empty."""
         modes = self.modes()
-        return float(self.centres[modes[0]]) if modes else None
+        return float(self.centers[modes[0]]) if modes else None
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def anchors_from_modes(
     scale, ratio = statistics.scale, statistics.log_ratio
     pairs = [(s, r) for s in scale.modes() for r in ratio.modes()]
     pairs.sort(key=lambda pair: -int(scale.counts[pair[0]] * ratio.counts[pair[1]]))
-    sizes = [_width_height(scale.centres[s], 2.0 ** ratio.centres[r]) for s, r in pairs]
+    sizes = [_width_height(scale.centers[s], 2.0 ** ratio.centers[r]) for s, r in pairs]
     fitting = [size for size in sizes if size[0] <= largest[0] and size[1] <= largest[1]]
     if len(fitting) < count:
         text = f"anchors.count is {count}, but the modes of {statistics.objects} training boxes give {len(fitting)}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from src.figures.base import new_figure, plot_curves, save_figure
 from src.figures.training import plot_history
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 
 HISTORIES = {
     "rpn": (("objectness", "regression"), "Part (a): region proposal network"),
@@ -16,7 +16,7 @@ HISTORIES = {
 }
 
 
-def draw_charts(facts: Facts, folder: Path) -> None:
+def draw_charts(facts: RunResults, folder: Path) -> None:
     """Draws the losses of the four trainings and the two recall curves as PNGs into `folder`.
 
     A training of no epochs has no losses; its chart is left out.
@@ -35,7 +35,7 @@ def draw_charts(facts: Facts, folder: Path) -> None:
     _draw_recall(facts, "backbone/recall", {"before": "before", "after": "after fine-tuning"}, folder / "recall.png")
 
 
-def _draw_recall(facts: Facts, name: str, columns: dict[str, str], path: Path) -> None:
+def _draw_recall(facts: RunResults, name: str, columns: dict[str, str], path: Path) -> None:
     """Recall at IoU 0.5 against the number of proposals kept, which is spread by its logarithm."""
     figure, axes = new_figure(width=4.6, height=3.0)
     plot_curves(axes[0, 0], facts.table(name), columns, x="proposals", marker="o", markersize=4)

@@ -23,7 +23,7 @@ from src.reporting.answers import part_a, part_b, part_c
 from src.reporting.answers.answer import Answer, Table
 from src.reporting.answers.results import results
 from src.reporting.formatting import duration
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 from src.reporting.tasks import PARTS, TASKS
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -33,7 +33,7 @@ ATTRIBUTION: Final = {
     "under CC BY 4.0.",
 }
 
-ANSWERS: Final[dict[int, Callable[[Facts], Answer]]] = {
+ANSWERS: Final[dict[int, Callable[[RunResults], Answer]]] = {
     number: getattr(module, f"task_{number}")
     for module, numbers in ((part_a, range(1, 8)), (part_b, range(8, 14)), (part_c, range(14, 19)))
     for number in numbers
@@ -49,12 +49,12 @@ class Inlined:
     height: int
 
 
-def build_page(facts: Facts, summary: dict[str, Any], path: Path) -> None:
+def build_page(facts: RunResults, summary: dict[str, Any], path: Path) -> None:
     """Writes the report.
 
     Args:
         facts: of the run; its charts are drawn already.
-        summary: from `src.reporting.summary.summarise`.
+        summary: from `src.reporting.summary.summarize`.
         path: HTML file to write.
 
     Raises:

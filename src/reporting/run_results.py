@@ -29,7 +29,7 @@ class Entry(dict[str, Any]):
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunResults:
     """Reader of one run's results.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from src.core.errors import invalid
 from src.core.files import read_json
 from src.reporting.formatting import count, duration, percent, plural, score
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 
 # Headline number: the stage and key it comes from. Fractions on the test split.
 HEADLINE: Final = {
@@ -34,7 +34,7 @@ SOURCES: Final = {
 }
 
 
-def summarise(facts: Facts) -> dict[str, Any]:
+def summarize(facts: RunResults) -> dict[str, Any]:
     """The content of `metrics/summary.json`.
 
     Raises:
@@ -100,7 +100,7 @@ def headline(summary: dict[str, Any]) -> str:
     return "\n".join(f"  {tile['name']:<{width}}  {tile['value']}" for tile in tiles(summary))
 
 
-def _measured_on(facts: Facts) -> dict[str, Any]:
+def _measured_on(facts: RunResults) -> dict[str, Any]:
     conditions = facts.value("evaluate", "conditions")
     return {
         **{key: facts.value("ingest", key) for key in ("source", "images", "train_images", "test_images")},

@@ -29,7 +29,7 @@ PARTS: Final = (
         "part_a",
         "Region proposal network",
         (
-            Task(1, "The backbone", "Build five convolutions with batch normalisation and four poolings."),
+            Task(1, "The backbone", "Build five convolutions with batch normalization and four poolings."),
             Task(
                 2,
                 "Scales, shapes, anchors",
@@ -62,7 +62,7 @@ PARTS: Final = (
             Task(
                 7,
                 "Both losses together",
-                "Train with equally weighted, equally normalised losses; plot them and their total; report the "
+                "Train with equally weighted, equally normalized losses; plot them and their total; report the "
                 "point-wise test accuracy of classifier and regressor; show positive and negative proposals.",
             ),
         ),
@@ -75,12 +75,12 @@ PARTS: Final = (
                 8,
                 "Why fine-tune",
                 "Why is fine-tuning important? Could it be skipped, since the backbone and RPN come from COCO and the "
-                "data is a part of COCO? What would localisation, classification and masks do then?",
+                "data is a part of COCO? What would localization, classification and masks do then?",
             ),
             Task(
                 9,
                 "Preparing the images",
-                "Resize with boxes and masks, normalise, pad the width so that the image stays centred; plot an image "
+                "Resize with boxes and masks, normalize, pad the width so that the image stays centered; plot an image "
                 "with two objects.",
             ),
             Task(
@@ -99,7 +99,7 @@ PARTS: Final = (
                 12,
                 "RoIAlign",
                 "Warp each proposal into a fixed grid of cells, each the mean of four bilinear samples, without "
-                "rounding; vectorise it; plot the image and many of its crops.",
+                "rounding; vectorize it; plot the image and many of its crops.",
             ),
             Task(
                 13,

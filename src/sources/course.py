@@ -101,8 +101,8 @@ class CourseSource:
             labels=self.labels[row],
             masks=masks,
             crowd=np.zeros(len(masks), bool),
-            hidden_boxes=no_boxes(),
-            hidden_labels=no_labels(),
+            unlabeled_boxes=no_boxes(),
+            unlabeled_labels=no_labels(),
             split=self.splits[row],
         )
 

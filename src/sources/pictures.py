@@ -66,16 +66,16 @@ def read_picture(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def is_deep(picture: Image.Image) -> bool:
-    """Whether it is grey with more than 8 bits, which PIL's own conversion would cut off at 255."""
+    """Whether it is gray with more than 8 bits, which PIL's own conversion would cut off at 255."""
     return picture.mode.startswith("I") or picture.mode == "F"
 
 
 def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB of any mode; 16-bit greys are scaled to 8 bits, transparency lies over white."""
+    """RGB of any mode; 16-bit grays are scaled to 8 bits, transparency lies over white."""
     if is_deep(picture):
-        grey = np.asarray(picture, dtype=np.float64)
-        top = 255.0 if grey.max(initial=0) <= 255 else 65535.0
-        return np.repeat(np.clip(np.rint(grey * (255.0 / top)), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        gray = np.asarray(picture, dtype=np.float64)
+        top = 255.0 if gray.max(initial=0) <= 255 else 65535.0
+        return np.repeat(np.clip(np.rint(gray * (255.0 / top)), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, "white")

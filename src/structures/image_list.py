@@ -13,7 +13,7 @@ class ImageList:
     """Images on a common canvas.
 
     Attributes:
-        tensors: normalised pictures, zero outside them.
+        tensors: normalized pictures, zero outside them.
         contents: x1 y1 x2 y2 of each picture on the canvas, in pixels. Proposals are clipped to this box, not to the
             padded canvas.
     """

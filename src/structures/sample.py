@@ -41,8 +41,8 @@ class Sample:
     labels: Int64[np.ndarray, " n"]
     masks: Bool[np.ndarray, "n h w"]
     crowd: Bool[np.ndarray, " n"]
-    hidden_boxes: Float32[np.ndarray, "k 4"]
-    hidden_labels: Int64[np.ndarray, " k"]
+    unlabeled_boxes: Float32[np.ndarray, "k 4"]
+    unlabeled_labels: Int64[np.ndarray, " k"]
     split: str
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from src.core.files import replacing
-from src.core.runtime import scratch
+from src.core.files import atomic_write
+from src.core.runtime import cache_dir
 
 STATE = "state.pt"
 OTHERS_KEPT = 3  # of one stage's other runs, the latest: experiments that run side by side keep theirs
@@ -33,7 +33,7 @@ class Checkpoint:
     """
 
     def __init__(self, stage: str, params: Sequence[Any], inputs: Sequence[Path]) -> None:
-        self.folder = scratch() / "training" / stage / fingerprint(params, inputs)
+        self.folder = cache_dir() / "training" / stage / fingerprint(params, inputs)
         others = (folder for folder in self.folder.parent.glob("*") if folder != self.folder)
         for old in sorted(others, key=_saved_at, reverse=True)[OTHERS_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
@@ -64,7 +64,7 @@ def save_tensors(path: Path, value: Any) -> None:
     """Writes a tree of tensors atomically. The same tensors give the same bytes, whatever the file's name."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 
 

@@ -21,7 +21,7 @@ from src.data.feature_cache import FeaturesFile
 from src.data.loading import read_ahead
 from src.data.prepared import PreparedFile
 from src.detector.box_head import BoxHead, encode_scaled
-from src.detector.mask_head import MaskHead, of_class
+from src.detector.mask_head import MaskHead, select_class_masks
 from src.detector.sampling import RoiRules, Truth, draw_rois, match_rois
 from src.ops.losses import class_loss, delta_loss, mask_loss
 
@@ -62,7 +62,7 @@ class HeadLoader:
         features: the cached features.
         prepared: the ground truth.
         views: numbers of the views to draw from.
-        batch_images: views a minibatch.
+        batch_size: views a minibatch.
         rules: the box head's sampling.
         mask_rois: positive RoIs a view for the mask head; 0 reads none.
         seed: of order and sampling.
@@ -71,20 +71,20 @@ class HeadLoader:
     features: Path
     prepared: Path
     views: Sequence[int]
-    batch_images: int
+    batch_size: int
     rules: RoiRules
     mask_rois: int
     seed: int
 
     def __len__(self) -> int:
         """Minibatches a pass."""
-        return math.ceil(len(self.views) / self.batch_images)
+        return math.ceil(len(self.views) / self.batch_size)
 
     def batches(self, epoch: int) -> Iterator[HeadBatch]:
         """One pass over the views; the same epoch always gives the same minibatches."""
         order = torch.randperm(len(self.views), generator=generator(self.seed, epoch)).tolist()
         numbers = [self.views[place] for place in order]
-        parts = [numbers[first : first + self.batch_images] for first in range(0, len(numbers), self.batch_images)]
+        parts = [numbers[first : first + self.batch_size] for first in range(0, len(numbers), self.batch_size)]
         features, prepared = FeaturesFile(self.features), PreparedFile(self.prepared)
         try:
             yield from read_ahead(parts, lambda part: self._batch(features, prepared, epoch, part), AHEAD)
@@ -103,7 +103,7 @@ class HeadLoader:
         truth = read_truth(prepared, index, flipped)
         draw = generator(self.seed, epoch, view)
         boxes, pooled = features.boxes(view)
-        sampled = draw_rois(match_rois(boxes, truth, self.rules.foreground_iou), self.rules, draw)
+        sampled = draw_rois(match_rois(boxes, truth, self.rules.fg_iou_thresh), self.rules, draw)
         labels = torch.zeros(len(sampled.indices), dtype=torch.int64)
         labels[: sampled.positives] = truth.labels[sampled.truth]
         goals = encode_scaled(truth.boxes[sampled.truth], boxes[sampled.indices[: sampled.positives]])
@@ -124,10 +124,10 @@ def loaders(
     box: BoxHeadParams, options: BoxHeadParams | MaskHeadParams, mask_rois: int
 ) -> tuple[HeadLoader, HeadLoader]:
     """Training and test views; RoIs are sampled by the box head's rules in both trainings."""
-    rules = RoiRules(box.rois, box.positive_fraction, box.foreground_iou)
+    rules = RoiRules(box.rois, box.positive_fraction, box.fg_iou_thresh)
     features = FeaturesFile(FEATURES)
     train, test = (
-        HeadLoader(FEATURES, PREPARED, features.views(split), options.batch_images, rules, mask_rois, options.seed)
+        HeadLoader(FEATURES, PREPARED, features.views(split), options.batch_size, rules, mask_rois, options.seed)
         for split in (True, False)
     )
     features.close()
@@ -168,5 +168,7 @@ def joint_losses(heads: Heads, batch: HeadBatch) -> Mapping[str, Tensor]:
     """The box head's two losses, and the mask of the true class against its target."""
     weight = heads.mask_head.mask_fcn1.weight
     masks = heads.mask_head(batch.mask_pooled.to(weight))
-    loss = mask_loss(of_class(masks, batch.mask_labels.to(weight.device)), batch.mask_targets.to(weight.device))
+    loss = mask_loss(
+        select_class_masks(masks, batch.mask_labels.to(weight.device)), batch.mask_targets.to(weight.device)
+    )
     return {**box_losses(heads.box_head, batch), "mask": loss}

@@ -45,7 +45,7 @@ class History:
         self._file.close()
 
 
-def weigh(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """The total loss: each term times its weight.
 
     Raises:

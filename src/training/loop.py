@@ -19,9 +19,9 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from tqdm import tqdm
 
-from src.core.runtime import stream_seed
+from src.core.runtime import derive_seed
 from src.training.checkpoint import Checkpoint
-from src.training.history import History, Row, check_finite, loss_row, weigh
+from src.training.history import History, Row, check_finite, loss_row, weighted_sum
 
 Batch = TypeVar("Batch")
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -121,13 +121,13 @@ class Progress:
 
 
 def start(model: nn.Module, schedule: Schedule, history: History, test_history: History) -> Progress:
-    """A training at its first iteration; only parameters that require gradients are optimised."""
+    """A training at its first iteration; only parameters that require gradients are optimized."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in parameters if parameter.ndim > 1]
     vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": schedule.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},  # biases and normalisation are not decayed
+        {"params": vectors, "weight_decay": 0.0},  # biases and normalization are not decayed
     ]
     optimizer = AdamW(groups, lr=schedule.learning_rate)
     total = max(schedule.epochs * schedule.steps, 2)
@@ -168,7 +168,7 @@ def train(
 def mean_losses(fabric: Fabric, model: nn.Module, data: Data[Batch], seed: int) -> Row:
     """Losses of the test batches, a mean over them, without learning; the same draws every time."""
     model.eval()
-    torch.manual_seed(stream_seed(seed))
+    torch.manual_seed(derive_seed(seed))
     rows = []
     for batch in data.test():
         with fabric.autocast():
@@ -204,14 +204,14 @@ def fit(fabric: Fabric, schedule: Schedule, task: Task[Batch], progress: Progres
 
 def _step(fabric: Fabric, schedule: Schedule, task: Task[Batch], progress: Progress, batch: Batch) -> Row:
     """One iteration: losses in mixed precision, gradients clipped, weights and learning rate moved on, row written."""
-    torch.manual_seed(stream_seed(schedule.seed, progress.iteration))
+    torch.manual_seed(derive_seed(schedule.seed, progress.iteration))
     progress.model.train()
     with fabric.autocast():
         terms = task.losses(batch)
     row = loss_row(terms, task.weights)
     check_finite(row, progress.iteration, task.names(batch))
     progress.optimizer.zero_grad(set_to_none=True)
-    weigh(terms, task.weights).backward()
+    weighted_sum(terms, task.weights).backward()
     nn.utils.clip_grad_norm_(progress.model.parameters(), LARGEST_GRADIENT_NORM)
     progress.optimizer.step()
     progress.scheduler.step()

@@ -11,16 +11,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from src.core.files import replacing, write_json
+from src.core.files import atomic_write, write_json
 from src.core.params import Params
 from src.core.stage import run
-from src.data.letterbox import Frame
+from src.data.letterbox import Letterbox
 from src.data.prepared import PreparedFile
 from src.evaluation.rpn_metrics import ratio
 from src.figures.anchors import plot_coverage, plot_histograms
 from src.ops.boxes import is_inside
 from src.plain_rpn.anchor_grid import AnchorGrid
-from src.plain_rpn.coverage import best_ious, fpn_anchors, summarise
+from src.plain_rpn.coverage import best_ious, fpn_anchors, summarize
 from src.plain_rpn.network import STRIDE
 from src.plain_rpn.statistics import BoxStatistics, anchors_from_modes, box_statistics, scales, statistics_by_class
 from src.structures.classes import LABELS
@@ -35,10 +35,10 @@ PLOTS = Path("plots/anchors")
 def work(params: Params) -> None:
     """The training objects decide the anchors; coverage is measured on the objects of both splits."""
     with PreparedFile(PREPARED) as prepared:
-        frame = prepared.frame
+        letterbox = prepared.letterbox
         train, train_labels = objects(prepared, TRAIN)
         test, test_labels = objects(prepared, TEST)
-    picture = (frame.content_width, frame.content_height)
+    picture = (letterbox.content_width, letterbox.content_height)
     overall = box_statistics(train, params.anchors.bins, picture)
     by_class = statistics_by_class(train, train_labels, params.anchors.bins, picture)
     # One step of the grid is left on each axis, so that some location has the anchor inside the picture.
@@ -46,15 +46,15 @@ def work(params: Params) -> None:
     write_json(ANCHORS, {"anchors": sizes, **modes(overall)})
 
     boxes, labels = torch.from_numpy(np.concatenate([train, test])), np.concatenate([train_labels, test_labels])
-    covered, covered_fpn = coverage(boxes, sizes, frame, params)
+    covered, covered_fpn = coverage(boxes, sizes, letterbox, params)
     per_class = {name: covered[torch.from_numpy(labels == label)] for name, label in LABELS.items()}
     facts = {
         **describe(overall),
         "scale_median": overall.scale_median,
         "by_class": {name: describe(group) for name, group in by_class.items()},
         "anchors": sizes,
-        "coverage": {**summarise(covered), "by_class": {name: summarise(part) for name, part in per_class.items()}},
-        "coverage_fpn": summarise(covered_fpn),
+        "coverage": {**summarize(covered), "by_class": {name: summarize(part) for name, part in per_class.items()}},
+        "coverage_fpn": summarize(covered_fpn),
         "larger_than_anchor": larger(train, sizes),
         "mode_counts": {"scale": int(overall.scale.counts.max()), "ratio": int(overall.log_ratio.counts.max())},
     }
@@ -74,11 +74,11 @@ def objects(prepared: PreparedFile, split: str) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(boxes), np.concatenate(labels)
 
 
-def coverage(boxes: Tensor, sizes: list[list[float]], frame: Frame, params: Params) -> tuple[Tensor, Tensor]:
+def coverage(boxes: Tensor, sizes: list[list[float]], letterbox: Letterbox, params: Params) -> tuple[Tensor, Tensor]:
     """Each box's best IoU with part (a)'s anchors inside the picture, and with all of part (b)'s."""
-    grid = AnchorGrid.of(sizes, frame, params.rpn)
+    grid = AnchorGrid.of(sizes, letterbox, params.rpn)
     backbone = params.backbone
-    pyramid = fpn_anchors(backbone.anchor_sizes, backbone.anchor_ratios, frame.height, frame.padded_width)
+    pyramid = fpn_anchors(backbone.anchor_sizes, backbone.anchor_ratios, letterbox.height, letterbox.padded_width)
     return best_ious(boxes, grid.anchors[is_inside(grid.anchors, grid.content)]), best_ious(boxes, pyramid)
 
 
@@ -86,8 +86,8 @@ def modes(overall: BoxStatistics) -> dict[str, list[float]]:
     """All modes of both histograms, highest first."""
     scale, log_ratio = overall.scale, overall.log_ratio
     return {
-        "scale_modes": scale.centres[scale.modes()].tolist(),
-        "ratio_modes": (2.0 ** log_ratio.centres[log_ratio.modes()]).tolist(),
+        "scale_modes": scale.centers[scale.modes()].tolist(),
+        "ratio_modes": (2.0 ** log_ratio.centers[log_ratio.modes()]).tolist(),
     }
 
 
@@ -105,11 +105,11 @@ def larger(boxes: np.ndarray, sizes: list[list[float]]) -> float | None:
 def write_tables(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics]) -> None:
     """The histograms as csv: a row a bin, its middle and the counts of all objects and of each class."""
     groups = {"overall": overall, **by_class}
-    scale = pd.DataFrame({"scale": overall.scale.centres} | {k: group.scale.counts for k, group in groups.items()})
-    ratios = 2.0**overall.log_ratio.centres
+    scale = pd.DataFrame({"scale": overall.scale.centers} | {k: group.scale.counts for k, group in groups.items()})
+    ratios = 2.0**overall.log_ratio.centers
     log_ratio = pd.DataFrame({"ratio": ratios} | {k: group.log_ratio.counts for k, group in groups.items()})
     for name, table in (("scale", scale), ("ratio", log_ratio)):
-        with replacing(PLOTS / f"{name}.csv") as path:
+        with atomic_write(PLOTS / f"{name}.csv") as path:
             table.to_csv(path, index=False, float_format="%.6g")
 
 

@@ -10,13 +10,13 @@ import torch
 
 from src.core.files import write_json, write_text
 from src.core.params import Params
-from src.core.runtime import conditions, make_fabric, stream_seed
+from src.core.runtime import derive_seed, environment_info, make_fabric
 from src.core.stage import run
 from src.data.loading import Loader
 from src.data.prepared import Example, PreparedFile
 from src.data.selection import two_object_row
-from src.detector.backbones import NORMALISATIONS, STRIDES, train_deepest
-from src.detector.checkpoints import BACKBONE, plain_state
+from src.detector.backbones import NORMALIZATIONS, STRIDES, set_trainable_layers
+from src.detector.checkpoints import BACKBONE, cpu_state_dict
 from src.detector.criteria import Learner, losses
 from src.detector.fpn import LEVELS
 from src.detector.rpn import Proposals
@@ -34,22 +34,22 @@ COMPARED = 32  # test images on which recall is measured before and after
 def work(params: Params) -> None:
     """Loads the weights, measures, fine-tunes, measures again."""
     fabric = make_fabric(params.runtime)
-    torch.manual_seed(stream_seed(params.backbone.seed))
+    torch.manual_seed(derive_seed(params.backbone.seed))
     backbone, rpn = build(params.backbone, params.proposals)
-    train_deepest(backbone.body, params.backbone.trainable_layers)
+    set_trainable_layers(backbone.body, params.backbone.trainable_layers)
     learner = Learner(backbone, rpn)
     learner = learner.to(memory_format=torch.channels_last).to(fabric.device)
     with PreparedFile(PREPARED) as prepared:
-        content, shown = prepared.frame.content, prepared.example(two_object_row(prepared))
+        content, shown = prepared.letterbox.content, prepared.example(two_object_row(prepared))
         test = prepared.indices("test")[:COMPARED]
-        part = PartB(backbone, rpn, fabric, NORMALISATIONS[params.backbone.name], content)
+        part = PartB(backbone, rpn, fabric, NORMALIZATIONS[params.backbone.name], content)
         before = proposal_quality(part, prepared.examples(test, masks=False), params.backbone)
         proposals_before = propose(part, shown)
 
         fit_learner(learner, part, params, (prepared.indices("train"), test))
         after = proposal_quality(part, prepared.examples(test, masks=False), params.backbone)
     facts = {**describe(learner, part, shown, params), **measured(before, after)}
-    write_json(Path("metrics/backbone.json"), {**facts, "conditions": conditions(params.runtime)})
+    write_json(Path("metrics/backbone.json"), {**facts, "conditions": environment_info(params.runtime)})
     rows = [f"{k},{_cell(before.recall[k])},{_cell(after.recall[k])}" for k in after.recall]
     write_text(PLOTS / "recall.csv", "\n".join(["proposals,before,after", *rows]) + "\n")
     plot_proposals(shown, propose(part, shown), PLOTS / "proposals.png")
@@ -74,7 +74,7 @@ def fit_learner(learner: Learner, part: PartB, params: Params, indices: tuple[li
     sections = [options, params.prepare, params.runtime]
     checkpoint = Checkpoint("backbone", sections, [PREPARED])
     train(part.fabric, learner, schedule, data, (PLOTS, checkpoint))
-    save_tensors(BACKBONE, {"backbone": plain_state(part.backbone), "rpn": plain_state(part.rpn)})
+    save_tensors(BACKBONE, {"backbone": cpu_state_dict(part.backbone), "rpn": cpu_state_dict(part.rpn)})
     checkpoint.clear()
 
 
@@ -89,14 +89,14 @@ def describe(learner: Learner, part: PartB, shown: Example, params: Params) -> d
     """What task 10 asks: outputs of the backbone, proposals, and the two losses in training."""
     images = part.images([shown])
     features = part.features(images)
-    torch.manual_seed(stream_seed(params.backbone.seed))
+    torch.manual_seed(derive_seed(params.backbone.seed))
     with torch.no_grad(), part.fabric.autocast():
         terms = losses(learner, [shown], part.content, params.backbone)
     names = zip(LEVELS, features, (*STRIDES, 2 * STRIDES[-1]), params.backbone.anchor_sizes, strict=True)
     return {
         "backbone": params.backbone.name,
         "weights": params.backbone.weights,
-        "normalisation": dataclasses.asdict(part.normalisation),
+        "normalization": dataclasses.asdict(part.normalization),
         "outputs": [
             {"name": name, "shape": list(level.shape), "stride": stride, "anchor_size": size}
             for name, level, stride, size in names

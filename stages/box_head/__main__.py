@@ -9,10 +9,10 @@ import torch
 
 from src.core.files import write_json
 from src.core.params import Params
-from src.core.runtime import conditions, make_fabric, stream_seed
+from src.core.runtime import derive_seed, environment_info, make_fabric
 from src.core.stage import run
 from src.detector.box_head import BoxHead
-from src.detector.checkpoints import BOX_HEAD, plain_state
+from src.detector.checkpoints import BOX_HEAD, cpu_state_dict
 from src.training.checkpoint import Checkpoint, save_tensors
 from src.training.heads import FEATURES, PREPARED, HeadBatch, box_losses, loaders
 from src.training.loop import Data, Schedule, train
@@ -21,7 +21,7 @@ from src.training.loop import Data, Schedule, train
 def work(params: Params) -> None:
     """Trains from a seeded start; writes weights, history and how many RoIs were seen."""
     fabric, options = make_fabric(params.runtime), params.box_head
-    torch.manual_seed(stream_seed(options.seed))
+    torch.manual_seed(derive_seed(options.seed))
     head = BoxHead(hidden=options.hidden, dropout=options.dropout).to(fabric.device)
     train_views, test_views = loaders(params.box_head, params.box_head, mask_rois=0)
     schedule = Schedule(
@@ -36,9 +36,9 @@ def work(params: Params) -> None:
     )
     checkpoint = Checkpoint("box_head", [options, params.runtime], [FEATURES, PREPARED])
     progress = train(fabric, head, schedule, data, (Path("plots/box_head"), checkpoint))
-    save_tensors(BOX_HEAD, {"box_head": plain_state(head)})
+    save_tensors(BOX_HEAD, {"box_head": cpu_state_dict(head)})
     facts = {"parameters": sum(one.numel() for one in head.parameters()), **progress.summary()}
-    write_json(Path("metrics/box_head.json"), {**facts, "conditions": conditions(params.runtime)})
+    write_json(Path("metrics/box_head.json"), {**facts, "conditions": environment_info(params.runtime)})
     checkpoint.clear()
 
 

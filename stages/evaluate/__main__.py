@@ -10,23 +10,23 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from src.core.files import replacing, write_json
+from src.core.files import atomic_write, write_json
 from src.core.params import Params
-from src.core.runtime import conditions, make_fabric
+from src.core.runtime import environment_info, make_fabric
 from src.core.stage import run
 from src.data.dataset import DatasetFile
-from src.data.letterbox import Frame
+from src.data.letterbox import Letterbox
 from src.data.prepared import PreparedFile
 from src.detector.checkpoints import load_detector
 from src.evaluation.bootstrap import ap50_intervals
 from src.evaluation.classifier import ClassifierMetrics, classifier_metrics, confusion_rows
 from src.evaluation.detection import curve_rows, evaluate_detections
 from src.evaluation.errors import count_errors
-from src.evaluation.halves import HalvesSummary, summarise_halves
+from src.evaluation.halves import HalvesSummary, summarize_halves
 from src.evaluation.instances import Detections, GroundTruth, coco_ground_truth, coco_results
 from src.evaluation.mask_iou import mean_mask_iou
 from src.evaluation.rpn_metrics import proposal_recall
-from src.evaluation.second_stage import Runner, SecondStage, to_source
+from src.evaluation.second_stage import Predictor, SecondStageAnalysis, to_source
 from src.evaluation.unannotated import find_unannotated
 from src.figures import evaluation as figures
 
@@ -39,39 +39,44 @@ REFINED_SHOWN = 3  # detections an image whose proposals are drawn
 def work(params: Params) -> None:
     """Finds, measures, draws."""
     fabric = make_fabric(params.runtime)
-    runner = Runner(load_detector(params, fabric.device), fabric, params.backbone.name, params.evaluate)
+    runner = Predictor(load_detector(params, fabric.device), fabric, params.backbone.name, params.evaluate)
     with DatasetFile(DATASET) as dataset, PreparedFile(PREPARED) as prepared:
-        test, frame = prepared.indices("test"), prepared.frame
+        test, letterbox = prepared.indices("test"), prepared.letterbox
         truth = [GroundTruth.of(dataset[index], number) for number, index in enumerate(test, start=1)]
         images = [dataset.image(index) for index in test[: 4 * params.report.images]]
         bar = tqdm(prepared.examples(test, masks=False), desc="evaluate", total=len(test), unit="image")
-        examined = [runner.examine(example, frame) for example in bar]
-    found = sources(examined, frame, params)
+        examined = [runner.examine(example, letterbox) for example in bar]
+    found = sources(examined, letterbox, params)
     results = coco_results(truth, found[params.evaluate.border])
     annotations = coco_ground_truth(truth)
     write_json(Path("data/predictions.json"), results)
     write_json(Path("data/ground_truth.json"), annotations)
     facts, classifier, cut = measure(truth, found, examined, params)
-    write_json(Path("metrics/evaluate.json"), {**facts, "conditions": conditions(params.runtime)})
+    write_json(Path("metrics/evaluate.json"), {**facts, "conditions": environment_info(params.runtime)})
     write_table(PLOTS / "precision_recall.csv", curve_rows(evaluate_detections(annotations, results)))
     write_table(PLOTS / "confusion.csv", confusion_rows(classifier), ["actual", "predicted"])
     figures.plot_confusion(classifier, PLOTS / "confusion.png")
     figures.plot_precision_recall(evaluate_detections(annotations, results), PLOTS / "precision_recall.png")
     figures.plot_halves(cut, PLOTS / "halves.png")
-    draw(truth, found[params.evaluate.border], examined, (images, frame), params)
+    draw(truth, found[params.evaluate.border], examined, (images, letterbox), params)
 
 
-def sources(examined: Sequence[SecondStage], frame: Frame, params: Params) -> dict[str, list[Detections]]:
+def sources(
+    examined: Sequence[SecondStageAnalysis], letterbox: Letterbox, params: Params
+) -> dict[str, list[Detections]]:
     """Detections in source coordinates by border rule."""
     threshold = params.evaluate.mask_threshold
     return {
-        border: [to_source(image.found[border], frame, threshold) for image in examined]
+        border: [to_source(image.found[border], letterbox, threshold) for image in examined]
         for border in ("remove", "clip")
     }
 
 
 def measure(
-    truth: list[GroundTruth], found: dict[str, list[Detections]], examined: Sequence[SecondStage], params: Params
+    truth: list[GroundTruth],
+    found: dict[str, list[Detections]],
+    examined: Sequence[SecondStageAnalysis],
+    params: Params,
 ) -> tuple[dict[str, Any], ClassifierMetrics, HalvesSummary]:
     """All numbers of `metrics/evaluate.json`, and the two of them that are drawn."""
     chosen = found[params.evaluate.border]
@@ -81,7 +86,7 @@ def measure(
     counted = labels >= 0
     predicted = torch.cat([image.predicted for image in examined])
     classifier = classifier_metrics(labels[counted], predicted[counted])
-    cut = summarise_halves(
+    cut = summarize_halves(
         torch.cat([image.halves_before for image in examined]), torch.cat([image.halves_after for image in examined])
     )
     masks = mean_mask_iou(truth, chosen)
@@ -108,7 +113,7 @@ def measure(
     return facts, classifier, cut
 
 
-def recall(examined: Sequence[SecondStage], count: int) -> float | None:
+def recall(examined: Sequence[SecondStageAnalysis], count: int) -> float | None:
     """Share of the objects that the box head's proposals cover at IoU 0.5."""
     proposals, objects = [image.proposals for image in examined], [image.objects for image in examined]
     return proposal_recall(proposals, objects, counts=(count,))[str(count)]
@@ -123,12 +128,12 @@ def mean(values: Sequence[torch.Tensor]) -> float | None:
 def draw(
     truth: list[GroundTruth],
     found: list[Detections],
-    examined: Sequence[SecondStage],
-    pictures: tuple[list[Any], Frame],
+    examined: Sequence[SecondStageAnalysis],
+    pictures: tuple[list[Any], Letterbox],
     params: Params,
 ) -> None:
     """The fixed test images with what was found, how boxes were refined, and the object nobody annotated."""
-    images, frame = pictures
+    images, letterbox = pictures
     shown = [number for number in range(len(images)) if len(truth[number].boxes)][: params.report.images]
     scenes = {number: figures.Picture(images[number], truth[number], found[number]) for number in shown}
     figures.plot_detections(list(scenes.values()), params.predict.score_threshold, PLOTS / "detections.png")
@@ -136,7 +141,7 @@ def draw(
     for number, scene in scenes.items():
         kept = examined[number].found[params.evaluate.border]
         best = slice(0, REFINED_SHOWN)
-        proposals = frame.boxes_to_source(kept.proposals[best])
+        proposals = letterbox.boxes_to_source(kept.proposals[best])
         part = found[number]
         refinements.append(figures.Refinement(scene, proposals, part.boxes[best], part.labels[best], part.scores[best]))
     figures.plot_before_after(refinements, PLOTS / "before_after.png")
@@ -149,7 +154,7 @@ def draw(
 
 def write_table(path: Path, rows: list[dict[str, Any]], columns: list[str] | None = None) -> None:
     """Writes rows as csv, atomically."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, float_format="%.6g")
 
 

@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from src.core.files import write_json
 from src.core.params import Params
-from src.core.runtime import conditions, make_fabric
+from src.core.runtime import environment_info, make_fabric
 from src.core.stage import run
 from src.data.feature_cache import FeaturesWriter
 from src.data.loading import read_ahead
 from src.data.prepared import Example, PreparedFile, flip
 from src.data.selection import two_object_row
-from src.detector.backbones import NORMALISATIONS, STRIDES
+from src.detector.backbones import NORMALIZATIONS, STRIDES
 from src.detector.box_head import SIZE
 from src.detector.checkpoints import load_backbone
 from src.detector.mask_rcnn import pool
@@ -39,7 +39,7 @@ def work(params: Params) -> None:
     backbone, rpn = load_backbone(params, fabric.device)
     levels = torch.zeros(len(LEVEL_NAMES), dtype=torch.int64)
     with PreparedFile(PREPARED) as prepared, FeaturesWriter(Path("data/features.h5")) as writer:
-        part = PartB(backbone, rpn, fabric, NORMALISATIONS[params.backbone.name], prepared.frame.content)
+        part = PartB(backbone, rpn, fabric, NORMALIZATIONS[params.backbone.name], prepared.letterbox.content)
         for example, kind in views(prepared, params.features.flip and params.data.source != "emoji"):
             images = part.images([example])
             features = part.features(images)
@@ -51,7 +51,9 @@ def work(params: Params) -> None:
         count = len(prepared)
     facts = {"images": count, "rois": int(levels.sum()), **check(part, shown, params)}
     shares = {name: float(share) for name, share in zip(LEVEL_NAMES, levels / levels.sum().clamp(min=1), strict=True)}
-    write_json(Path("metrics/features.json"), {**facts, "levels": shares, "conditions": conditions(params.runtime)})
+    write_json(
+        Path("metrics/features.json"), {**facts, "levels": shares, "conditions": environment_info(params.runtime)}
+    )
 
 
 def views(prepared: PreparedFile, with_flips: bool) -> Iterator[tuple[Example, Kind]]:
@@ -64,7 +66,7 @@ def views(prepared: PreparedFile, with_flips: bool) -> Iterator[tuple[Example, K
 
     def read(entry: tuple[int, Kind]) -> tuple[Example, Kind]:
         example = prepared.example(entry[0])
-        return (flip(example, prepared.frame) if entry[1].flipped else example), entry[1]
+        return (flip(example, prepared.letterbox) if entry[1].flipped else example), entry[1]
 
     return iter(tqdm(read_ahead(plan, read, AHEAD), desc="features", total=len(plan), unit="view"))
 

@@ -56,7 +56,7 @@ def describe(dataset: DatasetFile) -> dict[str, Any]:
             for name, label in LABELS.items()
         },
         "objects_per_image": {str(number): counts[number] for number in sorted(counts)},
-        "unannotated_objects": sum(len(dataset.hidden_labels(row)) for row in range(len(dataset))),
+        "unannotated_objects": sum(len(dataset.unlabeled_labels(row)) for row in range(len(dataset))),
         "crowd_objects": sum(int(dataset.crowd(row).sum()) for row in range(len(dataset))),
     }
 

@@ -9,9 +9,9 @@ import torch
 
 from src.core.files import write_json
 from src.core.params import Params
-from src.core.runtime import conditions, make_fabric, stream_seed
+from src.core.runtime import derive_seed, environment_info, make_fabric
 from src.core.stage import run
-from src.detector.checkpoints import BOX_HEAD, HEADS, load_box_head, plain_state
+from src.detector.checkpoints import BOX_HEAD, HEADS, cpu_state_dict, load_box_head
 from src.detector.mask_head import MaskHead
 from src.training.checkpoint import Checkpoint, save_tensors
 from src.training.heads import FEATURES, PREPARED, HeadBatch, Heads, joint_losses, loaders
@@ -21,7 +21,7 @@ from src.training.loop import Data, Schedule, train
 def work(params: Params) -> None:
     """Goes on from the trained box head with all three losses."""
     fabric, options = make_fabric(params.runtime), params.mask_head
-    torch.manual_seed(stream_seed(options.seed))
+    torch.manual_seed(derive_seed(options.seed))
     heads = Heads(load_box_head(params, fabric.device, BOX_HEAD), MaskHead(channels=options.channels))
     heads = heads.to(fabric.device)
     heads.mask_head.to(memory_format=torch.channels_last)
@@ -38,9 +38,9 @@ def work(params: Params) -> None:
     )
     checkpoint = Checkpoint("mask_head", [options, params.box_head, params.runtime], [FEATURES, PREPARED, BOX_HEAD])
     progress = train(fabric, heads, schedule, data, (Path("plots/mask_head"), checkpoint))
-    save_tensors(HEADS, {"box_head": plain_state(heads.box_head), "mask_head": plain_state(heads.mask_head)})
+    save_tensors(HEADS, {"box_head": cpu_state_dict(heads.box_head), "mask_head": cpu_state_dict(heads.mask_head)})
     facts = {"parameters": sum(one.numel() for one in heads.mask_head.parameters()), **progress.summary()}
-    write_json(Path("metrics/mask_head.json"), {**facts, "conditions": conditions(params.runtime)})
+    write_json(Path("metrics/mask_head.json"), {**facts, "conditions": environment_info(params.runtime)})
     checkpoint.clear()
 
 

@@ -16,14 +16,14 @@ from tqdm import tqdm
 
 from src.core.files import write_json
 from src.core.params import Params
-from src.core.runtime import conditions, make_fabric
+from src.core.runtime import environment_info, make_fabric
 from src.core.stage import run
-from src.data.letterbox import Frame
+from src.data.letterbox import Letterbox
 from src.data.prepared import Example
 from src.detector.checkpoints import load_detector
 from src.evaluation.instances import Detections
 from src.evaluation.rle import decode_masks, to_xywh
-from src.evaluation.second_stage import Runner, to_source
+from src.evaluation.second_stage import Predictor, to_source
 from src.figures.base import draw_scene, new_figure, save_figure
 from src.sources.pictures import list_pictures, read_picture
 from src.structures.classes import CLASS_NAMES
@@ -49,7 +49,7 @@ def work(params: Params) -> None:
     write_json(Path("data/pictures.json"), records)
     total = sum(len(entry["detections"]) for entry in records)
     facts = {"pictures": len(records), "detections": total, "names": [entry["name"] for entry in records]}
-    write_json(Path("metrics/predict.json"), {**facts, "conditions": conditions(params.runtime)})
+    write_json(Path("metrics/predict.json"), {**facts, "conditions": environment_info(params.runtime)})
 
 
 def one(path: Path, params: Params) -> None:
@@ -61,21 +61,21 @@ def one(path: Path, params: Params) -> None:
     sys.stdout.write(f"{len(found)} found: {SINGLE / path.name}.png, {SINGLE / path.name}.json\n")
 
 
-def make_runner(params: Params) -> Runner:
+def make_runner(params: Params) -> Predictor:
     """The trained detector on the device."""
     fabric = make_fabric(params.runtime)
-    return Runner(load_detector(params, fabric.device), fabric, params.backbone.name, params.evaluate)
+    return Predictor(load_detector(params, fabric.device), fabric, params.backbone.name, params.evaluate)
 
 
-def find(runner: Runner, picture: np.ndarray, params: Params) -> Detections:
+def find(runner: Predictor, picture: np.ndarray, params: Params) -> Detections:
     """What is in a picture, in its own pixels, above `predict.score_threshold`."""
-    frame = Frame.of(params.prepare, *picture.shape[:2])
+    letterbox = Letterbox.of(params.prepare, *picture.shape[:2])
     none = torch.zeros(0, 4)
     labels = torch.zeros(0, dtype=torch.int64)
-    image = torch.from_numpy(frame.image_to_canvas(picture)).permute(2, 0, 1)
+    image = torch.from_numpy(letterbox.image_to_canvas(picture)).permute(2, 0, 1)
     masks = torch.zeros(0, *image.shape[1:], dtype=torch.bool)
     example = Example(0, "picture", image, none, labels, masks, labels.bool(), none, labels)
-    found = to_source(runner.find(example, frame), frame, params.evaluate.mask_threshold)
+    found = to_source(runner.find(example, letterbox), letterbox, params.evaluate.mask_threshold)
     return found.keep(found.scores >= params.predict.score_threshold)
 
 

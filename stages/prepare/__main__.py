@@ -14,8 +14,8 @@ from src.core.files import write_json
 from src.core.params import Params
 from src.core.stage import run
 from src.data.dataset import DatasetFile
-from src.data.letterbox import Frame
-from src.data.normalize import Normalisation, normalise
+from src.data.letterbox import Letterbox
+from src.data.normalize import Normalization, normalize
 from src.data.prepared import Example, PreparedFile, write_prepared
 from src.data.selection import two_object_row
 from src.figures.data import draw_prepared
@@ -31,30 +31,30 @@ def prepare(params: Params) -> None:
     """Writes the prepared file, then shows and describes its picture with two objects."""
     with DatasetFile(DATASET) as dataset:
         write_prepared(PREPARED, dataset, params.prepare, tqdm(range(len(dataset)), desc="prepare", unit="image"))
-    normalisation = Normalisation.of(params.prepare)
+    normalization = Normalization.of(params.prepare)
     with PreparedFile(PREPARED) as prepared:
         example = prepared.example(two_object_row(prepared))
-        normalised = normalise(example.image[None], normalisation, torch.tensor([prepared.frame.content]))[0]
-        draw_prepared(FIGURE, example, normalised)
-        write_json(METRICS, describe(prepared.frame, normalisation, example.annotated(), normalised))
+        normalized = normalize(example.image[None], normalization, torch.tensor([prepared.letterbox.content]))[0]
+        draw_prepared(FIGURE, example, normalized)
+        write_json(METRICS, describe(prepared.letterbox, normalization, example.annotated(), normalized))
 
 
 def describe(
-    frame: Frame, normalisation: Normalisation, example: Example, normalised: Float32[Tensor, "3 h w"]
+    letterbox: Letterbox, normalization: Normalization, example: Example, normalized: Float32[Tensor, "3 h w"]
 ) -> dict[str, Any]:
-    """The canvas, the normalisation and the picture in the figure, in numbers."""
+    """The canvas, the normalization and the picture in the figure, in numbers."""
     return {
-        "height": frame.height,
-        "width": frame.content_width,
-        "padded_width": frame.padded_width,
-        "left": frame.left,
-        "right": frame.padded_width - frame.left - frame.content_width,
-        "scale_x": frame.scale_x,
-        "scale_y": frame.scale_y,
-        "mean": normalisation.mean,
-        "std": normalisation.std,
-        "minimum": round(float(normalised.min()), 4),
-        "maximum": round(float(normalised.max()), 4),
+        "height": letterbox.height,
+        "width": letterbox.content_width,
+        "padded_width": letterbox.padded_width,
+        "left": letterbox.left,
+        "right": letterbox.padded_width - letterbox.left - letterbox.content_width,
+        "scale_x": letterbox.scale_x,
+        "scale_y": letterbox.scale_y,
+        "mean": normalization.mean,
+        "std": normalization.std,
+        "minimum": round(float(normalized.min()), 4),
+        "maximum": round(float(normalized.max()), 4),
         "example": {
             "name": example.name,
             "labels": [CLASS_NAMES[label] for label in example.labels.tolist()],

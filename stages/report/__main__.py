@@ -9,10 +9,10 @@ from pathlib import Path
 from src.core.files import write_json
 from src.core.params import Params
 from src.reporting.loss_curves import draw_charts
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 from src.reporting.page import build_page
-from src.reporting.summary import headline, read_seconds, summarise
-from src.core.runtime import scratch
+from src.reporting.summary import headline, read_seconds, summarize
+from src.core.runtime import cache_dir
 from src.core.stage import run
 
 PAGE = Path("report/index.html")
@@ -22,8 +22,8 @@ SUMMARY = Path("metrics/summary.json")
 def work(params: Params) -> None:
     """Reads what the other stages wrote, writes page and summary, and says where the page is."""
     with tempfile.TemporaryDirectory() as folder:
-        facts = Facts(Path(), params, Path(folder), read_seconds(scratch() / "seconds"))
-        summary = summarise(facts)
+        facts = RunResults(Path(), params, Path(folder), read_seconds(cache_dir() / "seconds"))
+        summary = summarize(facts)
         draw_charts(facts, Path(folder))
         build_page(facts, summary, PAGE)
     write_json(SUMMARY, summary)

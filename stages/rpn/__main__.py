@@ -10,18 +10,24 @@ import torch
 from lightning_fabric import Fabric
 
 from src.core.errors import invalid
-from src.core.files import read_json, replacing, write_json
+from src.core.files import atomic_write, read_json, write_json
 from src.core.params import Params
-from src.core.runtime import conditions, make_fabric, stream_seed
+from src.core.runtime import derive_seed, environment_info, make_fabric
 from src.core.stage import run
 from src.data.loading import Loader
-from src.data.normalize import Normalisation
+from src.data.normalize import Normalization
 from src.data.prepared import Example, PreparedFile
 from src.evaluation.plain_rpn import evaluate, make_proposals, metrics
 from src.figures.plain_rpn import GradientView, plot_ground_truth, plot_proposals, plot_receptive_field
 from src.plain_rpn.anchor_grid import TEST_IMAGES, AnchorGrid, PartA, schedule, test_batches, test_losses
-from src.plain_rpn.network import PartANetwork
-from src.plain_rpn.receptive_field import input_gradient, layers, measured_receptive_field, receptive_field, settled
+from src.plain_rpn.network import PlainRpnNetwork
+from src.plain_rpn.receptive_field import (
+    freeze_batch_stats,
+    input_gradient,
+    layers,
+    measured_receptive_field,
+    receptive_field,
+)
 from src.training.checkpoint import Checkpoint, save_tensors
 from src.training.history import History
 from src.training.loop import Task, fit, start
@@ -36,10 +42,10 @@ def work(params: Params) -> None:
     fabric = make_fabric(params.runtime)
     sizes = read_json(ANCHORS)["anchors"]
     with PreparedFile(PREPARED) as prepared:
-        frame, train, test = prepared.frame, prepared.indices("train"), prepared.indices("test")
+        letterbox, train, test = prepared.letterbox, prepared.indices("train"), prepared.indices("test")
     if not train:
         raise invalid(PREPARED, "training images", "none")
-    part = build(params, fabric, AnchorGrid.of(sizes, frame, params.rpn), len(sizes))
+    part = build(params, fabric, AnchorGrid.of(sizes, letterbox, params.rpn), len(sizes))
     checkpoint = Checkpoint("rpn", [params.rpn, params.prepare, params.runtime], [PREPARED, ANCHORS])
     learn(part, params, (train, test), checkpoint)
 
@@ -51,9 +57,9 @@ def work(params: Params) -> None:
 
 def build(params: Params, fabric: Fabric, grid: AnchorGrid, anchors: int) -> PartA:
     """The network at its seeded start, channels last, on the device."""
-    torch.manual_seed(stream_seed(params.rpn.seed))
-    network = PartANetwork(anchors).to(memory_format=torch.channels_last).to(fabric.device)
-    return PartA(network, fabric, grid, Normalisation.of(params.prepare))
+    torch.manual_seed(derive_seed(params.rpn.seed))
+    network = PlainRpnNetwork(anchors).to(memory_format=torch.channels_last).to(fabric.device)
+    return PartA(network, fabric, grid, Normalization.of(params.prepare))
 
 
 def learn(part: PartA, params: Params, indices: tuple[list[int], list[int]], checkpoint: Checkpoint) -> None:
@@ -91,10 +97,10 @@ def report(part: PartA, params: Params, test: list[int]) -> None:
         "receptive_field": side,
         "receptive_field_measured": max(measured_receptive_field(part.network)),
         **result,
-        "conditions": {**conditions(params.runtime), "test_images": len(test)},
+        "conditions": {**environment_info(params.runtime), "test_images": len(test)},
     }
     write_json(Path("metrics/rpn.json"), facts)
-    with replacing(PLOTS / "recall.csv") as path:
+    with atomic_write(PLOTS / "recall.csv") as path:
         rows = [f"{count},{'' if value is None else f'{value:.6g}'}" for count, value in result["recall"].items()]
         path.write_text("\n".join(["proposals,recall", *rows]) + "\n", encoding="utf-8")
     draw(part, params, test, side)
@@ -123,7 +129,7 @@ def gradient_view(part: PartA, example: Example, side: int) -> GradientView:
     x1, y1, x2, y2 = boxes[int(sizes.argmax())].tolist() if len(boxes) else (0, 0, columns * 16, rows * 16)
     cell = _within(int((y1 + y2) / 32), rows, side), _within(int((x1 + x2) / 32), columns, side)
     pixels = part.pixels([example])
-    gradient = input_gradient(settled(part.network, pixels), pixels, cell).cpu()
+    gradient = input_gradient(freeze_batch_stats(part.network, pixels), pixels, cell).cpu()
     return GradientView(example, part.grid.at(*cell), side, gradient)
 
 

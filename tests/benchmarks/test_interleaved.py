@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import interleaved as turns
-from benchmarks.interleaved import Contest, Spread, hold
+from benchmarks.interleaved import BenchmarkCase, Spread, hold
 from benchmarks.page import contest_rows, goal, time_of, write_page
 
 
@@ -36,9 +36,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def contest(clock: Clock) -> Contest:
+def contest(clock: Clock) -> BenchmarkCase:
     calls = {"ours": clock.takes("ours", 9, 1, 2, 1), "theirs": clock.takes("theirs", 99, 8, 8, 12)}
-    return Contest("work", "sizes", calls, goal=3.0, agreement="alike", images={"theirs": 2})
+    return BenchmarkCase("work", "sizes", calls, goal=3.0, agreement="alike", images={"theirs": 2})
 
 
 def test_they_take_turns_and_ratios_are_of_one_round(clock: Clock) -> None:

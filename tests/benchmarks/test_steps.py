@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from benchmarks.steps import written_plainly
-from src.plain_rpn.network import PartANetwork
+from src.plain_rpn.network import PlainRpnNetwork
 
 
 def test_part_a_written_plainly_is_the_same_network() -> None:
-    network = PartANetwork(2)
+    network = PlainRpnNetwork(2)
     plain = written_plainly(copy.deepcopy(network))
     layers = [type(module) for module in plain.backbone.modules()]
     assert layers.count(nn.ReLU) == 5

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src.core.files import read_json, replacing, write_json, write_text
+from src.core.files import atomic_write, read_json, write_json, write_text
 
 
 def test_a_file_is_replaced(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_file_is_replaced(tmp_path: Path) -> None:
 def test_readers_see_the_old_file_until_the_end(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new", encoding="utf-8")
         assert path.read_text(encoding="utf-8") == "old"
         assert temporary.parent == path.parent  # one disk, so that the rename is atomic
@@ -36,7 +36,7 @@ def test_readers_see_the_old_file_until_the_end(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(error), replacing(path) as temporary:  # noqa: PT012
+    with pytest.raises(error), atomic_write(path) as temporary:  # noqa: PT012
         temporary.write_text("half", encoding="utf-8")
         raise error
     assert path.read_text(encoding="utf-8") == "old"
@@ -44,7 +44,7 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, error: type[BaseException
 
 
 def test_a_failure_leaves_no_file_where_there_was_none(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), replacing(tmp_path / "a.txt"):
+    with pytest.raises(RuntimeError), atomic_write(tmp_path / "a.txt"):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
@@ -94,6 +94,6 @@ def test_a_killed_process_s_leftovers_go_and_others_stay(tmp_path: Path) -> None
 
 def test_the_own_temporary_file_bears_the_process_s_number(tmp_path: Path) -> None:
     """So that a later process can tell whether its owner still runs."""
-    with replacing(tmp_path / "a.h5") as outer, replacing(tmp_path / "a.h5") as inner:
+    with atomic_write(tmp_path / "a.h5") as outer, atomic_write(tmp_path / "a.h5") as inner:
         assert {outer.exists(), inner.exists()} == {True}
         assert outer.name.startswith(f".a-{os.getpid()}-")

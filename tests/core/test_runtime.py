@@ -14,9 +14,17 @@ from hypothesis import strategies as st
 
 from src.core import runtime
 from src.core.params import RuntimeParams
-from src.core.runtime import available_cores, conditions, generator, make_fabric, precision_name, scratch, stream_seed
+from src.core.runtime import (
+    available_cores,
+    cache_dir,
+    derive_seed,
+    environment_info,
+    generator,
+    make_fabric,
+    precision_name,
+)
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 numbers = st.integers(0, 10_000)
 
 
@@ -27,7 +35,7 @@ def draws(seed: int, *stream: int) -> list[float]:
 @given(seed=st.integers(0, 2**31 - 1), stream=st.lists(numbers, max_size=3))
 def test_the_same_numbers_give_the_same_draws(seed: int, stream: list[int]) -> None:
     assert draws(seed, *stream) == draws(seed, *stream)
-    assert 0 <= stream_seed(seed, *stream) < 2**63
+    assert 0 <= derive_seed(seed, *stream) < 2**63
 
 
 @given(seed=numbers, first=st.lists(numbers, min_size=1, max_size=3), second=st.lists(numbers, min_size=1, max_size=3))
@@ -40,11 +48,11 @@ def test_other_streams_and_seeds_give_other_draws(seed: int, first: list[int], s
 
 def test_no_two_images_of_a_long_training_share_a_stream() -> None:
     """torch's processor generator takes the lowest 32 bits of a seed only."""
-    seeds = [stream_seed(1, epoch, image) % 2**32 for epoch in range(40) for image in range(3000)]
+    seeds = [derive_seed(1, epoch, image) % 2**32 for epoch in range(40) for image in range(3000)]
     assert len(seeds) - len(set(seeds)) <= 5
 
 
-def test_neighbouring_streams_are_not_alike() -> None:
+def test_neighboring_streams_are_not_alike() -> None:
     first = torch.tensor([draws(1, epoch, image) for epoch in range(20) for image in range(100)])
     assert first.mean(0).tolist() == pytest.approx([0.5] * 4, abs=0.03)
     assert abs(float(torch.corrcoef(torch.stack([first[:-1, 0], first[1:, 0]]))[0, 1])) < 0.08
@@ -65,7 +73,7 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, wanted: str, fast: bool, exp
     monkeypatch.setattr(runtime, "has_fast_bf16", lambda: fast)
     settings = RuntimeParams(wanted, 1)
     assert precision_name(settings) == expected
-    assert conditions(settings)["precision"] == expected
+    assert environment_info(settings)["precision"] == expected
     with make_fabric(settings).autocast():
         product = torch.zeros(2, 2) @ torch.zeros(2, 2)
     assert product.dtype == (torch.bfloat16 if expected == "bf16" else torch.float32)
@@ -79,7 +87,7 @@ def test_threads() -> None:
         assert torch.get_num_threads() == available_cores()
     finally:
         torch.set_num_threads(1)
-    assert conditions(RuntimeParams("float32", 0))["threads"] == available_cores() >= 1
+    assert environment_info(RuntimeParams("float32", 0))["threads"] == available_cores() >= 1
 
 
 ALLOCATIONS = """
@@ -112,6 +120,6 @@ def test_freed_memory_is_used_again() -> None:
 
 def test_scratch_lies_in_the_main_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    assert scratch() == Path(".cache")
+    assert cache_dir() == Path(".cache")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert scratch() == tmp_path / ".cache"
+    assert cache_dir() == tmp_path / ".cache"

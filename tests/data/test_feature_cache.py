@@ -11,16 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.core.errors import InputError
-from src.data.feature_cache import CHANNELS, ROWS, FeaturesFile, FeaturesWriter, View
+from src.data.feature_cache import CHANNELS, ROWS, CachedView, FeaturesFile, FeaturesWriter
 from tests.data.memory import traced_peak
 
 SHORT = 3  # boxes of a small view
 
 
-def make_view(index: int = 0, boxes: int = SHORT, masks: int = 2, *, flipped: bool = False, train: bool = True) -> View:
+def make_view(
+    index: int = 0, boxes: int = SHORT, masks: int = 2, *, flipped: bool = False, train: bool = True
+) -> CachedView:
     """A view with random content."""
     draw = torch.Generator().manual_seed(1000 * index + boxes)
-    return View(
+    return CachedView(
         index=index,
         flipped=flipped,
         train=train,
@@ -34,14 +36,14 @@ def make_view(index: int = 0, boxes: int = SHORT, masks: int = 2, *, flipped: bo
     )
 
 
-def write(path: Path, views: list[View]) -> Path:
+def write(path: Path, views: list[CachedView]) -> Path:
     with FeaturesWriter(path) as writer:
         for view in views:
             writer.append(view)
     return path
 
 
-def check(file: FeaturesFile, number: int, view: View) -> None:
+def check(file: FeaturesFile, number: int, view: CachedView) -> None:
     assert file.image(number) == (view.index, view.flipped)
     boxes, pooled = file.boxes(number)
     assert torch.equal(boxes, view.boxes)
@@ -74,7 +76,7 @@ def test_views_come_back_as_they_went_in(
 
 def test_channels_last_features_come_back_too(tmp_path: Path) -> None:
     view = make_view()
-    scattered = View(
+    scattered = CachedView(
         **{
             **vars(view),
             "pooled": view.pooled.contiguous(memory_format=torch.channels_last),
@@ -175,4 +177,4 @@ def test_a_wrong_file_is_named(tmp_path: Path, kind: str) -> None:
 
 def test_rows_are_those_of_a_view() -> None:
     names = set(ROWS)
-    assert names == set(View.__dataclass_fields__) - {"index", "flipped", "train"}
+    assert names == set(CachedView.__dataclass_fields__) - {"index", "flipped", "train"}

@@ -12,7 +12,7 @@ import torch
 
 from src.core.errors import InputError
 from src.data.dataset import DatasetFile, write_dataset
-from src.data.letterbox import Frame
+from src.data.letterbox import Letterbox
 from src.data.prepared import PreparedFile, flip, write_prepared
 from src.structures.sample import Sample
 from tests.data.memory import traced_peak
@@ -26,7 +26,7 @@ def samples() -> list[Sample]:
     made = make_samples(6, seed=2, empty=[1])
     crowd = np.zeros(len(made[2].labels), bool)
     crowd[0] = True
-    hidden = {"hidden_boxes": np.array([[1, 2, 30, 40]], np.float32), "hidden_labels": np.array([3])}
+    hidden = {"unlabeled_boxes": np.array([[1, 2, 30, 40]], np.float32), "unlabeled_labels": np.array([3])}
     made[2] = dataclasses.replace(made[2], crowd=crowd)
     made[4] = dataclasses.replace(made[4], name="test/große Straße", **hidden)
     return made
@@ -57,7 +57,7 @@ def test_columns_without_pictures(tmp_path: Path, samples: list[Sample]) -> None
             assert same(dataset.labels(index), sample.labels)
             assert same(dataset.boxes(index), sample.boxes)
             assert dataset.object_count(index) == (~sample.crowd).sum()
-            assert same(dataset.hidden_boxes(index), sample.hidden_boxes)
+            assert same(dataset.unlabeled_boxes(index), sample.unlabeled_boxes)
 
 
 def test_no_samples_and_none_with_objects(tmp_path: Path) -> None:
@@ -169,16 +169,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, samples: list[Sample]) ->
 
 def test_examples_are_the_samples_on_the_canvas(prepared: Path, samples: list[Sample]) -> None:
     with PreparedFile(prepared) as file:
-        frame = file.frame
-        assert frame == Frame(96, 128, 160, 300, 400)
+        letterbox = file.letterbox
+        assert letterbox == Letterbox(96, 128, 160, 300, 400)
         for index, sample in enumerate(samples):
             example = file.example(index)
             assert (example.index, example.name) == (index, sample.name)
             assert example.image.shape == (3, 96, 160)
-            assert np.array_equal(example.image.permute(1, 2, 0).numpy(), frame.image_to_canvas(sample.image))
-            assert np.array_equal(example.masks.numpy(), frame.masks_to_canvas(sample.masks))
-            np.testing.assert_allclose(example.boxes.numpy(), frame.boxes_to_canvas(sample.boxes))
-            np.testing.assert_allclose(example.hidden_boxes.numpy(), frame.boxes_to_canvas(sample.hidden_boxes))
+            assert np.array_equal(example.image.permute(1, 2, 0).numpy(), letterbox.image_to_canvas(sample.image))
+            assert np.array_equal(example.masks.numpy(), letterbox.masks_to_canvas(sample.masks))
+            np.testing.assert_allclose(example.boxes.numpy(), letterbox.boxes_to_canvas(sample.boxes))
+            np.testing.assert_allclose(
+                example.unlabeled_boxes.numpy(), letterbox.boxes_to_canvas(sample.unlabeled_boxes)
+            )
             assert example.labels.tolist() == sample.labels.tolist()
             assert example.crowd.tolist() == sample.crowd.tolist()
             assert np.array_equal(file.boxes(index), example.boxes.numpy())
@@ -208,10 +210,10 @@ def test_mirroring_twice_changes_nothing(prepared: Path) -> None:
     with PreparedFile(prepared) as file:
         for index in range(len(file)):
             example = file.example(index)
-            twice = flip(flip(example, file.frame), file.frame)
+            twice = flip(flip(example, file.letterbox), file.letterbox)
             for name in ("image", "masks", "labels", "crowd"):
                 assert torch.equal(getattr(twice, name), getattr(example, name))
-            for name in ("boxes", "hidden_boxes"):
+            for name in ("boxes", "unlabeled_boxes"):
                 torch.testing.assert_close(getattr(twice, name), getattr(example, name))
 
 
@@ -220,10 +222,10 @@ def test_mirroring_twice_changes_nothing(prepared: Path) -> None:
 def test_mirrored_boxes_follow_mirrored_masks(tmp_path: Path, padded: int, height: int) -> None:
     prepare = dataclasses.replace(SMALL, padded_width=padded, height=height)  # 64 high: 85 wide, an odd margin
     with PreparedFile(make_prepared(tmp_path, 4, 0, prepare)) as file:
-        x1, y1, x2, y2 = map(int, file.frame.content)
+        x1, y1, x2, y2 = map(int, file.letterbox.content)
         for index in range(4):
             example = file.example(index)
-            mirrored = flip(example, file.frame)
+            mirrored = flip(example, file.letterbox)
             assert torch.equal(mirrored.image[:, y1:y2, x1:x2], example.image[:, y1:y2, x1:x2].flip(-1))
             assert not mirrored.image[:, :, :x1].any()
             assert not mirrored.image[:, :, x2:].any()

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as reference
 
-from src.data.letterbox import Frame
+from src.data.letterbox import Letterbox
 from tests.factories import SMALL
 
-FRAME = Frame(800, 1066, 1088, 300, 400)
+FRAME = Letterbox(800, 1066, 1088, 300, 400)
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 
 
@@ -36,35 +36,37 @@ def test_boxes_go_where_the_assignment_says(kind: Any) -> None:
 
 @given(size=SIZES, corners=st.lists(st.tuples(*[st.floats(0, 3000)] * 4), max_size=5))
 def test_the_way_back_is_the_inverse(size: tuple[int, int], corners: list[tuple[float, ...]]) -> None:
-    frame = Frame(800, 1066, 1088, *size)
+    letterbox = Letterbox(800, 1066, 1088, *size)
     boxes = np.array(corners, np.float64).reshape(-1, 4)
-    np.testing.assert_allclose(frame.boxes_to_source(frame.boxes_to_canvas(boxes)), boxes, atol=1e-6)
+    np.testing.assert_allclose(letterbox.boxes_to_source(letterbox.boxes_to_canvas(boxes)), boxes, atol=1e-6)
     tensor = torch.from_numpy(boxes)
-    torch.testing.assert_close(frame.boxes_to_source(frame.boxes_to_canvas(tensor)), tensor, atol=1e-6, rtol=1e-9)
+    torch.testing.assert_close(
+        letterbox.boxes_to_source(letterbox.boxes_to_canvas(tensor)), tensor, atol=1e-6, rtol=1e-9
+    )
 
 
 @given(size=SIZES)
-def test_pictures_of_any_size_fit_are_centred_and_keep_their_aspect(size: tuple[int, int]) -> None:
-    frame = Frame(800, 1066, 1088, *size)
-    x1, y1, x2, y2 = frame.content
+def test_pictures_of_any_size_fit_are_centered_and_keep_their_aspect(size: tuple[int, int]) -> None:
+    letterbox = Letterbox(800, 1066, 1088, *size)
+    x1, y1, x2, y2 = letterbox.content
     assert 0 <= x1 < x2 <= 1088
     assert 0 <= y1 < y2 <= 800
-    assert frame.content_width == 1066 or frame.content_height == 800
-    assert frame.content_width <= 1066
+    assert letterbox.content_width == 1066 or letterbox.content_height == 800
+    assert letterbox.content_width <= 1066
     assert 0 <= (1088 - x2) - x1 <= 1
     assert 0 <= (800 - y2) - y1 <= 1
     exact = min(800 / size[0], 1066 / size[1])
-    assert abs(frame.content_width - max(1, size[1] * exact)) <= 0.5 + 1e-6
-    assert abs(frame.content_height - max(1, size[0] * exact)) <= 0.5 + 1e-6
+    assert abs(letterbox.content_width - max(1, size[1] * exact)) <= 0.5 + 1e-6
+    assert abs(letterbox.content_height - max(1, size[0] * exact)) <= 0.5 + 1e-6
 
 
 @pytest.mark.parametrize("size", [(300, 400), (37, 91), (1200, 900), (2000, 100)])
 def test_images_are_resized_as_torchvision_does_and_padded_black(size: tuple[int, int]) -> None:
-    frame = Frame(96, 128, 160, *size)
+    letterbox = Letterbox(96, 128, 160, *size)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    canvas = frame.image_to_canvas(image)
+    canvas = letterbox.image_to_canvas(image)
     assert canvas.shape == (96, 160, 3)
-    x1, y1, x2, y2 = map(int, frame.content)
+    x1, y1, x2, y2 = map(int, letterbox.content)
     expected = reference.resize(torch.from_numpy(image).permute(2, 0, 1), [y2 - y1, x2 - x1], antialias=True)
     inside = canvas[y1:y2, x1:x2].astype(int)
     assert np.abs(inside - expected.permute(1, 2, 0).numpy()).max() <= 1
@@ -73,7 +75,7 @@ def test_images_are_resized_as_torchvision_does_and_padded_black(size: tuple[int
 
 
 def plain_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear enlargement of a mask at half-pixel centres, thresholded, in plain loops."""
+    """Bilinear enlargement of a mask at half-pixel centers, thresholded, in plain loops."""
     result = np.zeros((height, width), bool)
     for row in range(height):
         for column in range(width):
@@ -88,10 +90,10 @@ def plain_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def test_masks_are_resized_before_they_are_thresholded() -> None:
-    frame = Frame(32, 43, 64, 12, 16)
+    letterbox = Letterbox(32, 43, 64, 12, 16)
     mask = np.random.default_rng(0).random((2, 12, 16)) > 0.6
-    canvas = frame.masks_to_canvas(mask)
-    x1, y1, x2, y2 = map(int, frame.content)
+    canvas = letterbox.masks_to_canvas(mask)
+    x1, y1, x2, y2 = map(int, letterbox.content)
     for one, source in zip(canvas, mask, strict=True):
         differs = one[y1:y2, x1:x2] != plain_mask(source, y2 - y1, x2 - x1)
         assert differs.mean() < 0.002  # ties at exactly one half may round either way
@@ -103,14 +105,14 @@ def test_masks_are_resized_before_they_are_thresholded() -> None:
     size=st.sampled_from([(300, 400), (300, 300), (500, 290)]),
 )
 def test_masks_and_boxes_stay_together(box: tuple[int, ...], size: tuple[int, int]) -> None:
-    frame = Frame.of(SMALL, *size)
+    letterbox = Letterbox.of(SMALL, *size)
     x, y, width, height = box
     mask = np.zeros((1, *size), bool)
     mask[0, y : y + height, x : x + width] = True
-    ys, xs = np.nonzero(frame.masks_to_canvas(mask)[0])
+    ys, xs = np.nonzero(letterbox.masks_to_canvas(mask)[0])
     around = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]])
-    boxes = frame.boxes_to_canvas(np.array([[x, y, x + width, y + height]], np.float32))
-    boxes = boxes.clip(0, [frame.content[2], frame.content[3]] * 2)
+    boxes = letterbox.boxes_to_canvas(np.array([[x, y, x + width, y + height]], np.float32))
+    boxes = boxes.clip(0, [letterbox.content[2], letterbox.content[3]] * 2)
     assert np.abs(around - boxes).max() <= 1
 
 

@@ -52,7 +52,7 @@ def test_examples_are_mirrored_as_drawn(prepared: Path) -> None:
     with PreparedFile(prepared) as file:
         for example in itertools.chain(*loader.batches(0)):
             plain = file.example(example.index)
-            expected = flip(plain, file.frame) if loader.is_flipped(0, example.index) else plain
+            expected = flip(plain, file.letterbox) if loader.is_flipped(0, example.index) else plain
             assert torch.equal(example.image, expected.image)
             assert torch.equal(example.boxes, expected.boxes)
             assert torch.equal(example.masks, expected.masks)

@@ -1,12 +1,12 @@
-"""Normalisation against torchvision, and a padding that is 0 afterwards."""
+"""Normalization against torchvision, and a padding that is 0 afterwards."""
 
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from src.data.normalize import Normalisation, normalise
+from src.data.normalize import Normalization, normalize
 from tests.factories import SMALL
 
-IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def images(batch: int = 2) -> torch.Tensor:
@@ -18,12 +18,12 @@ def test_agrees_with_torchvision_inside_the_picture() -> None:
     pictures = images()
     content = torch.tensor([[0.0, 0.0, 30.0, 20.0]] * 2)
     expected = reference.normalize(pictures.float() / 255, IMAGENET.mean, IMAGENET.std)
-    torch.testing.assert_close(normalise(pictures, IMAGENET, content), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(normalize(pictures, IMAGENET, content), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_padding_is_zero_and_each_picture_has_its_own() -> None:
     content = torch.tensor([[4.0, 0.0, 26.0, 20.0], [0.0, 3.0, 30.0, 17.0]])
-    result = normalise(images(), IMAGENET, content)
+    result = normalize(images(), IMAGENET, content)
     assert not result[0, :, :, :4].any()
     assert not result[0, :, :, 26:].any()
     assert not result[1, :, :3].any()
@@ -35,15 +35,15 @@ def test_the_padding_is_zero_and_each_picture_has_its_own() -> None:
 def test_keeps_the_memory_format_and_the_input() -> None:
     pictures = images().contiguous(memory_format=torch.channels_last)
     before = pictures.clone()
-    result = normalise(pictures, IMAGENET, torch.tensor([[4.0, 0.0, 26.0, 20.0]] * 2))
+    result = normalize(pictures, IMAGENET, torch.tensor([[4.0, 0.0, 26.0, 20.0]] * 2))
     assert result.dtype == torch.float32
     assert result.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(pictures, before)
 
 
 def test_no_pictures() -> None:
-    assert normalise(images(0), IMAGENET, torch.zeros((0, 4))).shape == (0, 3, 20, 30)
+    assert normalize(images(0), IMAGENET, torch.zeros((0, 4))).shape == (0, 3, 20, 30)
 
 
 def test_the_params_own() -> None:
-    assert Normalisation.of(SMALL) == IMAGENET
+    assert Normalization.of(SMALL) == IMAGENET

@@ -13,7 +13,7 @@ from src.core.params import BackboneLossWeights, BackboneParams, EvaluateParams,
 
 CANVAS = (96, 128)  # H, W
 CONTENT = (0.0, 0.0, 128.0, 96.0)
-TORCHVISION_PROPOSALS = ProposalsParams(before_nms=1000, nms_iou=0.7, after_nms=1000, min_size=1e-3)
+TORCHVISION_PROPOSALS = ProposalsParams(pre_nms_top_n=1000, nms_iou=0.7, post_nms_top_n=1000, min_size=1e-3)
 
 
 def backbone_params(**changes: Any) -> BackboneParams:
@@ -28,8 +28,8 @@ def backbone_params(**changes: Any) -> BackboneParams:
         "weight_decay": 1e-4,
         "anchor_sizes": (32.0, 64.0, 128.0, 256.0, 512.0),
         "anchor_ratios": (0.5, 1.0, 2.0),
-        "positive_iou": 0.7,
-        "negative_iou": 0.3,
+        "fg_iou_thresh": 0.7,
+        "bg_iou_thresh": 0.3,
         "samples": 32,
         "rois": 16,
         "flip": True,
@@ -52,7 +52,7 @@ def evaluate_params(**changes: Any) -> EvaluateParams:
 
 
 def randomise(tensors: Iterable[Tensor], seed: int, scale: float = 0.3) -> None:
-    """Fills tensors with normal numbers, so that no bias or weight is 0 by chance of its initialisation."""
+    """Fills tensors with normal numbers, so that no bias or weight is 0 by chance of its initialization."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in tensors:
@@ -62,7 +62,7 @@ def randomise(tensors: Iterable[Tensor], seed: int, scale: float = 0.3) -> None:
 def torchvision_detector(seed: int = 0) -> MaskRCNN:
     """torchvision's Mask R-CNN with 4 classes as it would be after training on its own: random, but alive.
 
-    Normalisation has epsilon 0, as the weights that torchvision and the course publish; statistics and biases are
+    Normalization has epsilon 0, as the weights that torchvision and the course publish; statistics and biases are
     random, and the heads' weights large enough that scores differ. It takes pictures of `CANVAS` as they are.
     """
     torch.manual_seed(seed)
@@ -90,7 +90,7 @@ def torchvision_detector(seed: int = 0) -> MaskRCNN:
     return model
 
 
-def normalise_scale(model: MaskRCNN, images: Tensor) -> None:
+def normalize_scale(model: MaskRCNN, images: Tensor) -> None:
     """Scales torchvision's FPN so that its levels have a spread of about 1, and the RPN's head so that scores vary."""
     with torch.no_grad():
         levels = list(model.backbone(images).values())
@@ -102,7 +102,7 @@ def normalise_scale(model: MaskRCNN, images: Tensor) -> None:
 
 
 def course_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A torchvision state dict under the key names of torchvision 0.4, frozen normalisation."""
+    """A torchvision state dict under the key names of torchvision 0.4, frozen normalization."""
     renamed = {}
     for name, value in state.items():
         if name.endswith("num_batches_tracked"):

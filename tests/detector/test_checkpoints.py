@@ -12,7 +12,15 @@ import torch
 from src.core.errors import InputError
 from src.core.params import Params, load_params
 from src.detector.box_head import BoxHead
-from src.detector.checkpoints import BACKBONE, BOX_HEAD, HEADS, load_backbone, load_box_head, load_detector, plain_state
+from src.detector.checkpoints import (
+    BACKBONE,
+    BOX_HEAD,
+    HEADS,
+    cpu_state_dict,
+    load_backbone,
+    load_box_head,
+    load_detector,
+)
 from src.detector.mask_head import MaskHead
 from src.detector.mask_rcnn import MaskRCNN
 from src.detector.weights import assemble
@@ -46,9 +54,9 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MaskRCNN:
     backbone, rpn = assemble(params().backbone, TORCHVISION_PROPOSALS, pretrained=False)
     heads = BoxHead(hidden=16), MaskHead(channels=8)
     randomise([*rpn.parameters(), *heads[0].parameters()], 0, 0.05)
-    save(BACKBONE, {"backbone": plain_state(backbone), "rpn": plain_state(rpn)})
-    save(HEADS, {"box_head": plain_state(heads[0]), "mask_head": plain_state(heads[1])})
-    save(BOX_HEAD, {"box_head": plain_state(heads[0])})
+    save(BACKBONE, {"backbone": cpu_state_dict(backbone), "rpn": cpu_state_dict(rpn)})
+    save(HEADS, {"box_head": cpu_state_dict(heads[0]), "mask_head": cpu_state_dict(heads[1])})
+    save(BOX_HEAD, {"box_head": cpu_state_dict(heads[0])})
     return MaskRCNN(backbone, rpn, *heads, 20).eval()
 
 
@@ -73,16 +81,16 @@ def test_the_box_head_alone(trained: MaskRCNN) -> None:
 
 def test_states_are_contiguous_and_on_the_processor() -> None:
     head = MaskHead(4, 8).to(memory_format=torch.channels_last)
-    assert all(value.is_contiguous() and value.device == CPU for value in plain_state(head).values())
+    assert all(value.is_contiguous() and value.device == CPU for value in cpu_state_dict(head).values())
 
 
-def test_fine_tuned_coco_weights_keep_their_normalisation_s_epsilon(
+def test_fine_tuned_coco_weights_keep_their_normalization_s_epsilon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = params(name="resnet50", weights="coco")
     backbone, rpn = assemble(settings.backbone, TORCHVISION_PROPOSALS, pretrained=False)
-    save(BACKBONE, {"backbone": plain_state(backbone), "rpn": plain_state(rpn)})
+    save(BACKBONE, {"backbone": cpu_state_dict(backbone), "rpn": cpu_state_dict(rpn)})
     loaded, _ = load_backbone(settings, CPU)
     assert {module.eps for module in loaded.modules() if hasattr(module, "eps")} == {0.0}
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from src.data.prepared import Example, PreparedFile
 from src.detector import criteria as module
-from src.detector.backbones import LITE0, STRIDES, train_deepest
+from src.detector.backbones import LITE0, STRIDES, set_trainable_layers
 from src.detector.box_head import SIZE, decode_scaled
 from src.detector.criteria import ImageTargets, Learner, image_list, losses, truth_of
 from src.detector.weights import build
@@ -30,7 +30,7 @@ PARAMS = backbone_params(name="efficientnet_lite0", weights="imagenet", samples=
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Example]]:
     with PreparedFile(make_prepared(tmp_path_factory.mktemp("backbone"), 6)) as prepared:
-        assert prepared.frame.content == CONTENT
+        assert prepared.letterbox.content == CONTENT
         yield [prepared.example(index, masks=False) for index in range(6)]
 
 
@@ -98,7 +98,7 @@ def dense_losses(learner: Learner, examples: list[Example], targets: list[ImageT
 def test_losses_and_gradients_are_those_of_dense_maps(
     learner: Learner, examples: list[Example], spied: list[ImageTargets]
 ) -> None:
-    train_deepest(learner.backbone.body, 2)
+    set_trainable_layers(learner.backbone.body, 2)
     batch = [examples[0], without_objects(examples[1])]
     torch.manual_seed(3)
     found = losses(learner, batch, CONTENT, PARAMS)
@@ -141,7 +141,7 @@ def test_thresholds_are_those_of_the_parameters(learner: Learner, examples: list
     shares = (1.0, 0.72, 0.68, 0.52, 0.48, 0.32, 0.28, 0.05)  # IoUs with the first object
     anchors = torch.tensor([[x1, y1, x2, y1 + share * (y2 - y1)] for share in shares])
     for high, low in ((0.7, 0.3), (0.5, 0.1)):
-        params = dataclasses.replace(PARAMS, positive_iou=high, negative_iou=low, samples=40)
+        params = dataclasses.replace(PARAMS, fg_iou_thresh=high, bg_iou_thresh=low, samples=40)
         only_first = dataclasses.replace(truth, boxes=truth.boxes[:1], labels=truth.labels[:1])
         drawn = module.image_targets((anchors, anchors[:0]), only_first, CONTENT, params).anchors
         expected = [i for i, share in enumerate(shares) if share > high], [i for i, s in enumerate(shares) if s < low]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
-from src.detector.fpn import ROWS, FeaturePyramid, convolve_at, neighbours_of
+from src.detector.fpn import ROWS, FeaturePyramid, convolve_at, neighbors_of
 from tests.detector.small import randomise
 
 CHANNELS = (3, 4, 5, 6)
@@ -127,8 +127,8 @@ def test_a_single_cell_sees_only_zeros_around_it() -> None:
     torch.testing.assert_close(found, convolution(features).flatten(1))
 
 
-def test_neighbours_stay_in_their_image_and_row() -> None:
-    rows, inside = neighbours_of(torch.tensor([0, 3, 11, 12]), 3, 4)  # corners of two images of 3 x 4
+def test_neighbors_stay_in_their_image_and_row() -> None:
+    rows, inside = neighbors_of(torch.tensor([0, 3, 11, 12]), 3, 4)  # corners of two images of 3 x 4
     assert inside.sum(1).tolist() == [4, 4, 4, 4]
     assert rows[0].tolist() == [0, 0, 0, 0, 0, 1, 0, 4, 5]
     assert rows[3][inside[3] > 0].tolist() == [12, 13, 16, 17]  # not 8, 9 of the first image

@@ -30,7 +30,7 @@ from tests.detector.small import (
     course_checkpoint,
     course_names,
     evaluate_params,
-    normalise_scale,
+    normalize_scale,
     torchvision_detector,
 )
 
@@ -46,7 +46,7 @@ def theirs() -> TorchvisionMaskRCNN:
     model = torchvision_detector(1)
     predictor = model.roi_heads.box_predictor
     with torch.no_grad():
-        normalise_scale(model, pictures())
+        normalize_scale(model, pictures())
         predictor.cls_score.weight *= 40
         predictor.bbox_pred.weight *= 5
         logits: list[Tensor] = []

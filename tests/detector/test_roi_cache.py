@@ -97,7 +97,7 @@ def test_the_choice_repeats_and_differs_between_views(example: Example) -> None:
 def test_a_mirrored_view_has_mirrored_truth(tmp_path: Path) -> None:
     with PreparedFile(make_prepared(tmp_path, 1)) as prepared:
         plain = prepared.example(0)
-        mirrored = flip(plain, prepared.frame)
+        mirrored = flip(plain, prepared.letterbox)
     view = cache_view(features(), proposals(mirrored), mirrored, PARAMS, Kind(flipped=True, train=True))
     width = 160
     expected = torch.stack(

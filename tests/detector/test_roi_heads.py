@@ -13,7 +13,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from src.detector import box_head, mask_head
 from src.detector.box_head import BoxHead, decode_scaled, encode_scaled
-from src.detector.mask_head import MaskHead, of_class
+from src.detector.mask_head import MaskHead, select_class_masks
 from tests.detector.small import randomise
 
 box = st.tuples(st.floats(0, 1000), st.floats(0, 700), st.floats(1, 300), st.floats(1, 300))
@@ -106,5 +106,5 @@ def test_mask_head_is_torchvision_s(rois: int) -> None:
 
 def test_of_class_takes_each_roi_s_own_mask() -> None:
     masks = torch.arange(2 * 4 * 4.0).reshape(2, 4, 2, 2)
-    assert torch.equal(of_class(masks, torch.tensor([3, 1])), torch.stack([masks[0, 3], masks[1, 1]]))
-    assert of_class(masks[:0], torch.zeros(0, dtype=torch.int64)).shape == (0, 2, 2)
+    assert torch.equal(select_class_masks(masks, torch.tensor([3, 1])), torch.stack([masks[0, 3], masks[1, 1]]))
+    assert select_class_masks(masks[:0], torch.zeros(0, dtype=torch.int64)).shape == (0, 2, 2)

@@ -51,7 +51,7 @@ def test_head_at_single_locations_equals_the_dense_head() -> None:
     randomise(head.parameters(), 1)
     features = torch.randn(1, CHANNELS, 3, 3)
     logits, deltas = head(features)
-    taps = features.permute(0, 2, 3, 1).reshape(1, -1)  # the neighbourhood of the middle cell
+    taps = features.permute(0, 2, 3, 1).reshape(1, -1)  # the neighborhood of the middle cell
     found_logits, found_deltas = head.at(taps)
     torch.testing.assert_close(found_logits[0], logits.reshape(9, 3)[4])
     torch.testing.assert_close(found_deltas[0], deltas.reshape(9, 3, 4)[4])
@@ -82,7 +82,9 @@ def test_proposals_are_clipped_to_the_picture_not_the_canvas() -> None:
 
 
 def test_proposals_are_sorted_limited_and_large_enough() -> None:
-    found = network(ProposalsParams(before_nms=50, nms_iou=0.7, after_nms=40, min_size=6.0))(images(2), levels(2))
+    found = network(ProposalsParams(pre_nms_top_n=50, nms_iou=0.7, post_nms_top_n=40, min_size=6.0))(
+        images(2), levels(2)
+    )
     assert len(found) == 2
     for image in found:
         assert len(image.boxes) == len(image.scores) == 40
@@ -97,18 +99,18 @@ def test_the_coarser_levels_keep_their_own_anchors() -> None:
     whole, coarse = net.anchors(CANVAS, grids), net.anchors(CANVAS, grids[2:])
     assert all(torch.equal(a, b) for a, b in zip(whole[2:], coarse, strict=True))
     few = net(images(), features[2:])[0].boxes.tolist()
-    params = dataclasses.replace(TORCHVISION_PROPOSALS, after_nms=10_000)
+    params = dataclasses.replace(TORCHVISION_PROPOSALS, post_nms_top_n=10_000)
     assert few
     assert set(map(tuple, few)) <= set(map(tuple, network(params)(images(), features)[0].boxes.tolist()))
 
 
 def test_no_level_hands_on_more_than_its_share() -> None:
-    unlimited = dataclasses.replace(TORCHVISION_PROPOSALS, before_nms=7, nms_iou=1.0)
+    unlimited = dataclasses.replace(TORCHVISION_PROPOSALS, pre_nms_top_n=7, nms_iou=1.0)
     assert len(network(unlimited)(images(), levels())[0].boxes) <= 5 * 7
 
 
 def test_suppression_looks_at_one_level_at_a_time() -> None:
-    net = network(dataclasses.replace(TORCHVISION_PROPOSALS, nms_iou=0.3, after_nms=10_000))
+    net = network(dataclasses.replace(TORCHVISION_PROPOSALS, nms_iou=0.3, post_nms_top_n=10_000))
     alone = []
     anchors = net.anchors(CANVAS, [tuple(level.shape[-2:]) for level in levels()])
     for level, boxes in zip(levels(), anchors, strict=True):

@@ -119,9 +119,9 @@ def test_jitter_moves_and_resizes_in_proportion() -> None:
     boxes = torch.tensor([[100.0, 100, 110, 300]]).repeat(4000, 1)
     found = jitter(boxes, 0.1, draw())
     sizes = found[:, 2:] - found[:, :2]
-    centres = (found[:, :2] + found[:, 2:]) / 2
-    assert centres.mean(0).tolist() == pytest.approx([105, 200], abs=2)
-    assert centres.std(0).tolist() == pytest.approx([1.0, 20.0], rel=0.05)  # a tenth of each side
+    centers = (found[:, :2] + found[:, 2:]) / 2
+    assert centers.mean(0).tolist() == pytest.approx([105, 200], abs=2)
+    assert centers.std(0).tolist() == pytest.approx([1.0, 20.0], rel=0.05)  # a tenth of each side
     assert (sizes / torch.tensor([10.0, 200.0])).log().std(0).tolist() == pytest.approx([0.1, 0.1], rel=0.05)
     assert (box_area(found) > 0).all()
     assert torch.equal(found, jitter(boxes, 0.1, draw()))

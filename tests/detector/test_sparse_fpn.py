@@ -12,7 +12,7 @@ from torch import Tensor
 from src.detector.backbones import STRIDES
 from src.detector.fpn import FeaturePyramid
 from src.detector.rpn import RpnHead
-from src.detector.sparse_fpn import Grids, Taps, anchor_taps, at_anchors, look, roi_cells
+from src.detector.sparse_fpn import Grids, Neighborhoods, anchor_neighborhoods, at_anchors, look, roi_cells
 from src.ops.roi_align import multiscale_roi_align
 from tests.detector.small import randomise
 from tests.detector.test_fpn import body_maps, pyramid
@@ -56,8 +56,8 @@ def sparse(net: FeaturePyramid, head: RpnHead, maps: list[Tensor], anchors: list
     """The same without dense maps."""
     merged = net.merge(maps)
     grids = Grids.of(merged)
-    parts = [anchor_taps(grids, image, chosen, ANCHORS) for image, chosen in enumerate(anchors)]
-    taps = Taps(*(torch.cat([getattr(part, name) for part in parts]) for name in ("rows", "inside", "places")))
+    parts = [anchor_neighborhoods(grids, image, chosen, ANCHORS) for image, chosen in enumerate(anchors)]
+    taps = Neighborhoods(*(torch.cat([getattr(part, name) for part in parts]) for name in ("rows", "inside", "places")))
     features, cells = look(net, merged, taps, roi_cells(grids, rois, CELLS))
     return *at_anchors(head, features, taps), cells
 
@@ -137,7 +137,7 @@ def test_only_the_rows_looked_at_are_computed() -> None:
     net, head, maps = Counting((3, 4, 5, 6), 7).double(), rpn_head(), body_maps(1, 12, 12)
     middle = torch.tensor([(5 * 12 + 5) * ANCHORS, (5 * 12 + 5) * ANCHORS + 1, (5 * 12 + 6) * ANCHORS])
     sparse(net, head, maps, [middle], torch.zeros(0, 5, dtype=torch.float64))
-    assert Counting.computed == 12  # two neighbouring 3 x 3 windows
+    assert Counting.computed == 12  # two neighboring 3 x 3 windows
 
 
 def test_grids_know_the_pooled_level() -> None:

@@ -30,7 +30,7 @@ from tests.detector.small import (
     TORCHVISION_PROPOSALS,
     backbone_params,
     course_checkpoint,
-    normalise_scale,
+    normalize_scale,
     torchvision_detector,
 )
 
@@ -51,7 +51,7 @@ def pictures() -> Tensor:
 @pytest.fixture(scope="module")
 def theirs() -> nn.Module:
     model = torchvision_detector(0)
-    normalise_scale(model, pictures())
+    normalize_scale(model, pictures())
     return model
 
 

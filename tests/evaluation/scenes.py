@@ -28,7 +28,7 @@ def box_masks(boxes: Sequence[Box]) -> np.ndarray:
 
 
 def shape_masks(boxes: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """One mask a box, the pixels whose centres lie in a shape: 0 the whole box, 1 ellipse, 2 ring, 3 L, 4 triangle."""
+    """One mask a box, the pixels whose centers lie in a shape: 0 the whole box, 1 ellipse, 2 ring, 3 L, 4 triangle."""
     ys, xs = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     masks = np.zeros((len(boxes), HEIGHT, WIDTH), bool)
     for mask, (x1, y1, x2, y2), shape in zip(masks, boxes, shapes, strict=True):
@@ -58,8 +58,8 @@ def truth(
         labels=torch.tensor(labels, dtype=torch.int64),
         masks=encode_masks(box_masks(boxes) if masks is None else masks),
         crowd=torch.tensor([False] * len(boxes) if crowd is None else crowd, dtype=torch.bool),
-        hidden_boxes=as_boxes(hidden),
-        hidden_labels=torch.ones(len(hidden), dtype=torch.int64),
+        unlabeled_boxes=as_boxes(hidden),
+        unlabeled_labels=torch.ones(len(hidden), dtype=torch.int64),
     )
 
 

@@ -12,12 +12,12 @@ THING = [0, 0, 20, 20]
     ("box", "label", "expected"),
     [
         (THING, 1, {"correct": 1}),
-        ([0, 0, 20, 8], 1, {"localisation": 1}),  # IoU 0.4 with its class
+        ([0, 0, 20, 8], 1, {"localization": 1}),  # IoU 0.4 with its class
         (THING, 2, {"classification": 1}),
         ([0, 0, 20, 8], 2, {"both": 1, "missed": 1}),
         ([40, 20, 50, 30], 1, {"background": 1, "missed": 1}),
         ([0, 0, 10, 3], 1, {"background": 1, "missed": 1}),  # IoU 0.075
-        ([0, 0, 20, 2], 1, {"localisation": 1}),  # IoU 0.1
+        ([0, 0, 20, 2], 1, {"localization": 1}),  # IoU 0.1
         ([0, 0, 20, 10], 1, {"correct": 1}),  # IoU 0.5
     ],
 )

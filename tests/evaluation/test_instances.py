@@ -61,8 +61,8 @@ def test_ground_truth_of_a_sample():
         labels=np.array([2]),
         masks=masks,
         crowd=np.array([False]),
-        hidden_boxes=np.zeros((0, 4), np.float32),
-        hidden_labels=np.zeros(0, np.int64),
+        unlabeled_boxes=np.zeros((0, 4), np.float32),
+        unlabeled_labels=np.zeros(0, np.int64),
         split="train",
     )
     one = GroundTruth.of(sample, 11)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.letterbox import Frame
+from src.data.letterbox import Letterbox
 from src.data.prepared import Example
 from src.evaluation.plain_rpn import TestResult, add_image, make_proposals, metrics
 from src.ops.anchors import cell_anchors, grid_anchors
@@ -37,8 +37,8 @@ def example_with(boxes: torch.Tensor, crowd: list[bool] | None = None) -> Exampl
         labels=torch.ones(count, dtype=torch.int64),
         masks=torch.zeros(0, 16 * ROWS, 16 * COLUMNS, dtype=torch.bool),
         crowd=torch.tensor(crowd or [False] * count, dtype=torch.bool),
-        hidden_boxes=torch.zeros(0, 4),
-        hidden_labels=torch.zeros(0, dtype=torch.int64),
+        unlabeled_boxes=torch.zeros(0, 4),
+        unlabeled_labels=torch.zeros(0, dtype=torch.int64),
     )
 
 
@@ -50,7 +50,7 @@ def perfect_outputs(grid: AnchorGrid, matches: torch.Tensor) -> tuple[torch.Tens
 
 def test_anchors_across_the_picture_s_border_are_left_out_though_the_canvas_goes_on(grid: AnchorGrid) -> None:
     matches = grid.label(example_with(BOX)).reshape(ROWS, COLUMNS)
-    # Anchors of 32 pixels at centres 8, 24, ...: column 1 spans 8 to 40, inside the canvas but not the picture.
+    # Anchors of 32 pixels at centers 8, 24, ...: column 1 spans 8 to 40, inside the canvas but not the picture.
     assert (matches[:, 1] < NEGATIVE).all()
     assert (matches[1:-1, 2:-2] >= NEGATIVE).any()
     assert (matches[0] < NEGATIVE).all()
@@ -70,8 +70,10 @@ def test_fractions_of_a_pixel_decide_labels() -> None:
 
 def test_all_anchors_inside_a_large_object_get_one_label() -> None:
     sizes = anchors_from_modes(box_statistics(np.array([[0, 0, 137.3, 121.9]]), 24, (1066, 800)), 1, (1050, 784))
-    frame = Frame(800, 1066, 1088, 300, 400)
-    full = AnchorGrid(grid_anchors(cell_anchors(sizes.tolist()), 50, 68, 16, offset=0.5), 50, 68, frame.content, RULES)
+    letterbox = Letterbox(800, 1066, 1088, 300, 400)
+    full = AnchorGrid(
+        grid_anchors(cell_anchors(sizes.tolist()), 50, 68, 16, offset=0.5), 50, 68, letterbox.content, RULES
+    )
     box = torch.tensor([[61.37, 43.11, 987.65, 791.23]])
     inside = is_inside(full.anchors, box[0])
     assert inside.sum() > 1000

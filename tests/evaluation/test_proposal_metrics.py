@@ -21,11 +21,11 @@ from tests.factories import make_prepared
 
 CONTENT = (16.0, 0.0, 144.0, 96.0)  # of the factories' small canvas
 CHANNELS = 4
-PARAMS = backbone_params(positive_iou=0.55, negative_iou=0.15)
+PARAMS = backbone_params(fg_iou_thresh=0.55, bg_iou_thresh=0.15)
 
 
 class Averages(BackboneWithFpn):
-    """Feature maps of the five strides: mean colours, and a constant."""
+    """Feature maps of the five strides: mean colors, and a constant."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)

@@ -27,7 +27,7 @@ def test_accuracy_by_hand():
     assert counts == RpnAccuracy(positive=3, negative=4, positive_correct=2, negative_correct=3)
     assert counts.accuracy == pytest.approx((2 / 3 + 3 / 4) / 2)
     assert counts.natural_accuracy == pytest.approx(5 / 7)
-    assert counts.as_metrics()["labelled_positive"] == 3
+    assert counts.as_metrics()["labeled_positive"] == 3
 
 
 def test_accuracy_is_one_to_one_however_rare_positives_are():

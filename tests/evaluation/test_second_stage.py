@@ -11,8 +11,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from src.data.letterbox import Frame
-from src.data.normalize import normalise
+from src.data.letterbox import Letterbox
+from src.data.normalize import normalize
 from src.data.prepared import Example, PreparedFile
 from src.detector.backbones import LITE0, Lite0Body
 from src.detector.box_head import SIZE, BoxHead, decode_scaled
@@ -21,7 +21,7 @@ from src.detector.mask_rcnn import BackboneWithFpn, Detections, MaskRCNN, pool
 from src.detector.rpn import Proposals, RegionProposalNetwork
 from src.evaluation.rle import decode_masks
 from src.evaluation.rpn_metrics import paired_iou
-from src.evaluation.second_stage import Runner, SecondStage, refine, to_source
+from src.evaluation.second_stage import Predictor, SecondStageAnalysis, refine, to_source
 from src.ops.boxes import box_iou, clip
 from src.ops.masks import paste_masks
 from src.structures.image_list import ImageList
@@ -65,11 +65,11 @@ def detector() -> MaskRCNN:
     return net
 
 
-def runner(detector: MaskRCNN, boxes: Tensor, **changes: Any) -> Runner:
+def runner(detector: MaskRCNN, boxes: Tensor, **changes: Any) -> Predictor:
     """The detector with given proposals, in float32."""
     detector.rpn = GivenProposals(boxes)
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    return Runner(detector, fabric, "efficientnet_lite0", evaluate_params(**({"score_threshold": 0.0} | changes)))
+    return Predictor(detector, fabric, "efficientnet_lite0", evaluate_params(**({"score_threshold": 0.0} | changes)))
 
 
 def proposals(example: Example) -> Tensor:
@@ -82,7 +82,7 @@ def equal(first: Detections, second: Detections) -> bool:
 
 def second_stage(detector: MaskRCNN, example: Example, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and refined boxes of every class, straight from the parts."""
-    images = normalise(example.image[None], LITE0, CONTENT[None])
+    images = normalize(example.image[None], LITE0, CONTENT[None])
     with torch.no_grad():
         logits, deltas = detector.box_head(pool(detector.backbone(images), [boxes], SIZE))
     return logits, clip(decode_scaled(deltas, boxes), CONTENT)
@@ -93,16 +93,16 @@ def test_both_border_rules_are_those_of_the_detector(
     detector: MaskRCNN, example: Example, prepared: PreparedFile, border: str
 ) -> None:
     run = runner(detector, proposals(example), border=border)
-    found = run.find(example, prepared.frame)
+    found = run.find(example, prepared.letterbox)
     assert len(found.labels) > 0
-    assert equal(run.examine(example, prepared.frame).found[border], found)
+    assert equal(run.examine(example, prepared.letterbox).found[border], found)
     assert found.masks.shape[1:] == (28, 28)
     assert ((found.masks >= 0) & (found.masks <= 1)).all()
 
 
 def test_proposals_are_judged_by_their_overlap(detector: MaskRCNN, example: Example, prepared: PreparedFile) -> None:
     boxes = proposals(example)
-    stage = runner(detector, boxes).examine(example, prepared.frame)
+    stage = runner(detector, boxes).examine(example, prepared.letterbox)
     first, second = example.labels.tolist()
     assert stage.truth.tolist() == [first, second, 0, 0, 0, first]
     logits, refined = second_stage(detector, example, boxes)
@@ -121,7 +121,7 @@ def test_a_proposal_of_an_object_overlaps_it_by_one_half(
     x1, y1, x2, y2 = example.boxes[0].tolist()
     boxes = torch.tensor([[x1, y1, x1 + share * (x2 - x1), y2] for share in (0.52, 0.48, 0.42)])
     alone = dataclasses.replace(example, boxes=example.boxes[:1], labels=example.labels[:1], crowd=example.crowd[:1])
-    stage = runner(detector, boxes).examine(alone, prepared.frame)
+    stage = runner(detector, boxes).examine(alone, prepared.letterbox)
     assert stage.truth.tolist() == [int(example.labels[0]), 0, 0]
 
 
@@ -130,13 +130,13 @@ def test_the_detector_sees_its_best_proposals_only(
 ) -> None:
     detector.proposals = 2
     try:
-        assert len(runner(detector, proposals(example)).examine(example, prepared.frame).truth) == 2
+        assert len(runner(detector, proposals(example)).examine(example, prepared.letterbox).truth) == 2
     finally:
         detector.proposals = 50
 
 
 def test_halves_start_at_one_half(detector: MaskRCNN, example: Example, prepared: PreparedFile) -> None:
-    stage = runner(detector, proposals(example)).examine(example, prepared.frame)
+    stage = runner(detector, proposals(example)).examine(example, prepared.letterbox)
     assert stage.halves_before.tolist() == pytest.approx([0.5] * 8, abs=1e-5)
     left = example.boxes[:1].clone()
     left[:, 2] = (left[:, 0] + left[:, 2]) / 2
@@ -148,12 +148,12 @@ def test_halves_start_at_one_half(detector: MaskRCNN, example: Example, prepared
 
 def test_background_in_a_crowd_is_not_judged(detector: MaskRCNN, example: Example, prepared: PreparedFile) -> None:
     crowd = dataclasses.replace(example, crowd=torch.tensor([False, True]))
-    stage = runner(detector, proposals(example)).examine(crowd, prepared.frame)
+    stage = runner(detector, proposals(example)).examine(crowd, prepared.letterbox)
     assert stage.truth.tolist() == [int(example.labels[0]), -1, 0, 0, 0, int(example.labels[0])]
     assert len(stage.halves_before) == 4
 
 
-def check_sizes(stage: SecondStage, proposed: int, objects: int) -> None:
+def check_sizes(stage: SecondStageAnalysis, proposed: int, objects: int) -> None:
     assert len(stage.truth) == len(stage.predicted) == proposed
     assert len(stage.halves_before) == len(stage.halves_after) == 4 * objects
 
@@ -162,13 +162,13 @@ def test_no_objects_and_no_proposals(detector: MaskRCNN, example: Example, prepa
     bare = dataclasses.replace(
         example, boxes=example.boxes[:0], labels=example.labels[:0], masks=example.masks[:0], crowd=example.crowd[:0]
     )
-    stage = runner(detector, FAR).examine(bare, prepared.frame)
+    stage = runner(detector, FAR).examine(bare, prepared.letterbox)
     check_sizes(stage, 3, 0)
     assert (stage.truth == 0).all()
     assert stage.iou_before.shape == stage.iou_after.shape == (0,)
     nothing = runner(detector, FAR[:0])
-    check_sizes(nothing.examine(example, prepared.frame), 0, 2)
-    assert nothing.find(example, prepared.frame).masks.shape[0] == 0
+    check_sizes(nothing.examine(example, prepared.letterbox), 0, 2)
+    assert nothing.find(example, prepared.letterbox).masks.shape[0] == 0
 
 
 def test_refine_moves_by_the_given_class_and_clips() -> None:
@@ -188,12 +188,12 @@ def detections(boxes: list[list[float]], masks: Tensor) -> Detections:
 
 
 def test_the_way_back_moves_boxes_and_masks() -> None:
-    frame = Frame(height=96, width=128, padded_width=160, source_height=48, source_width=64)  # twice as large
+    letterbox = Letterbox(height=96, width=128, padded_width=160, source_height=48, source_width=64)  # twice as large
     masks = torch.zeros(2, 28, 28)
     masks[0] = 1.0
     masks[1, :, 14:] = 1.0  # its right half
     canvas = [[36.0, 20, 92, 76], [16, 0, 144, 96]]
-    found = to_source(detections(canvas, masks), frame, 0.5)
+    found = to_source(detections(canvas, masks), letterbox, 0.5)
     assert found.boxes.tolist() == [[10, 10, 38, 38], [0, 0, 64, 48]]
     assert found.masks is not None
     pixels = decode_masks(found.masks, 48, 64)
@@ -204,10 +204,10 @@ def test_the_way_back_moves_boxes_and_masks() -> None:
 
 
 def test_boxes_stay_fractions_and_masks_are_thresholded_last() -> None:
-    frame = Frame(96, 128, 160, 48, 64)
+    letterbox = Letterbox(96, 128, 160, 48, 64)
     masks = torch.full((1, 28, 28), 0.4)
     masks[0, :, 14:] = 0.9  # half way between, 0.65: thresholded before, the border would lie a pixel further right
-    found = to_source(detections([[36.5, 20.5, 93, 77.5]], masks), frame, 0.5)
+    found = to_source(detections([[36.5, 20.5, 93, 77.5]], masks), letterbox, 0.5)
     assert found.boxes.tolist() == [[10.25, 10.25, 38.5, 38.75]]
     expected = paste_masks(masks, found.boxes, 48, 64) >= 0.5
     assert torch.equal(torch.as_tensor(decode_masks(found.masks, 48, 64)), expected)
@@ -216,13 +216,13 @@ def test_boxes_stay_fractions_and_masks_are_thresholded_last() -> None:
 
 @pytest.mark.parametrize(("threshold", "filled"), [(0.3, True), (0.5, False)])
 def test_masks_are_thresholded_in_the_picture(threshold: float, filled: bool) -> None:
-    frame = Frame(96, 128, 160, 48, 64)
-    found = to_source(detections([[36, 20, 92, 76]], torch.full((1, 28, 28), 0.4)), frame, threshold)
+    letterbox = Letterbox(96, 128, 160, 48, 64)
+    found = to_source(detections([[36, 20, 92, 76]], torch.full((1, 28, 28), 0.4)), letterbox, threshold)
     pixels = torch.as_tensor(decode_masks(found.masks, 48, 64))
     assert bool(pixels.any()) == filled
 
 
 def test_nothing_found_goes_back_as_nothing() -> None:
-    found = to_source(detections([], torch.zeros(0, 28, 28)), Frame(96, 128, 160, 48, 64), 0.5)
+    found = to_source(detections([], torch.zeros(0, 28, 28)), Letterbox(96, 128, 160, 48, 64), 0.5)
     assert len(found) == 0
     assert found.masks == []

@@ -1,4 +1,4 @@
-"""The drawings that all figures share: the same bytes each time, tags inside the picture, colours by class."""
+"""The drawings that all figures share: the same bytes each time, tags inside the picture, colors by class."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from src.figures.base import (
-    CLASS_COLOURS,
+    CLASS_COLORS,
     DPI,
-    colour_of,
+    color_of,
     draw_boxes,
     draw_scene,
     new_figure,
@@ -51,19 +51,19 @@ def test_a_figure_has_the_size_of_its_panels(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "a.png").size == (6 * DPI, 3 * DPI)
 
 
-def test_boxes_have_their_class_colour_and_masks_tint_the_picture(tmp_path: Path) -> None:
+def test_boxes_have_their_class_color_and_masks_tint_the_picture(tmp_path: Path) -> None:
     figure, axes = new_figure(width=4, height=3)
     masks = torch.zeros(1, 60, 80, dtype=torch.bool)
     masks[0, 20:40, 20:60] = True
     draw_scene(axes[0, 0], scene(), torch.tensor([[20.0, 20, 60, 40]]), torch.tensor([2]), None, masks)
     (frame,) = axes[0, 0].patches
     assert frame.get_edgecolor()[:3] == pytest.approx(
-        tuple(int(CLASS_COLOURS["person"][i : i + 2], 16) / 255 for i in (1, 3, 5))
+        tuple(int(CLASS_COLORS["person"][i : i + 2], 16) / 255 for i in (1, 3, 5))
     )
     save_figure(figure, tmp_path / "a.png")
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     red, _, blue = pixels[pixels.shape[0] // 2, pixels.shape[1] // 2]
-    assert red > blue + 20  # a grey picture, tinted orange
+    assert red > blue + 20  # a gray picture, tinted orange
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ def test_tags_of_equal_boxes_do_not_cover_each_other() -> None:
     assert len(places) == 3
 
 
-def test_words_of_tags_and_colours() -> None:
+def test_words_of_tags_and_colors() -> None:
     assert tag_text(2, 0.934) == "person 0.93"
     assert tag_text(None, 0.5) == "0.50"
     assert tag_text(3, None) == "animal"
     assert tag_text(None, None) == ""
-    assert colour_of(1) == CLASS_COLOURS["vehicle"]
-    assert colour_of(99) == colour_of(-1) == colour_of(0)
+    assert color_of(1) == CLASS_COLORS["vehicle"]
+    assert color_of(99) == color_of(-1) == color_of(0)
 
 
 def test_curves_are_smoothed_and_named() -> None:

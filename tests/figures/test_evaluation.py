@@ -8,7 +8,7 @@ from PIL import Image
 
 from src.evaluation.classifier import classifier_metrics
 from src.evaluation.detection import coco_ground_truth, coco_results, evaluate_detections
-from src.evaluation.halves import summarise_halves
+from src.evaluation.halves import summarize_halves
 from src.evaluation.unannotated import find_unannotated
 from src.figures import evaluation
 from src.figures.evaluation import (
@@ -69,7 +69,7 @@ def test_precision_recall_has_a_curve_for_each_class_with_objects(drawn):
 
 
 def test_halves_show_both_distributions(drawn):
-    summary = summarise_halves(torch.full((4,), 0.5), torch.full((4,), 0.72))
+    summary = summarize_halves(torch.full((4,), 0.5), torch.full((4,), 0.72))
     ax = drawn(plot_halves, summary).axes[0]
     assert [patch.get_label() for patch in ax.patches] == [
         "before the regressor, mean 0.50",
@@ -116,7 +116,7 @@ def test_nothing_to_draw(tmp_path):
     for plot, arguments in (
         (plot_confusion, (classifier_metrics(empty, empty),)),
         (plot_precision_recall, (evaluate_detections(coco_ground_truth([]), []),)),
-        (plot_halves, (summarise_halves(torch.zeros(0), torch.zeros(0)),)),
+        (plot_halves, (summarize_halves(torch.zeros(0), torch.zeros(0)),)),
         (plot_detections, ([nothing], 0.5)),
         (plot_detections, ([], 0.5)),
         (plot_before_after, ([],)),

@@ -42,10 +42,10 @@ def test_ground_truth_counts_every_anchor(grid):
 
 def test_all_positives_and_a_few_negatives_are_drawn(grid, tmp_path, monkeypatch):
     drawn: dict[str, int] = {}
-    monkeypatch.setattr(figures, "draw_boxes", lambda ax, boxes, colour, *_: drawn.update({colour: len(boxes)}))
+    monkeypatch.setattr(figures, "draw_boxes", lambda ax, boxes, color, *_: drawn.update({color: len(boxes)}))
     plot_ground_truth([example_with(BOX)], grid, tmp_path / "truth.png")
     positives = int((grid.label(example_with(BOX)) >= 0).sum())
-    assert drawn == {figures.POSITIVE_COLOUR: positives, figures.NEGATIVE_COLOUR: figures.NEGATIVES, figures.TRUTH: 1}
+    assert drawn == {figures.POSITIVE_COLOR: positives, figures.NEGATIVE_COLOR: figures.NEGATIVES, figures.TRUTH: 1}
 
 
 @pytest.mark.parametrize("images", [0, 1, 3])
@@ -57,7 +57,7 @@ def test_proposals_of_any_number_of_images(grid, tmp_path, images):
     assert (tmp_path / "proposals.png").stat().st_size > 500
 
 
-def test_the_field_is_centred_on_its_anchor(grid, tmp_path, monkeypatch):
+def test_the_field_is_centered_on_its_anchor(grid, tmp_path, monkeypatch):
     view = GradientView(example_with(BOX), grid.at(3, 4), 40, torch.rand(96, 128))
     assert view.square.tolist() == [[72 - 20, 56 - 20, 72 + 20, 56 + 20]]
     shown: list[Axes] = []

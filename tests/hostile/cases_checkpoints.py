@@ -90,7 +90,7 @@ CASES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "wrong keys": (whole({"backbone": {"a": ONES}, "rpn": {}}), (f"{NAME}[backbone]", "281 missing")),
     "missing tensor": (put("backbone", STEM, None), (f"{NAME}[backbone]", f"1 missing, first {STEM}")),
     "tensor too many": (put("rpn", "head.new", ONES), (f"{NAME}[rpn]", "1 unknown, first head.new")),
-    "batch normalisation": (
+    "batch normalization": (
         put("backbone", "body.bn1.num_batches_tracked", torch.tensor(0)),
         ("1 unknown, first body.bn1.num_batches_tracked",),
     ),

@@ -76,7 +76,7 @@ def turned() -> bytes:
 ALLOWED: dict[str, tuple[bytes, tuple[int, int]]] = {
     "dot.png": (encoded("png", NOISE.resize((1, 1))), (1, 1)),
     "line.png": (encoded("png", NOISE.resize((300, 1))), (300, 1)),
-    "grey.png": (encoded("png", NOISE.convert("L")), (60, 40)),
+    "gray.png": (encoded("png", NOISE.convert("L")), (60, 40)),
     "clear.png": (encoded("png", NOISE.convert("RGBA")), (60, 40)),
     "deep.png": (encoded("png", Image.new("I;16", (60, 40), 40_000)), (60, 40)),
     "print.jpg": (encoded("jpeg", NOISE.convert("CMYK")), (60, 40)),

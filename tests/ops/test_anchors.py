@@ -8,7 +8,7 @@ from torchvision.models.detection.image_list import ImageList
 from src.ops.anchors import cell_anchors, grid_anchors, size_ratio_anchors
 
 
-def test_cell_anchors_are_centred_at_zero() -> None:
+def test_cell_anchors_are_centered_at_zero() -> None:
     assert cell_anchors([(40.0, 20.0), (3, 5)]).tolist() == [[-20, -10, 20, 10], [-1.5, -2.5, 1.5, 2.5]]
 
 

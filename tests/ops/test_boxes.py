@@ -91,13 +91,13 @@ def test_encode_is_the_inverse_of_decode(anchors: Tensor, numbers: list[float]) 
     torch.testing.assert_close(encode(decode(deltas, anchors), anchors), deltas, atol=1e-6, rtol=1e-6)
 
 
-def test_deltas_are_of_centres_not_corners() -> None:
-    anchor = torch.tensor([[10.0, 20, 30, 60]])  # centre 20, 40
-    same_corner = torch.tensor([[10.0, 20, 50, 40]])  # centre 30, 30: the corner alone would give 0, 0
+def test_deltas_are_of_centers_not_corners() -> None:
+    anchor = torch.tensor([[10.0, 20, 30, 60]])  # center 20, 40
+    same_corner = torch.tensor([[10.0, 20, 50, 40]])  # center 30, 30: the corner alone would give 0, 0
     expected = [10 / 20, -10 / 40, math.log(40 / 20), math.log(20 / 40)]
     assert encode(same_corner, anchor)[0].tolist() == pytest.approx(expected)
-    same_centre = torch.tensor([[15.0, 35, 25, 45]])
-    assert encode(same_centre, anchor)[0, :2].tolist() == [0, 0]
+    same_center = torch.tensor([[15.0, 35, 25, 45]])
+    assert encode(same_center, anchor)[0, :2].tolist() == [0, 0]
 
 
 def test_encode_and_decode_agree_with_torchvision() -> None:

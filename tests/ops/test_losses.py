@@ -1,4 +1,4 @@
-"""The loss terms against plain loops, and their normalisation."""
+"""The loss terms against plain loops, and their normalization."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_aligned_targets_are_roi_align_of_the_masks() -> None:
 
 
 def plain_target(mask: Tensor, box: list[float], size: int) -> Tensor:
-    """Cell means for boxes inside whose cells are whole numbers of pixels: each point is a pixel's centre."""
+    """Cell means for boxes inside whose cells are whole numbers of pixels: each point is a pixel's center."""
     x1, y1, x2, y2 = (int(v) for v in box)
     height, width = (y2 - y1) // size, (x2 - x1) // size
     result = torch.zeros(size, size)
@@ -97,7 +97,7 @@ def test_targets_of_nothing() -> None:
 
 
 def plain_paste(grid: list[list[float]], box: list[float], height: int, width: int) -> list[list[float]]:
-    """Each pixel's centre looked up in the grid bilinearly; cells beyond the grid are 0."""
+    """Each pixel's center looked up in the grid bilinearly; cells beyond the grid are 0."""
     side, (x1, y1, x2, y2) = len(grid), box
     canvas = [[0.0] * width for _ in range(height)]
     for row, column in itertools.product(range(height), range(width)):
@@ -133,11 +133,11 @@ def test_paste_agrees_with_torchvision_where_it_does_not_round() -> None:
     """
     grids = torch.rand(3, 10, 10, generator=seeded())
     whole = torch.tensor([[5.0, 4, 41, 28], [2, 3, 14, 39], [20, 9, 80, 69]])  # with a cell around: 12 cells
-    centre, half = (whole[:, :2] + whole[:, 2:]) / 2, (whole[:, 2:] - whole[:, :2]) / 2
-    ours = paste_masks(grids, torch.cat([centre - half * 10 / 12, centre + half * 10 / 12], dim=1), 40, 48)
+    center, half = (whole[:, :2] + whole[:, 2:]) / 2, (whole[:, 2:] - whole[:, :2]) / 2
+    ours = paste_masks(grids, torch.cat([center - half * 10 / 12, center + half * 10 / 12], dim=1), 40, 48)
     last = whole - torch.tensor([0.0, 0, 1, 1]) + 0.25  # what torchvision's enlarged boxes truncate to `whole` from
-    centre, half = (last[:, :2] + last[:, 2:]) / 2, (last[:, 2:] - last[:, :2]) / 2
-    theirs = torch.cat([centre - half * 10 / 12, centre + half * 10 / 12], dim=1)
+    center, half = (last[:, :2] + last[:, 2:]) / 2, (last[:, 2:] - last[:, :2]) / 2
+    theirs = torch.cat([center - half * 10 / 12, center + half * 10 / 12], dim=1)
     expected = paste_masks_in_image(grids[:, None], theirs, (40, 48))[:, 0]
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
 

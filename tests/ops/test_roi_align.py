@@ -197,7 +197,7 @@ def test_gradcheck(points: int, aligned: bool) -> None:
 def test_it_follows_a_resized_picture(
     factor: float, box: tuple[float, float, float, float], slopes: tuple[float, float]
 ) -> None:
-    """A resized picture with resized boxes pools to the same values: exact for planes, by pixel centres."""
+    """A resized picture with resized boxes pools to the same values: exact for planes, by pixel centers."""
 
     def plane(scale: float) -> Tensor:
         y, x = ((torch.arange(int(n * scale), dtype=torch.float64) + 0.5) / scale for n in (18, 20))

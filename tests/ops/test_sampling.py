@@ -68,7 +68,7 @@ def test_the_seed_decides(rule: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(("positives", "negatives"), [(20, 20), (20, 0), (0, 20)])
 def test_all_candidates_have_their_chance(rule: str, positives: int, negatives: int) -> None:
-    """A draw that favours the first candidates would train on the top of the picture only."""
+    """A draw that favors the first candidates would train on the top of the picture only."""
     matches, generator = torch.cat([torch.zeros(positives), torch.full((negatives,), NEGATIVE)]).long(), seeded(3)
     draws = [torch.cat(RULES[rule](matches, 10, generator)) for _ in range(400)]
     chances = torch.cat(draws).bincount(minlength=len(matches)) / len(draws)

@@ -15,7 +15,7 @@ BOX = [[1.0, 4.0, 3.0, 12.0, 9.0]]  # image 1, x 4..12, y 3..9
 
 
 def test_rows_are_image_then_y_then_x() -> None:
-    """One point a cell, one cell: the box's centre (8, 6) is the corner of four pixels."""
+    """One point a cell, one cell: the box's center (8, 6) is the corner of four pixels."""
     stencil = roi_stencil(torch.tensor(BOX), (10, 20), 2, 1, 1.0, sampling_ratio=1)
     pixels = {200 + 5 * 20 + 7, 200 + 5 * 20 + 8, 200 + 6 * 20 + 7, 200 + 6 * 20 + 8}
     assert set(stencil.indices.flatten().tolist()) == pixels

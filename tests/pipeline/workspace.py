@@ -19,7 +19,7 @@ from tests.structure.project import PROJECT, tracked_files
 RECORDER = Path(__file__).parent / "recorder"
 MINUTES = 40  # ends what hangs; a whole run takes one on two idle cores with bf16, many on busy ones without
 
-# A twelfth of the canvas, one pass, narrow heads: every line of every stage runs, nothing is learnt.
+# A twelfth of the canvas, one pass, narrow heads: every line of every stage runs, nothing is learned.
 TINY = {
     "data.emoji.train": 8,
     "data.emoji.test": 4,
@@ -35,8 +35,8 @@ TINY = {
     "backbone.anchor_sizes": [8, 16, 32, 64, 96],
     "backbone.samples": 32,
     "backbone.rois": 8,
-    "proposals.before_nms": 60,
-    "proposals.after_nms": 60,
+    "proposals.pre_nms_top_n": 60,
+    "proposals.post_nms_top_n": 60,
     "features.proposals": 24,
     "features.mask_rois": 4,
     "box_head.hidden": 32,

@@ -9,7 +9,7 @@ from torchvision.ops import box_iou
 from src.core.params import ProposalsParams
 from src.detector.rpn import RegionProposalNetwork
 from src.plain_rpn import coverage
-from src.plain_rpn.coverage import best_ious, fpn_anchors, summarise
+from src.plain_rpn.coverage import best_ious, fpn_anchors, summarize
 
 
 def random_boxes(count: int, seed: int) -> torch.Tensor:
@@ -29,11 +29,11 @@ def test_the_best_of_all_anchors_however_the_work_is_cut(monkeypatch):
 def test_no_boxes_and_no_anchors():
     assert best_ious(torch.zeros(0, 4), random_boxes(3, 0)).shape == (0,)
     assert best_ious(random_boxes(3, 0), torch.zeros(0, 4)).tolist() == [0, 0, 0]
-    assert summarise(torch.zeros(0)) == {"mean": None, "above_0.5": None, "above_0.7": None}
+    assert summarize(torch.zeros(0)) == {"mean": None, "above_0.5": None, "above_0.7": None}
 
 
 def test_shares_by_hand():
-    assert summarise(torch.tensor([0.2, 0.6, 0.5, 0.9])) == pytest.approx(
+    assert summarize(torch.tensor([0.2, 0.6, 0.5, 0.9])) == pytest.approx(
         {"mean": 0.55, "above_0.5": 0.5, "above_0.7": 0.25}
     )
 

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from src.ops.anchors import cell_anchors, grid_anchors
-from src.plain_rpn.network import PartANetwork, flatten_outputs, rectified_pooling, stack_images
+from src.plain_rpn.network import PlainRpnNetwork, flatten_outputs, rectified_pooling, stack_images
 from src.plain_rpn.receptive_field import layers
 
 
-def plain(network: PartANetwork, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def plain(network: PlainRpnNetwork, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The table of task 1 and tasks 4 and 6, written out, in training mode."""
     state, x = network.state_dict(), images
     for number in range(1, 6):
@@ -27,7 +27,7 @@ def plain(network: PartANetwork, images: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 def test_the_table_of_task_1():
-    network = PartANetwork()
+    network = PlainRpnNetwork()
     convolutions = [module for module in network.backbone.modules() if isinstance(module, nn.Conv2d)]
     assert [(c.kernel_size, c.out_channels) for c in convolutions] == [((5, 5), n) for n in (16, 32, 64, 128, 256)]
     pools = [module for module in network.backbone.modules() if isinstance(module, nn.MaxPool2d)]
@@ -37,7 +37,7 @@ def test_the_table_of_task_1():
 
 
 def test_the_network_computes_what_the_assignment_writes():
-    network, images = PartANetwork(), torch.randn(2, 3, 48, 64)
+    network, images = PlainRpnNetwork(), torch.randn(2, 3, 48, 64)
     with torch.no_grad():
         for found, expected in zip(network(images), plain(network, images), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -60,20 +60,20 @@ def test_the_relu_after_the_pooling_changes_no_bit(dtype):
 
 
 def test_the_grid_of_the_full_canvas_is_50_by_68():
-    rows = {row.name: row.output for row in layers(PartANetwork(), 800, 1088)}
+    rows = {row.name: row.output for row in layers(PlainRpnNetwork(), 800, 1088)}
     assert rows["intermediate"] == (256, 50, 68)
     assert (rows["classifier"], rows["regressor"]) == ((1, 50, 68), (4, 50, 68))
 
 
 def test_outputs_start_at_one_half_and_at_the_anchors():
-    network = PartANetwork().eval()
+    network = PlainRpnNetwork().eval()
     logits, deltas = network(torch.randn(1, 3, 64, 64))
     assert logits.abs().max() < 1
     assert deltas.abs().max() < 1
 
 
 def test_the_listed_parameters_are_all_there_are():
-    network = PartANetwork(3)
+    network = PlainRpnNetwork(3)
     assert sum(row.parameters for row in layers(network, 64, 64)) == sum(p.numel() for p in network.parameters())
 
 
@@ -90,8 +90,8 @@ def test_flattening_meets_the_anchors_in_their_order(anchors):
                 deltas[0, 4 * a : 4 * a + 4, y, x] = place
                 logits[0, a, y, x] = place.sum()
     scores, rows = flatten_outputs(logits, deltas)
-    centres, sizes = (grid[:, :2] + grid[:, 2:]) / 2, grid[:, 2:] - grid[:, :2]
-    torch.testing.assert_close(rows[0], torch.cat([centres, sizes], dim=1))
+    centers, sizes = (grid[:, :2] + grid[:, 2:]) / 2, grid[:, 2:] - grid[:, :2]
+    torch.testing.assert_close(rows[0], torch.cat([centers, sizes], dim=1))
     torch.testing.assert_close(scores[0], rows[0].sum(dim=1))
 
 

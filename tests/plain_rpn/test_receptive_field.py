@@ -7,13 +7,19 @@ import torch
 from torch import nn
 
 from src.plain_rpn import receptive_field as module
-from src.plain_rpn.network import ANCHOR_OFFSET, STRIDE, PartANetwork
-from src.plain_rpn.receptive_field import input_gradient, layers, measured_receptive_field, receptive_field, settled
+from src.plain_rpn.network import ANCHOR_OFFSET, STRIDE, PlainRpnNetwork
+from src.plain_rpn.receptive_field import (
+    freeze_batch_stats,
+    input_gradient,
+    layers,
+    measured_receptive_field,
+    receptive_field,
+)
 
 
 @pytest.fixture(scope="module")
-def network() -> PartANetwork:
-    return PartANetwork()
+def network() -> PlainRpnNetwork:
+    return PlainRpnNetwork()
 
 
 def seen_by(interval: tuple[int, int], kernel: int, stride: int, padding: int) -> tuple[int, int]:
@@ -40,19 +46,19 @@ def test_measured_and_computed_agree(network):
 
 
 def test_both_follow_a_changed_kernel():
-    changed = PartANetwork()
+    changed = PlainRpnNetwork()
     changed.intermediate[0] = nn.Conv2d(256, 256, 5, padding=2, bias=False)
     assert receptive_field(changed) == 204
     assert measured_receptive_field(changed) == (204, 204)
 
 
-def test_the_field_is_centred_on_the_cell_s_anchor(network):
+def test_the_field_is_centered_on_the_cell_s_anchor(network):
     linear = module._linear_copy(network)
     seen = input_gradient(linear, torch.zeros(1, 3, 288, 320), (8, 10)) > 0
     for axis, cell in ((1, 8), (0, 10)):
         places = seen.any(dim=axis).nonzero().squeeze(1)
-        centre = (int(places[0]) + int(places[-1]) + 1) / 2
-        assert centre == (cell + ANCHOR_OFFSET) * STRIDE
+        center = (int(places[0]) + int(places[-1]) + 1) / 2
+        assert center == (cell + ANCHOR_OFFSET) * STRIDE
 
 
 def test_measuring_leaves_the_network_as_it_was(network):
@@ -63,8 +69,8 @@ def test_measuring_leaves_the_network_as_it_was(network):
 
 
 def test_a_real_network_sees_nothing_outside_its_field():
-    network, image = PartANetwork(), torch.randn(1, 3, 288, 288)
-    gradient = input_gradient(settled(network, image), image, (9, 9))
+    network, image = PlainRpnNetwork(), torch.randn(1, 3, 288, 288)
+    gradient = input_gradient(freeze_batch_stats(network, image), image, (9, 9))
     field = torch.zeros(288, 288, dtype=torch.bool)
     field[152 - 86 : 152 + 86, 152 - 86 : 152 + 86] = True
     assert (gradient[~field] == 0).all()
@@ -75,6 +81,6 @@ def test_settling_changes_no_output_and_not_the_network(network):
     image = torch.randn(1, 3, 288, 320)  # many positions: running variances divide by one less than the batch's
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with torch.no_grad():
-        for found, expected in zip(settled(network, image)(image), network(image), strict=True):
+        for found, expected in zip(freeze_batch_stats(network, image)(image), network(image), strict=True):
             torch.testing.assert_close(found, expected, rtol=0.02, atol=5e-4)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -45,7 +45,7 @@ def test_the_histogram_counts_every_value_once_as_a_loop_does(values, bins):
     assert found.counts.sum() == len(values)
 
 
-def test_modes_go_from_the_highest_down_and_skip_neighbours():
+def test_modes_go_from_the_highest_down_and_skip_neighbors():
     found = Histogram(np.arange(8.0), np.array([3, 9, 8, 0, 4, 0, 4]))
     assert found.modes() == [1, 4, 6]  # bin 0 and bin 2 touch bin 1; equals come in order
     assert found.mode() == 1.5

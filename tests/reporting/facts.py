@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from src.core.params import Params, load_params
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 
 CLASSES = ("vehicle", "person", "animal")
 CONDITIONS = {"device": "CPU (x86_64)", "precision": "bf16", "threads": 2, "python": "3.11.9", "torch": "2.14.1"}
@@ -110,8 +110,8 @@ METRICS: dict[str, Any] = {
         "accuracy": 0.912,
         "accuracy_positive": 0.884,
         "accuracy_negative": 0.940,
-        "labelled_positive": 310,
-        "labelled_negative": 151230,
+        "labeled_positive": 310,
+        "labeled_negative": 151230,
         "natural_accuracy": 0.939,
         "regression_iou": 0.742,
         "anchor_iou": 0.601,
@@ -126,7 +126,7 @@ METRICS: dict[str, Any] = {
     "backbone": {
         "backbone": "efficientnet_lite0",
         "weights": "imagenet",
-        "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        "normalization": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
         "outputs": [
             {"name": name, "shape": [256, *shape], "stride": 2**level, "anchor_size": 8 * 2**level}
             for level, (name, shape) in enumerate(
@@ -201,7 +201,7 @@ METRICS: dict[str, Any] = {
             "correct": 96,
             "duplicate": 4,
             "classification": 9,
-            "localisation": 11,
+            "localization": 11,
             "both": 1,
             "background": 23,
             "missed": 14,
@@ -233,7 +233,7 @@ def metrics(**changes: Any) -> dict[str, Any]:
     return result
 
 
-def write_run(root: Path, content: dict[str, Any] | None = None, params: Params | None = None) -> Facts:
+def write_run(root: Path, content: dict[str, Any] | None = None, params: Params | None = None) -> RunResults:
     """Writes the metrics, plots and tables of a run into `root` and gives their reader."""
     for stage, value in (METRICS if content is None else content).items():
         path = root / "metrics" / f"{stage}.json"
@@ -249,11 +249,11 @@ def write_run(root: Path, content: dict[str, Any] | None = None, params: Params 
     for name in ("rpn", "rpn_recall", "backbone", "recall", "box_head", "mask_head"):
         picture(charts / f"{name}.png")
     seconds = {"backbone": 402.0, "features": 61.0, "box_head": 118.0, "mask_head": 150.5}
-    return Facts(root, params or load_params(), charts, seconds)
+    return RunResults(root, params or load_params(), charts, seconds)
 
 
 def picture(path: Path, width: int = 32, height: int = 24) -> None:
-    """A small PNG of grey noise."""
+    """A small PNG of gray noise."""
     noise = np.random.default_rng(len(path.name)).integers(0, 255, (height, width, 3), np.uint8)
     Image.fromarray(noise).save(path)
 

@@ -72,7 +72,7 @@ def test_weights_are_read_off_the_history(tmp_path: Path) -> None:
 
 
 def test_no_positive_anchor(tmp_path: Path) -> None:
-    assert "no anchor" in words(tmp_path, part_a.task_3, rpn__labelled_positive=0)["rarity"]
+    assert "no anchor" in words(tmp_path, part_a.task_3, rpn__labeled_positive=0)["rarity"]
     assert "488 negatives" in words(tmp_path, part_a.task_3)["rarity"]
 
 
@@ -251,7 +251,7 @@ def test_verdict(box: float | None, said: str, tmp_path: Path) -> None:
 
 
 def test_how_many_of_the_sure_detections_are_right(tmp_path: Path) -> None:
-    kinds = {"correct": 6, "duplicate": 1, "classification": 1, "localisation": 0, "both": 0, "background": 0}
+    kinds = {"correct": 6, "duplicate": 1, "classification": 1, "localization": 0, "both": 0, "background": 0}
     told = words(tmp_path, results, evaluate__errors={**kinds, "missed": 5, "ignored": 3})["errors"]
     assert told == "Of the detector's 8 detections scored 0.5 or more, 75.0% are correct (task 15)."
     none = dict.fromkeys(kinds, 0) | {"missed": 5, "ignored": 0}

@@ -11,7 +11,7 @@ from src.core.errors import InputError
 from src.core.params import load_params
 from src.reporting.loss_curves import draw_charts
 from src.reporting.page import ANSWERS, build_page, inline
-from src.reporting.summary import summarise
+from src.reporting.summary import summarize
 from src.reporting.tasks import TASKS
 from tests.reporting.facts import METRICS, metrics, picture, with_params, write_run
 
@@ -42,7 +42,7 @@ class Reader(HTMLParser):
 
 def page(tmp_path: Path, content: dict[str, Any] | None = None, **options: Any) -> str:
     facts = write_run(tmp_path, content, **options)
-    build_page(facts, summarise(facts), tmp_path / "report/index.html")
+    build_page(facts, summarize(facts), tmp_path / "report/index.html")
     return (tmp_path / "report/index.html").read_text(encoding="utf-8")
 
 
@@ -89,7 +89,7 @@ def test_hostile_names_are_escaped(tmp_path: Path) -> None:
     content["evaluate"]["by_class"] = {HOSTILE: content["evaluate"]["by_class"]["person"]}
     facts = write_run(tmp_path, content)
     picture(tmp_path / "plots/predict/<b>&\"'.png")
-    build_page(facts, summarise(facts), tmp_path / "index.html")
+    build_page(facts, summarize(facts), tmp_path / "index.html")
     html = (tmp_path / "index.html").read_text()
     reader = read(html)
     assert "<script" not in html
@@ -112,7 +112,7 @@ OPTIONAL = [place for stage in ("anchors", "rpn", "backbone", "evaluate") for pl
 def test_undefined_numbers_are_told_as_such(chunk: int, tmp_path: Path) -> None:
     """Each measured fraction, made null, still gives a whole page without a Python word in it."""
     facts = write_run(tmp_path)
-    summary = summarise(facts)
+    summary = summarize(facts)
     for place in OPTIONAL[chunk::16]:
         content = metrics()
         entry = content
@@ -126,7 +126,7 @@ def test_undefined_numbers_are_told_as_such(chunk: int, tmp_path: Path) -> None:
 
 
 def test_a_run_in_which_nothing_was_learned(tmp_path: Path) -> None:
-    content = metrics(evaluate__unannotated=None, rpn__labelled_positive=0, backbone__proposal_recall=None)
+    content = metrics(evaluate__unannotated=None, rpn__labeled_positive=0, backbone__proposal_recall=None)
     for stage in ("anchors", "rpn", "backbone", "evaluate"):
         for place in leaves(content[stage], (stage,)):
             entry = content
@@ -151,7 +151,7 @@ def test_gaps_are_filled_with_whole_sentences(tmp_path: Path) -> None:
 def test_each_missing_fact_names_file_and_key(stage: str, tmp_path: Path) -> None:
     needless = {
         "conditions",
-        "normalisation",
+        "normalization",
         "objects_per_image",
         "crowd_objects",
         "unannotated_objects",
@@ -170,7 +170,7 @@ def test_missing_figures_are_named(tmp_path: Path) -> None:
     facts = write_run(tmp_path)
     (tmp_path / "plots/features/crops.png").unlink()
     with pytest.raises(InputError, match=r"plots/features/crops\.png: no such file"):
-        build_page(facts, summarise(facts), tmp_path / "index.html")
+        build_page(facts, summarize(facts), tmp_path / "index.html")
     assert not (tmp_path / "index.html").exists()
 
 
@@ -185,7 +185,7 @@ def test_a_run_without_fine_tuning(tmp_path: Path) -> None:
     (facts.charts / "backbone.png").unlink()
     (tmp_path / "plots/backbone/train.csv").unlink()
     draw_charts(facts, facts.charts)
-    build_page(facts, summarise(facts), tmp_path / "index.html")
+    build_page(facts, summarize(facts), tmp_path / "index.html")
     assert "keeps the weights" in (tmp_path / "index.html").read_text()
 
 

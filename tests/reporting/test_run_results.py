@@ -20,8 +20,8 @@ def test_a_missing_key_is_named_with_its_file(tmp_path: Path) -> None:
     facts = write_run(tmp_path)
     with pytest.raises(InputError, match=r"metrics/rpn\.json: expected the key 'recall\.7'.*1000"):
         facts.value("rpn", "recall", "7")
-    with pytest.raises(InputError, match=r"metrics/evaluate\.json: expected the key 'by_class\.person\.colour'"):
-        facts.value("evaluate", "by_class")["person"]["colour"]
+    with pytest.raises(InputError, match=r"metrics/evaluate\.json: expected the key 'by_class\.person\.color'"):
+        facts.value("evaluate", "by_class")["person"]["color"]
     with pytest.raises(InputError, match=r"rpn\.json: expected the key 'layers\.size'"):
         facts.value("rpn", "layers")[0]["size"]
 
@@ -43,8 +43,8 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     (tmp_path / "plots/rpn/recall.csv").write_text("")
     with pytest.raises(InputError, match=r"recall\.csv: expected a table with rows, found none"):
         facts.table("rpn/recall")
-    with pytest.raises(InputError, match=r"train\.csv: expected the column 'colour'"):
-        facts.columns("rpn/train", facts.table("rpn/train"), "colour")
+    with pytest.raises(InputError, match=r"train\.csv: expected the column 'color'"):
+        facts.columns("rpn/train", facts.table("rpn/train"), "color")
 
 
 def test_pictures_of_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.reporting.facts import metrics, write_run
 
 
 def test_headline_numbers_and_provenance(tmp_path: Path) -> None:
-    found = summary.summarise(write_run(tmp_path))
+    found = summary.summarize(write_run(tmp_path))
     assert {key: found[key] for key in summary.HEADLINE} == {
         "box_ap": 0.487,
         "box_ap50": 0.782,
@@ -35,7 +35,7 @@ def test_headline_numbers_and_provenance(tmp_path: Path) -> None:
 def test_undefined_numbers_and_unknown_times(tmp_path: Path) -> None:
     facts = write_run(tmp_path, metrics(rpn__accuracy=None))
     facts.seconds.clear()
-    values = {tile["name"]: tile["value"] for tile in summary.tiles(summary.summarise(facts))}
+    values = {tile["name"]: tile["value"] for tile in summary.tiles(summary.summarize(facts))}
     assert values["RPN accuracy, part (a)"] == "undefined"
     assert values["time of all stages"] == "not known"
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from src.core.errors import InputError
 from src.sources.coco.source import open_coco
-from tests.factories import COLOURS, data_params, make_coco, write_tree
+from tests.factories import COLORS, data_params, make_coco, write_tree
 
 Tree = dict[str, Any]
 
@@ -52,7 +52,7 @@ def test_objects_of_the_three_classes_lie_where_their_pixels_are(root: Path) -> 
             around = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
             assert np.abs(around - box).max() < 3
             inner = np.median(sample.image[mask], axis=0)
-            assert np.abs(inner - COLOURS[int(label)]).max() < 12
+            assert np.abs(inner - COLORS[int(label)]).max() < 12
 
 
 def test_boxes_are_those_of_the_json_scaled_and_moved(root: Path) -> None:

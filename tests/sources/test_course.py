@@ -44,7 +44,7 @@ def test_a_set_comes_back_as_it_was_made(tmp_path: Path, genuine: bool, bool_mas
     for one, other in zip(read, made, strict=True):
         assert one.image.dtype == np.uint8
         assert one.masks.dtype == np.bool_
-        for name in ("image", "boxes", "labels", "masks", "crowd", "hidden_boxes"):
+        for name in ("image", "boxes", "labels", "masks", "crowd", "unlabeled_boxes"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert sorted(sample.split for sample in read) == ["test"] * 2 + ["train"] * 4
 

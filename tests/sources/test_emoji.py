@@ -17,7 +17,7 @@ from PIL import Image
 from src.core.params import DataParams, EmojiParams
 from src.sources.emoji import scene as emoji_scene
 from src.sources.emoji import source as emoji
-from src.sources.emoji.art import LEAF, Pose, clutter, drawing, families, outline, rasterise, render, shapes
+from src.sources.emoji.art import LEAF, Pose, clutter, drawing, families, outline, rasterize, render, shapes
 from src.sources.emoji.backgrounds import KINDS, add_clutter, background
 from src.sources.emoji.scene import Actor, Layer, tight_boxes, visible_masks
 from src.structures.classes import OBJECT_CLASSES
@@ -48,7 +48,7 @@ def ground_truth(count: int = 150) -> tuple[Sample, ...]:
 
 
 def digest(sample: Sample) -> str:
-    parts = (sample.image, sample.boxes, sample.labels, sample.masks, sample.hidden_boxes, sample.hidden_labels)
+    parts = (sample.image, sample.boxes, sample.labels, sample.masks, sample.unlabeled_boxes, sample.unlabeled_labels)
     return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
@@ -91,17 +91,17 @@ def test_skin_tones_and_genders_are_in_one_split_only() -> None:
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_every_colour_of_every_shape_renders(label: int) -> None:
+def test_every_color_of_every_shape_renders(label: int) -> None:
     for shape in shapes():
         if shape.label == label:
             for code in shape.code_points:
-                paint = rasterise(f'<g transform="scale(0.9)">{drawing(code, shape.without)}</g>', 32, 32)[..., 3]
+                paint = rasterize(f'<g transform="scale(0.9)">{drawing(code, shape.without)}</g>', 32, 32)[..., 3]
                 assert 0.05 < (paint > 127).mean() < 0.99, code
 
 
 def test_every_piece_of_clutter_renders() -> None:
     for shape in clutter():
-        assert (rasterise(drawing(shape.code_points[0]), 36, 36)[..., 3] > 127).mean() > 0.05, shape.name
+        assert (rasterize(drawing(shape.code_points[0]), 36, 36)[..., 3] > 127).mean() > 0.05, shape.name
 
 
 def test_elements_left_out_exist_and_change_the_drawing() -> None:
@@ -109,7 +109,7 @@ def test_elements_left_out_exist_and_change_the_drawing() -> None:
         for code in shape.code_points:
             assert max(shape.without) < len(LEAF.findall(drawing(code)))
         code = shape.code_points[-1]
-        whole, part = (rasterise(drawing(code, without), 36, 36)[..., 3] for without in ((), shape.without))
+        whole, part = (rasterize(drawing(code, without), 36, 36)[..., 3] for without in ((), shape.without))
         assert (part <= whole).all()
         assert part.sum() < whole.sum(), shape.name
 
@@ -144,7 +144,7 @@ def test_a_flipped_rendering_is_the_mirror_image() -> None:
     assert (plain != flipped).mean() > 0.15
 
 
-def test_an_outline_is_centred_and_inside_the_drawing() -> None:
+def test_an_outline_is_centered_and_inside_the_drawing() -> None:
     points = outline('<rect x="9" y="18" width="18" height="9"/>')
     np.testing.assert_allclose(points.min(axis=0), [-9, 0], atol=0.5)
     np.testing.assert_allclose(points.max(axis=0), [9, 9], atol=0.5)
@@ -221,7 +221,7 @@ def test_boxes_are_the_tight_boxes_of_the_masks() -> None:
 
 def test_samples_have_the_types_and_ranges_of_the_contract() -> None:
     for sample in scenes():
-        n, h = len(sample.labels), len(sample.hidden_labels)
+        n, h = len(sample.labels), len(sample.unlabeled_labels)
         assert n in (1, 2)
         assert h in (0, 1)
         assert sample.image.shape == (*SIZE, 3)
@@ -229,12 +229,12 @@ def test_samples_have_the_types_and_ranges_of_the_contract() -> None:
         assert sample.masks.shape == (n, *SIZE)
         assert sample.masks.dtype == bool
         assert (sample.boxes.shape, sample.boxes.dtype) == ((n, 4), np.float32)
-        assert (sample.hidden_boxes.shape, sample.hidden_boxes.dtype) == ((h, 4), np.float32)
-        assert sample.labels.dtype == sample.hidden_labels.dtype == np.int64
-        assert set(sample.labels) | set(sample.hidden_labels) <= set(LABELS)
+        assert (sample.unlabeled_boxes.shape, sample.unlabeled_boxes.dtype) == ((h, 4), np.float32)
+        assert sample.labels.dtype == sample.unlabeled_labels.dtype == np.int64
+        assert set(sample.labels) | set(sample.unlabeled_labels) <= set(LABELS)
         assert not sample.crowd.any()
         assert sample.crowd.shape == (n,)
-        boxes = np.concatenate([sample.boxes, sample.hidden_boxes])
+        boxes = np.concatenate([sample.boxes, sample.unlabeled_boxes])
         assert (boxes >= 0).all()
         assert (boxes <= [400, 300, 400, 300]).all()
         assert not (sample.masks.sum(axis=0) > 1).any(), "a pixel belongs to one object"
@@ -339,18 +339,18 @@ def test_classes_and_numbers_of_objects_are_balanced() -> None:
 
 def test_unannotated_objects_come_at_the_rate_asked_for() -> None:
     for split in ("train", "test"):
-        rate = np.mean([len(sample.hidden_labels) for sample in ground_truth() if sample.split == split])
+        rate = np.mean([len(sample.unlabeled_labels) for sample in ground_truth() if sample.split == split])
         assert 0.08 < rate < 0.24
     for rate, expected in ((0.0, 0), (1.0, 1)):
         source = emoji.EmojiScenes(3, 3, rate, 1)
-        assert [len(source.scene("test", i).hidden_labels) for i in range(3)] == [expected] * 3
+        assert [len(source.scene("test", i).unlabeled_labels) for i in range(3)] == [expected] * 3
 
 
 def test_unannotated_objects_are_in_plain_sight_and_apart_from_the_ground_truth() -> None:
-    hidden = [sample for sample in ground_truth() if len(sample.hidden_boxes)]
+    hidden = [sample for sample in ground_truth() if len(sample.unlabeled_boxes)]
     assert len(hidden) > 20
     for sample in hidden:
-        x1, y1, x2, y2 = sample.hidden_boxes[0]
+        x1, y1, x2, y2 = sample.unlabeled_boxes[0]
         assert (x2 - x1) * (y2 - y1) > 35**2
         for a1, b1, a2, b2 in sample.boxes:
             shared = max(0, min(x2, a2) - max(x1, a1)) * max(0, min(y2, b2) - max(y1, b1))
@@ -364,7 +364,7 @@ def test_an_unannotated_object_changes_the_picture_but_no_mask(monkeypatch: pyte
     monkeypatch.setattr(emoji, "photograph", lambda rng, picture: (255 * picture.transpose(1, 2, 0)).astype(np.uint8))
     for index in range(6):
         sample = emoji.EmojiScenes(1, 1, 1.0, 4).scene("test", index)
-        x1, y1, x2, y2 = sample.hidden_boxes[0].astype(int)
+        x1, y1, x2, y2 = sample.unlabeled_boxes[0].astype(int)
         changed = (np.abs(sample.image.astype(int) - 127).max(axis=2) > 12)[y1:y2, x1:x2]
         assert changed.mean() > 0.1
         assert len(sample.masks) == len(sample.labels) == len(sample.boxes)
@@ -386,7 +386,7 @@ def test_scenes_use_shapes_of_their_own_split_only(monkeypatch: pytest.MonkeyPat
         assert {where for where, _ in seen} == {split}
 
 
-def test_the_camera_keeps_the_picture_recognisable() -> None:
+def test_the_camera_keeps_the_picture_recognizable() -> None:
     picture = np.full((3, 30, 40), 0.2, np.float32)
     picture[:, :, 20:] = 0.8
     for seed in range(10):

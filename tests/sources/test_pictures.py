@@ -23,24 +23,24 @@ def save(path: Path, picture: Image.Image, **options: object) -> Path:
     return path
 
 
-def solid(mode: str, colour: object, size: tuple[int, int] = (6, 4)) -> Image.Image:
-    return Image.new(mode, size, colour)
+def solid(mode: str, color: object, size: tuple[int, int] = (6, 4)) -> Image.Image:
+    return Image.new(mode, size, color)
 
 
-def colours(image: np.ndarray) -> set[tuple[int, ...]]:
+def colors(image: np.ndarray) -> set[tuple[int, ...]]:
     return {tuple(pixel) for pixel in image.reshape(-1, 3).tolist()}
 
 
 @pytest.mark.parametrize(
-    ("name", "picture", "colour"),
+    ("name", "picture", "color"),
     [
         ("rgb.png", solid("RGB", RED), RED),
-        ("grey.png", solid("L", 77), (77, 77, 77)),
+        ("gray.png", solid("L", 77), (77, 77, 77)),
         ("bit.png", solid("1", 1), WHITE),
         ("palette.gif", solid("RGB", RED).quantize(), RED),
         ("clear.png", solid("RGBA", (255, 0, 0, 0)), WHITE),
         ("half.png", solid("RGBA", (255, 0, 0, 128)), (255, 127, 127)),
-        ("grey alpha.png", solid("LA", (0, 0)), WHITE),
+        ("gray alpha.png", solid("LA", (0, 0)), WHITE),
         ("deep.png", solid("I;16", 32896), (128, 128, 128)),
         ("deep dark.png", solid("I;16", 257), (1, 1, 1)),
         ("deep.tif", solid("I;16", 65535), WHITE),
@@ -55,14 +55,14 @@ def colours(image: np.ndarray) -> set[tuple[int, ...]]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_every_mode_becomes_rgb(tmp_path: Path, name: str, picture: Image.Image, colour: tuple[int, ...]) -> None:
+def test_every_mode_becomes_rgb(tmp_path: Path, name: str, picture: Image.Image, color: tuple[int, ...]) -> None:
     image = read_picture(save(tmp_path / name, picture))
     assert image.shape == (4, 6, 3)
     assert image.dtype == np.uint8
-    assert np.abs(image.astype(int) - colour).max() <= 2, image[0, 0]
+    assert np.abs(image.astype(int) - color).max() <= 2, image[0, 0]
 
 
-def test_transparent_colours_of_a_palette(tmp_path: Path) -> None:
+def test_transparent_colors_of_a_palette(tmp_path: Path) -> None:
     picture = Image.new("P", (2, 1))
     picture.putpalette([255, 0, 0, 0, 0, 255])
     picture.putdata([0, 1])
@@ -78,10 +78,10 @@ def test_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
 def test_an_animation_s_first_frame(tmp_path: Path, name: str) -> None:
-    frames = [solid("RGB", colour) for colour in (RED, (0, 0, 255), (0, 255, 0))]
+    frames = [solid("RGB", color) for color in (RED, (0, 0, 255), (0, 255, 0))]
     options = {"lossless": True} if name.endswith("webp") else {}
     path = save(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], **options)
-    assert colours(read_picture(path)) == {RED}
+    assert colors(read_picture(path)) == {RED}
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

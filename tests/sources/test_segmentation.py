@@ -49,7 +49,7 @@ def test_text_of_long_runs() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 400), min_size=6, max_size=12).filter(lambda p: len(p) % 2 == 0), min_size=1))
-def test_polygons_are_rasterised_as_pycocotools_does(polygons: list[list[int]]) -> None:
+def test_polygons_are_rasterized_as_pycocotools_does(polygons: list[list[int]]) -> None:
     polygons = [[value / 10 for value in polygon] for polygon in polygons]
     expected = reference.decode(reference.merge(reference.frPyObjects(polygons, 40, 40)))
     assert (decode(polygons, (40, 40)) == expected).all()

@@ -11,8 +11,8 @@ from PIL import Image
 from src.core.files import read_json
 from src.core.params import load_params
 from src.data.prepared import PreparedFile
-from stages.ingest import ingest
-from stages.prepare import prepare
+from stages.ingest.__main__ import ingest
+from stages.prepare.__main__ import prepare
 from tests.factories import SMALL, data_params, make_coco, make_course
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")

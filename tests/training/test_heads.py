@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.data.feature_cache import FeaturesFile, FeaturesWriter, View
+from src.data.feature_cache import CachedView, FeaturesFile, FeaturesWriter
 from src.data.prepared import PreparedFile, flip
 from src.detector.box_head import BoxHead, decode_scaled
 from src.detector.mask_head import MaskHead
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def make_cached(prepared: PreparedFile, index: int, flipped: bool, train: bool) -> View:
+def make_cached(prepared: PreparedFile, index: int, flipped: bool, train: bool) -> CachedView:
     """Boxes around the objects of a view and elsewhere, random features."""
     example = prepared.example(index, masks=False)
     example = flip(example, prepared.frame) if flipped else example
@@ -47,9 +47,9 @@ def make_cached(prepared: PreparedFile, index: int, flipped: bool, train: bool) 
     )
 
 
-def loader(folder: Path, mask_rois: int = 2, batch_images: int = 3, seed: int = 1) -> HeadLoader:
+def loader(folder: Path, mask_rois: int = 2, batch_size: int = 3, seed: int = 1) -> HeadLoader:
     views = list(range(8))  # four training images, plain and mirrored
-    return HeadLoader(folder / "features.h5", folder / "prepared.h5", views, batch_images, RULES, mask_rois, seed)
+    return HeadLoader(folder / "features.h5", folder / "prepared.h5", views, batch_size, RULES, mask_rois, seed)
 
 
 def same(first: HeadBatch, second: HeadBatch) -> bool:
@@ -66,7 +66,7 @@ def test_an_epoch_repeats_and_another_differs(folder: Path) -> None:
 
 
 def test_epochs_have_orders_of_their_own(folder: Path) -> None:
-    orders = {tuple(batch.names[0] for batch in loader(folder, batch_images=1).batches(epoch)) for epoch in range(4)}
+    orders = {tuple(batch.names[0] for batch in loader(folder, batch_size=1).batches(epoch)) for epoch in range(4)}
     assert len(orders) > 1
 
 
@@ -75,7 +75,7 @@ def test_views_draw_samples_of_their_own(folder: Path) -> None:
     features = FeaturesFile(folder / "features.h5")
     drawn = []
     for view in range(8):
-        batch = next(dataclasses.replace(loader(folder), views=[view], batch_images=1).batches(0))
+        batch = next(dataclasses.replace(loader(folder), views=[view], batch_size=1).batches(0))
         pooled = features.boxes(view)[1]
         drawn.append([int((pooled == roi).flatten(1).all(1).nonzero()[0]) for roi in batch.pooled])
     features.close()
@@ -89,7 +89,7 @@ def test_an_epoch_shows_every_view_once(folder: Path) -> None:
 
 def test_rois_of_a_view_do_not_depend_on_its_batch(folder: Path) -> None:
     """Draws have a stream a view, so the batch size changes no sample."""
-    pooled = [torch.cat([batch.pooled for batch in loader(folder, batch_images=size).batches(0)]) for size in (1, 3, 8)]
+    pooled = [torch.cat([batch.pooled for batch in loader(folder, batch_size=size).batches(0)]) for size in (1, 3, 8)]
     assert torch.equal(pooled[0], pooled[1])
     assert torch.equal(pooled[0], pooled[2])
 
@@ -98,7 +98,7 @@ def test_samples_carry_their_own_features_labels_and_deltas(folder: Path) -> Non
     with PreparedFile(folder / "prepared.h5") as prepared:
         features = FeaturesFile(folder / "features.h5")
         for view in range(8):
-            batch = next(dataclasses.replace(loader(folder), views=[view], batch_images=1).batches(0))
+            batch = next(dataclasses.replace(loader(folder), views=[view], batch_size=1).batches(0))
             index, flipped = features.image(view)
             truth = read_truth(prepared, index, flipped)
             boxes, pooled = features.boxes(view)
@@ -117,7 +117,7 @@ def test_samples_carry_their_own_features_labels_and_deltas(folder: Path) -> Non
 def test_the_rules_say_which_overlap_makes_an_object(folder: Path, iou: float, near: int) -> None:
     """Of the three boxes at each object, one is the object's own; the others are a pixel away."""
     rules = RoiRules(64, 0.5, iou)
-    batch = next(dataclasses.replace(loader(folder), rules=rules, views=[0], batch_images=1).batches(0))
+    batch = next(dataclasses.replace(loader(folder), rules=rules, views=[0], batch_size=1).batches(0))
     with PreparedFile(folder / "prepared.h5") as prepared:
         assert int((batch.labels > 0).sum()) == near * len(prepared.labels(0))
 
@@ -125,7 +125,7 @@ def test_the_rules_say_which_overlap_makes_an_object(folder: Path, iou: float, n
 def test_ground_truth_is_matched_anew_when_proposals_change(tmp_path: Path) -> None:
     with PreparedFile(make_prepared(tmp_path, 2)) as prepared:
         view = make_cached(prepared, 0, flipped=False, train=True)
-    one = dataclasses.replace(loader(tmp_path), views=[0], batch_images=1)
+    one = dataclasses.replace(loader(tmp_path), views=[0], batch_size=1)
     objects = []
     for boxes in (view.boxes, view.boxes - 1000, view.boxes):
         with FeaturesWriter(tmp_path / "features.h5") as writer:
@@ -146,7 +146,7 @@ def test_mirrored_truth_is_that_of_the_mirrored_example(folder: Path) -> None:
 
 
 def test_mask_rois_are_drawn_from_the_view_s(folder: Path) -> None:
-    one = dataclasses.replace(loader(folder), views=[3], batch_images=1)
+    one = dataclasses.replace(loader(folder), views=[3], batch_size=1)
     features = FeaturesFile(folder / "features.h5")
     known = features.mask_rois(3)
     features.close()
@@ -260,6 +260,6 @@ def test_training_and_test_views_are_kept_apart(folder: Path, monkeypatch: pytes
     train, test = loaders(params.box_head, params.mask_head, params.mask_head.rois)
     assert (list(train.views), list(test.views)) == (list(range(8)), [8])
     assert train.rules == RoiRules(
-        params.box_head.rois, params.box_head.positive_fraction, params.box_head.foreground_iou
+        params.box_head.rois, params.box_head.positive_fraction, params.box_head.fg_iou_thresh
     )
-    assert (train.seed, train.batch_images) == (params.mask_head.seed, params.mask_head.batch_images)
+    assert (train.seed, train.batch_size) == (params.mask_head.seed, params.mask_head.batch_size)

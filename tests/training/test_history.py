@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from src.core.errors import InputError
-from src.training.history import History, check_finite, loss_row, weigh
+from src.training.history import History, check_finite, loss_row, weighted_sum
 
 TERMS = {"objectness": torch.tensor(2.0, requires_grad=True), "regression": torch.tensor(0.5, requires_grad=True)}
 WEIGHTS = {"objectness": 0.25, "regression": 3.0, "classification": 9.0}
@@ -61,7 +61,7 @@ def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
 
 def test_the_total_is_the_weighted_sum_with_its_gradients() -> None:
     terms = {name: value.detach().clone().requires_grad_() for name, value in TERMS.items()}
-    total = weigh(terms, WEIGHTS)
+    total = weighted_sum(terms, WEIGHTS)
     total.backward()
     assert float(total.detach()) == pytest.approx(2.0 * 0.25 + 0.5 * 3.0)
     assert [float(value.grad) for value in terms.values()] == [0.25, 3.0]
@@ -70,7 +70,7 @@ def test_the_total_is_the_weighted_sum_with_its_gradients() -> None:
 
 def test_a_term_without_a_weight_is_an_error() -> None:
     with pytest.raises(KeyError, match="mask"):
-        weigh({"mask": torch.tensor(1.0)}, WEIGHTS)
+        weighted_sum({"mask": torch.tensor(1.0)}, WEIGHTS)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

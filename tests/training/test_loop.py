@@ -1,4 +1,4 @@
-"""The training loop: what it minimises, and that a killed training ends as an undisturbed one, byte for byte."""
+"""The training loop: what it minimizes, and that a killed training ends as an undisturbed one, byte for byte."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_test_losses_are_measured_without_learning(tmp_path: Path) -> None:
     assert not model.training
     torch.manual_seed(5)
     assert row == mean_losses(FABRIC, model, data(model), 7)
-    torch.manual_seed(loop.stream_seed(7))
+    torch.manual_seed(loop.derive_seed(7))
     with torch.no_grad():
         terms = [losses(model, batch) for batch in batches(99, 2)]
     assert row["first"] == pytest.approx(float((terms[0]["first"] + terms[1]["first"]) / 2))
@@ -285,8 +285,8 @@ def test_frozen_parameters_are_left_out_and_vectors_do_not_decay(tmp_path: Path)
     model = Toy()
     matrices, vectors = started(model, tmp_path).optimizer.param_groups
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.01, 0.0)
-    optimised = {id(parameter) for group in (matrices, vectors) for parameter in group["params"]}
-    assert optimised == {id(parameter) for parameter in model.body.parameters()}
+    optimized = {id(parameter) for group in (matrices, vectors) for parameter in group["params"]}
+    assert optimized == {id(parameter) for parameter in model.body.parameters()}
     assert all(parameter.ndim > 1 for parameter in matrices["params"])
     assert all(parameter.ndim <= 1 for parameter in vectors["params"])
 

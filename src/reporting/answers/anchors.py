@@ -6,10 +6,10 @@ from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.formatting import count, listing, percent, score, size
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 
 
-def task_2(facts: Facts) -> Answer:
+def task_2(facts: RunResults) -> Answer:
     """Histograms, modes, anchors, coverage, and the observations."""
     median, mode = facts.value("anchors", "scale_median"), facts.value("anchors", "scale_mode")
     anchors = facts.value("anchors", "anchors")
@@ -130,7 +130,7 @@ def _fpn(single: dict[str, float | None], pyramid: dict[str, float | None]) -> s
     )
 
 
-def _table(facts: Facts) -> Table:
+def _table(facts: RunResults) -> Table:
     by_class = facts.value("anchors", "by_class")
     reached = facts.value("anchors", "coverage")
     rows = [_row("all", facts.value("anchors"), reached)]

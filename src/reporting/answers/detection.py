@@ -6,21 +6,21 @@ from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.formatting import change, count, listing, percent, score
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 from src.structures.classes import CLASS_NAMES, OBJECT_CLASSES
 
 KINDS = {
     "correct": "right class, IoU at least 0.5, first to find its object",
     "duplicate": "an object that a more confident detection has already found",
     "classification": "right place, wrong class",
-    "localisation": "right class, IoU between 0.1 and 0.5",
+    "localization": "right class, IoU between 0.1 and 0.5",
     "both": "wrong class and IoU between 0.1 and 0.5",
     "background": "nothing there",
     "missed": "objects without a correct detection, and without a mistake of class or of place about them",
 }
 
 
-def task_15(facts: Facts) -> Answer:
+def task_15(facts: RunResults) -> Answer:
     """Post-processing as specified, classifier metrics, boxes before and after, the halves."""
     params, classifier = facts.params.evaluate, facts.value("evaluate", "classifier")
     halves = facts.value("evaluate", "halves")
@@ -36,14 +36,14 @@ def task_15(facts: Facts) -> Answer:
         "regressor": _regressor(facts.value("evaluate", "regressor")),
         "halves": _halves(halves),
         "sides": _sides(halves.get("after_by_side")),
-        "trained": _trained(facts.params.box_head.foreground_iou),
+        "trained": _trained(facts.params.box_head.fg_iou_thresh),
     }
     tables = {"classifier": _classifier_table(classifier), "confusion": _confusion_table(classifier["confusion"])}
     tables["errors"] = _errors_table(facts.value("evaluate", "errors"), facts.params.predict.score_threshold)
     return Answer(words, _figures(facts), tables)
 
 
-def _figures(facts: Facts) -> dict[str, Picture]:
+def _figures(facts: RunResults) -> dict[str, Picture]:
     return {
         "confusion": Picture(
             facts.plot("evaluate/confusion.png"),

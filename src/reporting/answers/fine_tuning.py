@@ -6,7 +6,7 @@ from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.formatting import change, count, percent, plural
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 
 WEIGHTS = {
     "imagenet": "ImageNet: the body knows about pictures; the pyramid (FPN) and the RPN start from random numbers",
@@ -15,7 +15,7 @@ WEIGHTS = {
 }
 
 
-def task_8(facts: Facts) -> Answer:
+def task_8(facts: RunResults) -> Answer:
     """Proposals before and after fine-tuning."""
     before, after = facts.value("backbone", "before"), facts.value("backbone", "after")
     tuned = facts.params.backbone.epochs > 0
@@ -47,7 +47,7 @@ def task_8(facts: Facts) -> Answer:
     return Answer(words, figures, {"recall": _recall_table(before, after, where_measured(facts))})
 
 
-def where_measured(facts: Facts) -> str:
+def where_measured(facts: RunResults) -> str:
     """The test images that proposal recall was measured on, if not on all."""
     compared, images = facts.maybe("backbone", "compared"), facts.value("ingest", "test_images")
     return f" in {count(compared)} of the test images" if compared and compared < images else ""

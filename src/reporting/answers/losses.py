@@ -8,7 +8,7 @@ from typing import Final
 import pandas as pd
 
 from src.reporting.formatting import change, score
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 
 END_SHARE: Final = 0.05  # of the iterations, averaged at either end of a curve
 CLOSE: Final = 1.15  # a test loss up to this many times the training loss counts as level with it
@@ -39,7 +39,7 @@ class Course:
         return self.last / self.first if self.first else 1.0
 
 
-def course(facts: Facts, stage: str, term: str) -> Course:
+def course(facts: RunResults, stage: str, term: str) -> Course:
     """Reads `plots/<stage>/train.csv`, and `test.csv` where there is one.
 
     Raises:

@@ -8,12 +8,12 @@ from src.reporting.answers.anchors import task_2
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.losses import course, describe
 from src.reporting.formatting import TIMES, change, count, is_above, percent, plural, score, size
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 
 __all__ = ["task_1", "task_2", "task_3", "task_4", "task_5", "task_6", "task_7"]
 
 
-def task_1(facts: Facts) -> Answer:
+def task_1(facts: RunResults) -> Answer:
     """The table of layers with the shape after each."""
     layers = facts.value("rpn", "layers")
     rows = [_layer_row(layer) for layer in layers]
@@ -33,20 +33,20 @@ def task_1(facts: Facts) -> Answer:
     return Answer(words, tables={"layers": table})
 
 
-def task_3(facts: Facts) -> Answer:
+def task_3(facts: RunResults) -> Answer:
     """The ground truth of the RPN, drawn, and how rare a positive is."""
-    positive, negative = facts.value("rpn", "labelled_positive"), facts.value("rpn", "labelled_negative")
+    positive, negative = facts.value("rpn", "labeled_positive"), facts.value("rpn", "labeled_negative")
     figure = Picture(
         facts.plot("rpn/ground_truth.png"),
-        "Test images with their ground-truth boxes and the anchors labelled positive and negative",
+        "Test images with their ground-truth boxes and the anchors labeled positive and negative",
         "Ground-truth boxes, all anchors that the rules label positive, and some that they label negative.",
     )
-    rarity = f"no anchor of the {count(negative)} labelled ones is positive"
+    rarity = f"no anchor of the {count(negative)} labeled ones is positive"
     if positive:
         rarity = f"one positive stands against {count(negative / positive)} negatives"
     words = {
-        "positive_iou": f"{facts.params.rpn.positive_iou:g}",
-        "negative_iou": f"{facts.params.rpn.negative_iou:g}",
+        "fg_iou_thresh": f"{facts.params.rpn.fg_iou_thresh:g}",
+        "bg_iou_thresh": f"{facts.params.rpn.bg_iou_thresh:g}",
         "samples": count(facts.params.rpn.samples),
         "positive": count(positive),
         "negative": count(negative),
@@ -57,12 +57,12 @@ def task_3(facts: Facts) -> Answer:
     return Answer(words, {"truth": figure}, tables)
 
 
-def task_4(facts: Facts) -> Answer:
+def task_4(facts: RunResults) -> Answer:
     """The proposal classifier's loss."""
     return Answer({"loss": describe(course(facts, "rpn", "objectness"))}, {"history": rpn_history(facts)})
 
 
-def task_5(facts: Facts) -> Answer:
+def task_5(facts: RunResults) -> Answer:
     """The receptive field against the sizes of the objects and of the anchor."""
     field, larger = facts.value("rpn", "receptive_field"), facts.value("rpn", "boxes_larger_than_field")
     measured = facts.value("rpn", "receptive_field_measured")
@@ -85,12 +85,12 @@ def task_5(facts: Facts) -> Answer:
     return Answer(words, {"field": figure})
 
 
-def task_6(facts: Facts) -> Answer:
+def task_6(facts: RunResults) -> Answer:
     """The proposal regressor's loss."""
     return Answer({"loss": describe(course(facts, "rpn", "regression"))})
 
 
-def task_7(facts: Facts) -> Answer:
+def task_7(facts: RunResults) -> Answer:
     """Equal weights, test accuracy of classifier and regressor, proposals."""
     objectness, regression = course(facts, "rpn", "objectness"), course(facts, "rpn", "regression")
     weights = (objectness.weight, regression.weight)
@@ -107,7 +107,7 @@ def task_7(facts: Facts) -> Answer:
     figures = {
         "proposals": Picture(
             facts.plot("rpn/proposals.png"),
-            "Test images with positive and negative region proposals in two colours",
+            "Test images with positive and negative region proposals in two colors",
             "Positive and some negative region proposals on fixed test images.",
         ),
         "recall": Picture(
@@ -119,7 +119,7 @@ def task_7(facts: Facts) -> Answer:
     return Answer(words, figures, {"accuracy": _accuracy_table(facts)})
 
 
-def rpn_history(facts: Facts) -> Picture:
+def rpn_history(facts: RunResults) -> Picture:
     """The three loss curves of part (a)."""
     return Picture(
         facts.charts / "rpn.png",
@@ -150,7 +150,7 @@ def _enough(larger: float | None) -> str:
     share = f"{percent(larger)} of the test objects have a side longer than the field"
     if larger > 0.5:
         return (
-            f"No: {share}. A neuron at the centre of such an object does not see where it ends, and has to guess the "
+            f"No: {share}. A neuron at the center of such an object does not see where it ends, and has to guess the "
             f"extent from texture, from parts, and from how large such things usually are."
         )
     if larger > 0.1:
@@ -185,7 +185,7 @@ def _median_and_field(median: float | None, field: int) -> str:
 def _sides(positive: float | None, negative: float | None) -> str:
     """Which kind of anchor is harder, and why."""
     if positive is None or negative is None:
-        return "One of the two kinds does not occur among the labelled test anchors."
+        return "One of the two kinds does not occur among the labeled test anchors."
     text = f"{percent(positive)} of the positive and {percent(negative)} of the negative anchors are right"
     if abs(positive - negative) < 0.03:
         return f"{text}: the two kinds are equally hard, as one expects of sampling 1:1."
@@ -194,7 +194,7 @@ def _sides(positive: float | None, negative: float | None) -> str:
     return f"{text}: negatives are harder; 1:1 sampling makes the network generous, and clutter passes for objects."
 
 
-def _regressor(facts: Facts) -> str:
+def _regressor(facts: RunResults) -> str:
     before, after = facts.value("rpn", "anchor_iou"), facts.value("rpn", "regression_iou")
     if before is None or after is None:
         return "No test anchor is positive, so the regressor cannot be measured."
@@ -220,7 +220,7 @@ def _recall_sentence(recall: dict[str, float | None] | None) -> str:
     return f"{text} What it never covers, no later stage could find: part (b)'s pyramid has to do better."
 
 
-def _accuracy_table(facts: Facts) -> Table:
+def _accuracy_table(facts: RunResults) -> Table:
     entries = (
         ("accuracy, both kinds 1:1", percent(facts.value("rpn", "accuracy"))),
         ("accuracy on positives", percent(facts.value("rpn", "accuracy_positive"))),

@@ -8,7 +8,7 @@ from typing import Any
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.fine_tuning import task_8, where_measured
 from src.reporting.formatting import MINUS, count, duration, is_above, percent, plural, score, size, small
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 
 __all__ = ["task_8", "task_9", "task_10", "task_11", "task_12", "task_13"]
 
@@ -21,7 +21,7 @@ LEVELS = {
 }
 
 
-def task_9(facts: Facts) -> Answer:
+def task_9(facts: RunResults) -> Answer:
     """The prepared image."""
     example = facts.value("prepare", "example")
     number = len(example["labels"])
@@ -37,18 +37,18 @@ def task_9(facts: Facts) -> Answer:
         "minimum": score(facts.value("prepare", "minimum"), 2),
         "maximum": score(facts.value("prepare", "maximum"), 2),
         "name": str(example["name"]),
-        "fed": _fed(facts.maybe("backbone", "normalisation"), facts),
+        "fed": _fed(facts.maybe("backbone", "normalization"), facts),
         "number": "two objects" if number == 2 else f"{plural(number, 'object')} (no test image has two)",
     }
     figure = Picture(
         facts.plot("prepare/two_objects.png"),
-        "A test image after resizing, normalising and padding, with masks, labels and boxes",
-        "The prepared image, its normalised values clipped to [0, 1], with masks, labels and ground-truth boxes.",
+        "A test image after resizing, normalizing and padding, with masks, labels and boxes",
+        "The prepared image, its normalized values clipped to [0, 1], with masks, labels and ground-truth boxes.",
     )
     return Answer(words, {"image": figure})
 
 
-def task_10(facts: Facts) -> Answer:
+def task_10(facts: RunResults) -> Answer:
     """The backbone's outputs and the RPN's proposals."""
     outputs = facts.value("backbone", "outputs")
     losses = facts.value("backbone", "losses_in_train_mode")
@@ -63,7 +63,7 @@ def task_10(facts: Facts) -> Answer:
         for output in outputs
     ]
     found = facts.value("backbone", "proposals_on_example")
-    most = facts.params.proposals.after_nms
+    most = facts.params.proposals.post_nms_top_n
     words = {
         "backbone": str(facts.value("backbone", "backbone")),
         "levels": count(len(outputs)),
@@ -87,17 +87,17 @@ def task_10(facts: Facts) -> Answer:
     return Answer(words, {"proposals": figure}, {"outputs": table})
 
 
-def task_11(facts: Facts) -> Answer:
+def task_11(facts: RunResults) -> Answer:
     """Alternating and end-to-end training; what this run's own scheme cost."""
     recall = facts.value("backbone", "proposal_recall")
     reach = "an unknown share, as recall was not measured"
     if recall is not None:
         reach = f"{percent(recall)} of the objects{where_measured(facts)} at IoU 0.5"
-    kept = count(facts.params.proposals.after_nms)
+    kept = count(facts.params.proposals.post_nms_top_n)
     return Answer({"cost": _cost(facts.seconds), "ceiling": reach, "kept": kept})
 
 
-def task_12(facts: Facts) -> Answer:
+def task_12(facts: RunResults) -> Answer:
     """RoIAlign against torchvision's, and the levels that RoIs are pooled from."""
     difference = facts.value("features", "largest_difference_from_torchvision")
     levels = facts.value("features", "levels")
@@ -118,10 +118,10 @@ def task_12(facts: Facts) -> Answer:
     return Answer(words, {"crops": figure})
 
 
-def task_13(facts: Facts) -> Answer:
+def task_13(facts: RunResults) -> Answer:
     """Two stages against one, with the numbers of candidates in this run."""
     recall = facts.value("backbone", "proposal_recall")
-    kept = facts.params.proposals.after_nms
+    kept = facts.params.proposals.post_nms_top_n
     words = {
         "candidates": count(candidates(facts)),
         "kept": count(kept),
@@ -133,7 +133,7 @@ def task_13(facts: Facts) -> Answer:
     return Answer(words)
 
 
-def candidates(facts: Facts) -> int:
+def candidates(facts: RunResults) -> int:
     """Anchors of one image over all levels of the pyramid."""
     cells = sum(math.prod(_shape(output)[1:]) for output in facts.value("backbone", "outputs"))
     return cells * len(facts.params.backbone.anchor_ratios)
@@ -144,11 +144,11 @@ def _shape(output: dict[str, Any]) -> list[int]:
     return list(output["shape"])[-3:]
 
 
-def _fed(normalisation: dict[str, Any] | None, facts: Facts) -> str:
-    """What part (b)'s backbone gets instead, where its weights expect another normalisation."""
-    if normalisation is None or normalisation["mean"] == facts.value("prepare", "mean"):
+def _fed(normalization: dict[str, Any] | None, facts: RunResults) -> str:
+    """What part (b)'s backbone gets instead, where its weights expect another normalization."""
+    if normalization is None or normalization["mean"] == facts.value("prepare", "mean"):
         return ""
-    mean, std = _numbers(normalisation["mean"]), _numbers(normalisation["std"])
+    mean, std = _numbers(normalization["mean"]), _numbers(normalization["std"])
     return f"The weights of this run's backbone expect mean {mean} and deviation {std}, so part (b) feeds it those."
 
 

@@ -8,19 +8,19 @@ from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.detection import task_15
 from src.reporting.answers.losses import Course, course, describe
 from src.reporting.formatting import count, is_above, listing, percent, score
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 
 __all__ = ["task_14", "task_15", "task_16", "task_17", "task_18"]
 
 
-def task_14(facts: Facts) -> Answer:
+def task_14(facts: RunResults) -> Answer:
     """The box head's ground truth, sampling, and losses."""
     params = facts.params.box_head
     share = params.positive_fraction
     words = {
         "hidden": count(params.hidden),
         "inputs": count(_product(facts.value("features", "pooled"))),
-        "iou": f"{params.foreground_iou:g}",
+        "iou": f"{params.fg_iou_thresh:g}",
         "rois": count(params.rois),
         "mixture": f"{(1 - share) / share:.3g} negatives to 1 positive" if share else "negatives only",
         "proposals": count(facts.params.features.proposals),
@@ -30,7 +30,7 @@ def task_14(facts: Facts) -> Answer:
     return Answer(words, {"history": _history(facts, "box_head", "Classification, regression and total loss")})
 
 
-def task_16(facts: Facts) -> Answer:
+def task_16(facts: RunResults) -> Answer:
     """Joint training, loss weights, and the masks' quality."""
     terms = {term: course(facts, "mask_head", term) for term in ("classification", "regression", "mask")}
     lowest = facts.params.evaluate.score_threshold
@@ -46,7 +46,7 @@ def task_16(facts: Facts) -> Answer:
     return Answer(words, {"history": _history(facts, "mask_head", caption)}, {"losses": _losses_table(terms)})
 
 
-def task_17(facts: Facts) -> Answer:
+def task_17(facts: RunResults) -> Answer:
     """Detections on images, and one that the ground truth lacks."""
     figures = {
         "detections": Picture(
@@ -65,7 +65,7 @@ def task_17(facts: Facts) -> Answer:
     return Answer({"unannotated": _unannotated(found)}, figures)
 
 
-def task_18(facts: Facts) -> Answer:
+def task_18(facts: RunResults) -> Answer:
     """Every picture of the folder `pictures/`, with its detections."""
     gallery = [
         Picture(path, f"Detections on the picture {path.stem}", f"{path.stem}: boxes, masks, classes and scores.")
@@ -78,7 +78,7 @@ def task_18(facts: Facts) -> Answer:
     return Answer({"number": text, "threshold": f"{facts.params.predict.score_threshold:g}"}, gallery=gallery)
 
 
-def _history(facts: Facts, stage: str, shown: str) -> Picture:
+def _history(facts: RunResults, stage: str, shown: str) -> Picture:
     return Picture(
         facts.charts / f"{stage}.png",
         f"{shown} over iterations",

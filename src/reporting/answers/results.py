@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.formatting import count, percent, plural, score
-from src.reporting.run_results import Facts
+from src.reporting.run_results import RunResults
 
 GENUINE_IMAGES: Final = 3265  # of the course's own data set
 # Box AP at IoU 0.5 that public solutions report on the genuine set: vehicle, person, animal, mean.
@@ -22,7 +22,7 @@ PEERS: Final = (
 )
 
 
-def results(facts: Facts) -> Answer:
+def results(facts: RunResults) -> Answer:
     """AP of boxes and masks, and what to make of it."""
     source, images = facts.value("ingest", "source"), facts.value("ingest", "images")
     words = {
@@ -82,7 +82,7 @@ def _interval(intervals: dict[str, dict[str, Any] | None]) -> str:
     return f"Drawing the test images anew, with replacement, leaves AP50 {' and '.join(texts)} in 95 of 100 draws."
 
 
-def _caution(facts: Facts, source: str) -> str:
+def _caution(facts: RunResults, source: str) -> str:
     """What a reader has to know before comparing: test set, seed, provenance of the weights."""
     test = facts.value("ingest", "test_images")
     objects = sum(entry["test"] for entry in facts.value("ingest", "split").values())
@@ -104,7 +104,7 @@ def _caution(facts: Facts, source: str) -> str:
     return text
 
 
-def _table(facts: Facts) -> Table:
+def _table(facts: RunResults) -> Table:
     keys = [f"{kind}_{threshold}" for kind in ("box", "mask") for threshold in ("ap", "ap50", "ap75")]
     rows = [["all", *(score(facts.value("evaluate", key)) for key in keys)]]
     for name, entry in facts.value("evaluate", "by_class").items():

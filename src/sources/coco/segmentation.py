@@ -1,6 +1,6 @@
 """COCO's two ways to store a mask: polygons, and run lengths, plain or as text (cocodataset.org/#format-data).
 
-The run-length decoders are plain Python that trusts nothing; polygons are rasterised by COCO's own routine, as every
+The run-length decoders are plain Python that trusts nothing; polygons are rasterized by COCO's own routine, as every
 published mask was, once their coordinates are known to be near the picture.
 """
 
@@ -88,7 +88,7 @@ def text_to_runs(text: str) -> list[int]:
 
 
 def decode_polygons(polygons: list[Any], size: Size) -> Bool[np.ndarray, "h w"]:
-    """Rasterises the union of polygons, as COCO does.
+    """Rasterizes the union of polygons, as COCO does.
 
     Raises:
         ValueError: a polygon is not a list of coordinate pairs, or reaches further out than the picture is large.

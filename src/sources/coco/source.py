@@ -20,7 +20,7 @@ from PIL import ImageOps
 
 from src.core.errors import invalid
 from src.core.params import DataParams
-from src.data.letterbox import Frame
+from src.data.letterbox import Letterbox
 from src.data.selection import limited, root_folder, split_names
 from src.sources.checks import check_mask, clip_boxes
 from src.sources.coco.annotations import Annotation, Picture, read_instances
@@ -74,8 +74,8 @@ class CocoSource:
         self.pictures = usable[: limited(len(usable), params)]
         self.splits = split_names(len(self.pictures), params)
         for picture in self.pictures:
-            if complaint := _misplaced(images, picture.file_name):
-                raise invalid(instances, f"the image '{images / picture.file_name}'", complaint, picture.file_name)
+            if violation := _misplaced(images, picture.file_name):
+                raise invalid(instances, f"the image '{images / picture.file_name}'", violation, picture.file_name)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -91,9 +91,9 @@ class CocoSource:
 
     def _sample(self, picture: Picture, split: str) -> Sample:
         """Decodes one picture and its objects."""
-        frame = Frame(HEIGHT, WIDTH, WIDTH, picture.height, picture.width)
-        image = frame.image_to_canvas(read_rgb(self.images / picture.file_name, picture.height, picture.width))
-        objects = [(item, self._box(item, frame), self._mask(item, frame)) for item in picture.objects]
+        letterbox = Letterbox(HEIGHT, WIDTH, WIDTH, picture.height, picture.width)
+        image = letterbox.image_to_canvas(read_rgb(self.images / picture.file_name, picture.height, picture.width))
+        objects = [(item, self._box(item, letterbox), self._mask(item, letterbox)) for item in picture.objects]
         objects = [(item, box, mask) for item, box, mask in objects if mask.any()]
         for item, box, mask in objects:
             check_mask(mask, box, self.instances, f"annotation {item.number}")
@@ -104,22 +104,22 @@ class CocoSource:
             labels=np.array([item.label for item, _, _ in objects], np.int64),
             masks=np.stack([mask for _, _, mask in objects]) if objects else np.zeros((0, HEIGHT, WIDTH), bool),
             crowd=np.array([item.crowd for item, _, _ in objects], bool),
-            hidden_boxes=no_boxes(),
-            hidden_labels=no_labels(),
+            unlabeled_boxes=no_boxes(),
+            unlabeled_labels=no_labels(),
             split=split,
         )
 
-    def _box(self, item: Annotation, frame: Frame) -> Float32[np.ndarray, " 4"]:
+    def _box(self, item: Annotation, letterbox: Letterbox) -> Float32[np.ndarray, " 4"]:
         x, y, width, height = item.box
-        boxes = frame.boxes_to_canvas(np.array([[x, y, x + width, y + height]], np.float32))
-        return clip_boxes(boxes, frame.content, self.instances, f"annotation {item.number}")[0]
+        boxes = letterbox.boxes_to_canvas(np.array([[x, y, x + width, y + height]], np.float32))
+        return clip_boxes(boxes, letterbox.content, self.instances, f"annotation {item.number}")[0]
 
-    def _mask(self, item: Annotation, frame: Frame) -> Bool[np.ndarray, "300 400"]:
+    def _mask(self, item: Annotation, letterbox: Letterbox) -> Bool[np.ndarray, "300 400"]:
         try:
-            mask = decode(item.segmentation, (frame.source_height, frame.source_width))
+            mask = decode(item.segmentation, (letterbox.source_height, letterbox.source_width))
         except ValueError as error:
             raise invalid(self.instances, "polygons or run lengths", error, f"annotation {item.number}") from None
-        return frame.masks_to_canvas(mask[None])[0]
+        return letterbox.masks_to_canvas(mask[None])[0]
 
 
 def _misplaced(folder: Path, name: str) -> str | None:

@@ -36,7 +36,7 @@ LEAF: Final = re.compile(r"<\w+\b[^<>]*/>")
 
 @dataclass(frozen=True)
 class Shape:
-    """One drawing in all its colours.
+    """One drawing in all its colors.
 
     Attributes:
         name: as in `shapes.json`, or the code point for clutter.
@@ -113,7 +113,7 @@ def drawing(code_point: str, without: tuple[int, ...] = ()) -> str:
     return body
 
 
-def rasterise(elements: str, width: int, height: int) -> UInt8[np.ndarray, "height width 4"]:
+def rasterize(elements: str, width: int, height: int) -> UInt8[np.ndarray, "height width 4"]:
     """Draws SVG elements on a transparent canvas of that many pixels, smoothed at the edges; alpha is straight."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">'
     png = resvg_py.svg_to_bytes(svg_string=f"{head}{elements}</svg>", skip_system_fonts=True)
@@ -123,8 +123,8 @@ def rasterise(elements: str, width: int, height: int) -> UInt8[np.ndarray, "heig
 
 @lru_cache(maxsize=4096)
 def outline(body: str) -> Float[np.ndarray, "p 2"]:
-    """Where a drawing has paint: points in units about its centre, the outermost of each row of a small rendering."""
-    paint = rasterise(f'<g transform="scale({PROBE / SIDE:g})">{body}</g>', PROBE, PROBE)[..., 3] > 127
+    """Where a drawing has paint: points in units about its center, the outermost of each row of a small rendering."""
+    paint = rasterize(f'<g transform="scale({PROBE / SIDE:g})">{body}</g>', PROBE, PROBE)[..., 3] > 127
     rows = np.flatnonzero(paint.any(axis=1))
     left = paint[rows].argmax(axis=1)
     right = PROBE - paint[rows, ::-1].argmax(axis=1)
@@ -155,4 +155,4 @@ def render(shape: Shape, variant: int, pose: Pose) -> UInt8[np.ndarray, "height 
     body = drawing(shape.code_points[variant % len(shape.code_points)], shape.without)
     group, width, height = placed(body, pose)
     moved = f'<g transform="translate({MARGIN:g} {MARGIN:g})">{group}</g>'
-    return rasterise(moved, math.ceil(width + 2 * MARGIN), math.ceil(height + 2 * MARGIN))
+    return rasterize(moved, math.ceil(width + 2 * MARGIN), math.ceil(height + 2 * MARGIN))

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-from src.sources.emoji.art import Pose, clutter, drawing, placed, rasterise
+from src.sources.emoji.art import Pose, clutter, drawing, placed, rasterize
 
 Size = tuple[int, int]  # height, width
 Plane = Float32[np.ndarray, "height width"]
 Picture = Float32[np.ndarray, "3 height width"]  # RGB in 0..1; planes one after another: numpy is faster so
-Colour = Float32[np.ndarray, "3 1 1"]  # RGB in 0..1
+Color = Float32[np.ndarray, "3 1 1"]  # RGB in 0..1
 
 MOST_DRAWINGS: Final = 2  # pieces of emoji clutter in a scene of 300 x 400
 MOST_FIGURES: Final = 6  # geometric figures likewise
@@ -27,7 +27,7 @@ CLUTTER_SIZE: Final = (18.0, 56.0)  # sqrt(area) of a piece of clutter, pixels
 
 
 def background(rng: np.random.Generator, size: Size) -> Picture:
-    """A place: one of seven kinds of layout in random colours, with grain of random strength."""
+    """A place: one of seven kinds of layout in random colors, with grain of random strength."""
     kind = KINDS[rng.integers(len(KINDS))]
     picture = kind(rng, size)
     strength = rng.uniform(0.0, 0.07)
@@ -36,13 +36,13 @@ def background(rng: np.random.Generator, size: Size) -> Picture:
     return np.clip(picture, 0, 1, out=picture)
 
 
-def colour(rng: np.random.Generator, low: float = 0.3, high: float = 0.95) -> Colour:
-    """A random RGB colour, mostly of low saturation, its brightness in [low, high]."""
+def color(rng: np.random.Generator, low: float = 0.3, high: float = 0.95) -> Color:
+    """A random RGB color, mostly of low saturation, its brightness in [low, high]."""
     hue, saturation, value = rng.uniform(), 0.7 * rng.uniform() ** 2, rng.uniform(low, high)
-    return _colour(*colorsys.hsv_to_rgb(hue, saturation, value))
+    return _color(*colorsys.hsv_to_rgb(hue, saturation, value))
 
 
-def _colour(red: float, green: float, blue: float) -> Colour:
+def _color(red: float, green: float, blue: float) -> Color:
     return np.array([red, green, blue], np.float32).reshape(3, 1, 1)
 
 
@@ -66,7 +66,7 @@ def heights(size: Size) -> Plane:
     return np.broadcast_to(np.linspace(0, 1, size[0], dtype=np.float32)[:, None], size)
 
 
-def mix(weight: Plane, first: Picture | Colour, second: Picture | Colour) -> Picture:
+def mix(weight: Plane, first: Picture | Color, second: Picture | Color) -> Picture:
     """`first` where `weight` is 0, `second` where it is 1, in between a blend."""
     share = np.minimum(np.maximum(weight, 0), 1)
     mixed = share * (second - first)
@@ -75,23 +75,23 @@ def mix(weight: Plane, first: Picture | Colour, second: Picture | Colour) -> Pic
 
 
 def gradient(rng: np.random.Generator, size: Size) -> Picture:
-    """Two colours, one fading into the other, with a third coming through."""
-    plain = mix(ramp(rng, size), colour(rng), colour(rng))
-    return mix(0.35 * (1 + noise(rng, size, 4)) * rng.uniform(0, 1), plain, colour(rng))
+    """Two colors, one fading into the other, with a third coming through."""
+    plain = mix(ramp(rng, size), color(rng), color(rng))
+    return mix(0.35 * (1 + noise(rng, size, 4)) * rng.uniform(0, 1), plain, color(rng))
 
 
 def clouds(rng: np.random.Generator, size: Size) -> Picture:
-    """Patches of three colours with soft or hard edges."""
+    """Patches of three colors with soft or hard edges."""
     hardness = rng.uniform(0.5, 6)
-    first = mix(0.5 + hardness * noise(rng, size, int(rng.integers(3, 8))), colour(rng), colour(rng))
-    return mix(0.5 + hardness * (noise(rng, size, int(rng.integers(3, 10))) - 0.7), first, colour(rng))
+    first = mix(0.5 + hardness * noise(rng, size, int(rng.integers(3, 8))), color(rng), color(rng))
+    return mix(0.5 + hardness * (noise(rng, size, int(rng.integers(3, 10))) - 0.7), first, color(rng))
 
 
 def stripes(rng: np.random.Generator, size: Size) -> Picture:
     """Wavy stripes, from curtains to boards."""
     waves = rng.uniform(4, 16) * 2 * math.pi * ramp(rng, size) + rng.uniform(0, 1.2) * noise(rng, size, 4)
-    near = colour(rng)
-    far = np.clip(near + _colour(*rng.uniform(-0.25, 0.25, 3)), 0, 1)
+    near = color(rng)
+    far = np.clip(near + _color(*rng.uniform(-0.25, 0.25, 3)), 0, 1)
     return mix(0.5 + rng.uniform(0.5, 4) * np.sin(waves), near, far)
 
 
@@ -102,15 +102,15 @@ def tiles(rng: np.random.Generator, size: Size) -> Picture:
     columns = columns + (rows // high % 2) * (wide // 2) * int(rng.integers(2))
     shade = rng.normal(0, 0.035, (size[0] // high + 1, (size[1] + wide) // wide + 1)).astype(np.float32)
     joint = ((rows % high < 2) | (columns % wide < 2)).astype(np.float32)
-    flat = colour(rng) + shade[rows // high, columns // wide]
-    return mix(joint * rng.uniform(0.3, 0.9), flat, colour(rng))
+    flat = color(rng) + shade[rows // high, columns // wide]
+    return mix(joint * rng.uniform(0.3, 0.9), flat, color(rng))
 
 
 def horizon(rng: np.random.Generator, size: Size) -> Picture:
     """Sky over ground, with hills where they meet."""
-    sky = colour(rng, 0.6, 1.0) * _colour(0.8, 0.95, 1.1)
-    above = mix(heights(size) + 0.15 * noise(rng, size, 5), sky, colour(rng, 0.7))
-    below = mix(0.5 + rng.uniform(0.1, 0.8) * noise(rng, size, 14), colour(rng, 0.2, 0.7), colour(rng, 0.2, 0.7))
+    sky = color(rng, 0.6, 1.0) * _color(0.8, 0.95, 1.1)
+    above = mix(heights(size) + 0.15 * noise(rng, size, 5), sky, color(rng, 0.7))
+    below = mix(0.5 + rng.uniform(0.1, 0.8) * noise(rng, size, 14), color(rng, 0.2, 0.7), color(rng, 0.2, 0.7))
     line = rng.uniform(0.3, 0.75) + rng.uniform(0, 0.12) * noise(rng, size, 7)[:1]
     depth = (heights(size) - line) * size[0]
     return mix(depth + 0.5, above, below)
@@ -121,8 +121,8 @@ def street(rng: np.random.Generator, size: Size) -> Picture:
     wall = tiles(rng, size)
     rows = heights(size)
     kerb = rng.uniform(0.45, 0.75)
-    paved = mix((rows - kerb) * size[0], wall, _colour(1.0, 1.0, 1.0) * rng.uniform(0.5, 0.75))
-    road = _colour(1.0, 1.0, 1.05) * rng.uniform(0.25, 0.45)
+    paved = mix((rows - kerb) * size[0], wall, _color(1.0, 1.0, 1.0) * rng.uniform(0.5, 0.75))
+    road = _color(1.0, 1.0, 1.05) * rng.uniform(0.25, 0.45)
     return mix((rows - kerb - rng.uniform(0.05, 0.15)) * size[0], paved, road)
 
 
@@ -132,7 +132,7 @@ def room(rng: np.random.Generator, size: Size) -> Picture:
     floor = (clouds, stripes, gradient)[rng.integers(3)](rng, size) * rng.uniform(0.5, 0.9)
     rows = heights(size)
     edge = rng.uniform(0.5, 0.85)
-    board = mix((rows - edge + 0.03) * size[0], wall, colour(rng, 0.5))
+    board = mix((rows - edge + 0.03) * size[0], wall, color(rng, 0.5))
     return mix((rows - edge) * size[0], board, floor)
 
 
@@ -155,7 +155,7 @@ def add_clutter(rng: np.random.Generator, picture: Picture) -> Picture:
     things = [_thing(rng, (height, width)) for _ in range(rng.integers(round(MOST_DRAWINGS * crowd) + 1))]
     if not figures and not things:
         return picture
-    layer = rasterise("".join(figures + things), width, height).transpose(2, 0, 1) / np.float32(255)
+    layer = rasterize("".join(figures + things), width, height).transpose(2, 0, 1) / np.float32(255)
     return mix(layer[3], picture, layer[:3])
 
 
@@ -163,7 +163,7 @@ def _figure(rng: np.random.Generator, size: Size) -> str:
     """One SVG figure: an ellipse, a polygon, a box or a bar, filled or only an outline."""
     x, y = rng.uniform(0, size[1]), rng.uniform(0, size[0])
     wide, high = np.exp(rng.uniform(math.log(8), math.log(90), 2))
-    red, green, blue = (255 * colour(rng)).astype(int).ravel()
+    red, green, blue = (255 * color(rng)).astype(int).ravel()
     ink, opacity = f"rgb({red},{green},{blue})", rng.uniform(0.5, 1)
     style = f'fill="{ink}" fill-opacity="{opacity:.2f}"'
     if rng.uniform() < 0.4:

@@ -31,7 +31,7 @@ LEAST_SIDE: Final = 14.0  # pixels, the shortest side of a box, as in the course
 MOST_OVERLAP: Final = 0.45  # IoU of two boxes: less than what non-maximum suppression takes for one object
 MOST_OVERLAP_HIDDEN: Final = 0.1
 TRIES: Final = 12  # placements of objects of one size before they are made smaller
-HUES: Final = {1: 0.5, 2: 0.03, 3: 0.06}  # turns of the colour circle to either side, by class: paint varies, skin not
+HUES: Final = {1: 0.5, 2: 0.03, 3: 0.06}  # turns of the color circle to either side, by class: paint varies, skin not
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Actor:
 
     Attributes:
         shape: what it is.
-        variant: which of the shape's colours.
+        variant: which of the shape's colors.
         pose: size, angle, mirror.
         cut: whether the border should cut it.
         hidden: whether the ground truth leaves it out.
@@ -123,7 +123,7 @@ def tight_boxes(masks: Bool[np.ndarray, "n height width"]) -> Float32[np.ndarray
 
 
 def paint(rng: np.random.Generator, picture: Picture, layers: Sequence[Layer]) -> Picture:
-    """The background with each object's shadow and the object, lit and coloured its own way."""
+    """The background with each object's shadow and the object, lit and colored its own way."""
     picture = picture.copy()
     for layer in layers:
         if rng.uniform() < 0.6:
@@ -152,7 +152,7 @@ def photograph(rng: np.random.Generator, picture: Picture) -> UInt8[np.ndarray, 
 
 
 def _to_bytes(planes: Float32[np.ndarray, "3 height width"]) -> UInt8[np.ndarray, "height width 3"]:
-    """Colours 0..255 as the bytes of a picture; `planes` is used up."""
+    """Colors 0..255 as the bytes of a picture; `planes` is used up."""
     return np.ascontiguousarray(np.clip(planes, 0, 255, out=planes).astype(np.uint8).transpose(1, 2, 0))
 
 
@@ -211,15 +211,15 @@ def _lit(rng: np.random.Generator, layer: Layer) -> Drawing:
     drawing = np.ascontiguousarray(layer.pixels.transpose(2, 0, 1)) / np.float32(255)
     size = drawing.shape[1:]
     most = HUES.get(layer.actor.shape.label, 0.0)
-    matrix = _colour_matrix(2 * math.pi * rng.uniform(-most, most), rng.uniform(0.65, 1.15))
+    matrix = _color_matrix(2 * math.pi * rng.uniform(-most, most), rng.uniform(0.65, 1.15))
     shade = 1 + rng.uniform(0, 0.5) * (ramp(rng, size) - 0.5) + rng.uniform(0, 0.04) * noise(rng, size, 5)
-    colours = (matrix @ drawing[:3].reshape(3, -1)).reshape(3, *size)
-    drawing[:3] = np.clip(colours * (shade * rng.uniform(0.8, 1.12)), 0, 1)
+    colors = (matrix @ drawing[:3].reshape(3, -1)).reshape(3, *size)
+    drawing[:3] = np.clip(colors * (shade * rng.uniform(0.8, 1.12)), 0, 1)
     return drawing
 
 
-def _colour_matrix(turn: float, saturation: float) -> Float32[np.ndarray, "3 3"]:
-    """Turns RGB columns about the grey axis by `turn` radians and scales their distance from it (YIQ, NTSC 1953)."""
+def _color_matrix(turn: float, saturation: float) -> Float32[np.ndarray, "3 3"]:
+    """Turns RGB columns about the gray axis by `turn` radians and scales their distance from it (YIQ, NTSC 1953)."""
     to_yiq = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
     cos, sin = saturation * math.cos(turn), saturation * math.sin(turn)
     change = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])

@@ -136,7 +136,7 @@ def _compose(rng: np.random.Generator, actors: list[Actor], name: str, split: st
         labels=labels[~hidden],
         masks=masks[~hidden],
         crowd=np.zeros(int((~hidden).sum()), bool),
-        hidden_boxes=boxes[hidden],
-        hidden_labels=labels[hidden],
+        unlabeled_boxes=boxes[hidden],
+        unlabeled_labels=labels[hidden],
         split=split,
     )

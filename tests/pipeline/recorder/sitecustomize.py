@@ -43,7 +43,7 @@ def record_params(module) -> None:
         watch(params, "", names)
         kept.append(params)
         for kind in vars(module).values():
-            if dataclasses.is_dataclass(kind) and kind is not module.Rule:
+            if dataclasses.is_dataclass(kind) and kind is not module.Constraint:
                 kind.__getattribute__ = note
         return params
 
