@@ -1,16 +1,11 @@
-"""`params.yaml` as frozen, typed, validated dataclasses: the only place that reads the file."""
+"""`params.yaml` as frozen, typed dataclasses whose annotations say which values are allowed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
-from ruamel.yaml import YAML
-
-from src.core.errors import InputError, invalid
-from src.core.schema import Constraint, build
-from src.core.validation import check_contradictions
+from src.core.schema import Constraint
 
 Count = Annotated[int, Constraint(low=0)]
 Positive = Annotated[int, Constraint(low=1)]
@@ -45,7 +40,7 @@ class DataParams:
 
 @dataclass(frozen=True)
 class PrepareParams:
-    """The 800 x 1088 frame of task 9 and its normalization."""
+    """The 800 x 1088 canvas of task 9 and its normalization."""
 
     height: Annotated[int, Constraint(low=64)]
     width: Annotated[int, Constraint(low=64)]
@@ -67,7 +62,7 @@ class RpnLossWeights:
     """Weights of part (a)'s two losses."""
 
     objectness: Weight
-    regression: Weight
+    rpn_regression: Weight
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class RpnParams:
     weight_decay: Weight
     fg_iou_thresh: Fraction
     bg_iou_thresh: Fraction
-    samples: Annotated[int, Constraint(low=2)]
+    batch_size_per_image: Annotated[int, Constraint(low=2)]
     flip: bool
     loss_weights: RpnLossWeights
     seed: Seed
@@ -91,9 +86,9 @@ class BackboneLossWeights:
     """Weights of the RPN's two losses and of the auxiliary head's two."""
 
     objectness: Weight
-    regression: Weight
+    rpn_regression: Weight
     classification: Weight
-    refinement: Weight
+    box_regression: Weight
 
 
 @dataclass(frozen=True)
@@ -111,8 +106,8 @@ class BackboneParams:
     anchor_ratios: Annotated[tuple[float, ...], Constraint(above=0)]
     fg_iou_thresh: Fraction
     bg_iou_thresh: Fraction
-    samples: Annotated[int, Constraint(low=2)]
-    rois: Count
+    rpn_batch_size_per_image: Annotated[int, Constraint(low=2)]
+    box_batch_size_per_image: Count
     flip: bool
     loss_weights: BackboneLossWeights
     seed: Seed
@@ -129,6 +124,14 @@ class ProposalsParams:
 
 
 @dataclass(frozen=True)
+class RoisParams:
+    """Which RoIs are objects, and their largest share in a loss (task 14)."""
+
+    fg_iou_thresh: Fraction
+    positive_fraction: Fraction
+
+
+@dataclass(frozen=True)
 class FeaturesParams:
     """What is cached for the heads."""
 
@@ -142,22 +145,20 @@ class BoxHeadLossWeights:
     """Weights of the box head's two losses."""
 
     classification: Weight
-    regression: Weight
+    box_regression: Weight
 
 
 @dataclass(frozen=True)
 class BoxHeadParams:
     """Task 14: classifier and regressor."""
 
-    hidden: Positive
+    representation_size: Positive
     dropout: Annotated[float, Constraint(low=0, high=0.95)]
     epochs: Positive
     batch_size: Positive
     learning_rate: Rate
     weight_decay: Weight
-    rois: Positive
-    positive_fraction: Fraction
-    fg_iou_thresh: Fraction
+    batch_size_per_image: Positive
     loss_weights: BoxHeadLossWeights
     seed: Seed
 
@@ -167,7 +168,7 @@ class MaskHeadLossWeights:
     """Weights of the three losses of joint training."""
 
     classification: Weight
-    regression: Weight
+    box_regression: Weight
     mask: Weight
 
 
@@ -175,7 +176,7 @@ class MaskHeadLossWeights:
 class MaskHeadParams:
     """Task 16: the mask branch."""
 
-    rois: Positive
+    batch_size_per_image: Positive
     channels: Positive
     epochs: Positive
     batch_size: Positive
@@ -191,7 +192,7 @@ class EvaluateParams:
 
     score_threshold: Fraction
     nms_iou: Fraction
-    detections: Positive
+    detections_per_image: Positive
     border: Annotated[str, Constraint(choices=("remove", "clip"))]
     mask_threshold: Fraction
 
@@ -228,6 +229,7 @@ class Params:
     rpn: RpnParams
     backbone: BackboneParams
     proposals: ProposalsParams
+    rois: RoisParams
     features: FeaturesParams
     box_head: BoxHeadParams
     mask_head: MaskHeadParams
@@ -235,21 +237,3 @@ class Params:
     predict: PredictParams
     report: ReportParams
     runtime: RuntimeParams
-
-
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Reads and checks `params.yaml` (YAML 1.2, as DVC writes it: `1e-06` is a number).
-
-    Raises:
-        InputError: the file is missing or not YAML; a key is unknown or missing; a value has the wrong type, is out
-            of range, or contradicts another.
-    """
-    try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run from the project's root") from None
-    except Exception as error:  # noqa: BLE001 - a broken file may make the YAML reader raise anything
-        raise invalid(path, "readable YAML", str(error)) from None
-    params: Params = build(Params, tree, "")
-    check_contradictions(params)
-    return params

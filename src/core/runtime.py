@@ -72,7 +72,7 @@ def environment_info(runtime: RuntimeParams) -> dict[str, str | int]:
         "precision": precision_name(runtime),
         "threads": runtime.threads or available_cores(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
 
 

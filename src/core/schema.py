@@ -28,7 +28,7 @@ class Constraint:
     length: int | None = None
 
     def violation(self, value: Any) -> str | None:
-        """What was expected, if `value` breaks the rule; else None."""
+        """What was expected, if `value` breaks the constraint; else None."""
         if self.length is not None and len(value) != self.length:
             return f"{self.length} values"
         if isinstance(value, tuple):
@@ -45,11 +45,11 @@ class Constraint:
         return None if value > self.above else f"a number above {self.above:g}"
 
 
-def build(kind: type, tree: Any, where: str) -> Any:
+def build(kind: type, tree: Any, where: str = "") -> Any:
     """Builds the dataclass `kind` from a mapping.
 
     Args:
-        kind: the dataclass; its fields are dataclasses, or types annotated with rules.
+        kind: the dataclass; its fields are dataclasses, or types annotated with constraints.
         tree: what YAML gave.
         where: the dotted path of the section, for messages; empty at the top.
 
@@ -70,13 +70,13 @@ def build(kind: type, tree: Any, where: str) -> Any:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-    """Checks one value against its annotation and rule."""
+    """Checks one value against its annotation and constraint."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, where)
-    base, rules = (hint.__origin__, hint.__metadata__) if hasattr(hint, "__metadata__") else (hint, ())
+    base, constraints = (hint.__origin__, hint.__metadata__) if hasattr(hint, "__metadata__") else (hint, ())
     value = _convert(base, value, where)
-    for rule in rules:
-        if expected := rule.violation(value):
+    for constraint in constraints:
+        if expected := constraint.violation(value):
             raise invalid("params.yaml", f"{expected} for '{where}'", brief(value))
     return value
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from src.core.errors import InputError, one_line
 from src.core.files import write_json
-from src.core.params import Params, load_params
+from src.core.params import Params
+from src.core.params_file import load_params
 from src.core.parent_watchdog import STARTED_BY, end_with
 from src.core.runtime import cache_dir
 
@@ -31,5 +32,5 @@ def run(name: str, work: Callable[[Params], None]) -> None:
     except (InputError, OSError, MemoryError) as error:
         sys.exit(f"{name}: {one_line(error) or 'not enough memory'}")
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; a training goes on from its last checkpoint", file=sys.stderr)  # noqa: T201
+        print(f"{name}: interrupted; a training resumes from its last checkpoint", file=sys.stderr)  # noqa: T201
         sys.exit(INTERRUPTED)

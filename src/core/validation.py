@@ -1,16 +1,59 @@
-"""What `params.yaml` may not say all at once, though each value is fine alone."""
+"""What `params.yaml` may not say: values that are fine alone but not together, and names of earlier versions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any, Final
 
-from src.core.errors import invalid
+from src.core.errors import InputError, invalid
+from src.core.params import Params
 
-if TYPE_CHECKING:
-    from src.core.params import Params
+# Names that settings had in version 0.1, and what they are called now; refused with the new name.
+RENAMED: Final = {
+    "rpn.positive_iou": "rpn.fg_iou_thresh",
+    "rpn.negative_iou": "rpn.bg_iou_thresh",
+    "rpn.samples": "rpn.batch_size_per_image",
+    "rpn.loss_weights.regression": "rpn.loss_weights.rpn_regression",
+    "backbone.positive_iou": "backbone.fg_iou_thresh",
+    "backbone.negative_iou": "backbone.bg_iou_thresh",
+    "backbone.samples": "backbone.rpn_batch_size_per_image",
+    "backbone.rois": "backbone.box_batch_size_per_image",
+    "backbone.loss_weights.regression": "backbone.loss_weights.rpn_regression",
+    "backbone.loss_weights.refinement": "backbone.loss_weights.box_regression",
+    "proposals.before_nms": "proposals.pre_nms_top_n",
+    "proposals.after_nms": "proposals.post_nms_top_n",
+    "box_head.hidden": "box_head.representation_size",
+    "box_head.batch_images": "box_head.batch_size",
+    "box_head.rois": "box_head.batch_size_per_image",
+    "box_head.positive_fraction": "rois.positive_fraction",
+    "box_head.foreground_iou": "rois.fg_iou_thresh",
+    "box_head.loss_weights.regression": "box_head.loss_weights.box_regression",
+    "mask_head.rois": "mask_head.batch_size_per_image",
+    "mask_head.batch_images": "mask_head.batch_size",
+    "mask_head.loss_weights.regression": "mask_head.loss_weights.box_regression",
+    "evaluate.detections": "evaluate.detections_per_image",
+}
 
 
-def check_contradictions(params: Params) -> None:
+def check_names(tree: Any) -> None:
+    """Refuses the names of earlier versions, before anything else is said of the file.
+
+    Args:
+        tree: what YAML gave.
+
+    Raises:
+        InputError: naming the old key and what it is called now.
+    """
+    for old, new in RENAMED.items():
+        *sections, key = old.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.get(section) if isinstance(branch, Mapping) else None
+        if isinstance(branch, Mapping) and key in branch:
+            raise InputError(f"params.yaml: '{old}' is now called '{new}'")
+
+
+def check_consistency(params: Params) -> None:
     """Refuses values that are fine alone but not together.
 
     Raises:

@@ -15,8 +15,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from src.core.errors import InputError
-from src.core.params import Params, load_params
+from src.core.params import Params
+from src.core.params_file import load_params
 from src.core.schema import Constraint, build
+from src.core.validation import RENAMED
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 TREE = """
@@ -25,19 +27,21 @@ data: {source: emoji, root: input, limit: 0, train_fraction: 0.8, split_seed: 1,
 prepare: {height: 800, width: 1066, padded_width: 1088, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}
 anchors: {bins: 24, count: 1}
 rpn: {epochs: 4, batch_size: 4, learning_rate: 0.002, weight_decay: 0.0001, fg_iou_thresh: 0.7, bg_iou_thresh: 0.3,
-      samples: 128, flip: true, loss_weights: {objectness: 1.0, regression: 1.0}, seed: 1}
+      batch_size_per_image: 128, flip: true, loss_weights: {objectness: 1.0, rpn_regression: 1.0}, seed: 1}
 backbone: {name: efficientnet_lite0, weights: imagenet, trainable_layers: 3, epochs: 3, batch_size: 2,
            learning_rate: 0.0005, weight_decay: 0.0001, anchor_sizes: [32, 64, 128, 256, 512],
-           anchor_ratios: [0.5, 1.0, 2.0], fg_iou_thresh: 0.7, bg_iou_thresh: 0.3, samples: 256, rois: 64, flip: true,
-           loss_weights: {objectness: 1, regression: 1, classification: 1, refinement: 1}, seed: 1}
+           anchor_ratios: [0.5, 1.0, 2.0], fg_iou_thresh: 0.7, bg_iou_thresh: 0.3, rpn_batch_size_per_image: 256,
+           box_batch_size_per_image: 64, flip: true,
+           loss_weights: {objectness: 1, rpn_regression: 1, classification: 1, box_regression: 1}, seed: 1}
 proposals: {pre_nms_top_n: 1000, nms_iou: 0.7, post_nms_top_n: 1000, min_size: 4.0}
+rois: {fg_iou_thresh: 0.5, positive_fraction: 0.25}
 features: {proposals: 200, mask_rois: 16, flip: true}
-box_head: {hidden: 1024, dropout: 0.3, epochs: 20, batch_size: 4, learning_rate: 0.0002, weight_decay: 0.01,
-           rois: 128, positive_fraction: 0.25, fg_iou_thresh: 0.5, loss_weights: {classification: 1, regression: 1},
+box_head: {representation_size: 1024, dropout: 0.3, epochs: 20, batch_size: 4, learning_rate: 0.0002,
+           weight_decay: 0.01, batch_size_per_image: 128, loss_weights: {classification: 1, box_regression: 1},
            seed: 1}
-mask_head: {rois: 4, channels: 256, epochs: 8, batch_size: 4, learning_rate: 0.0005, weight_decay: 0.0001,
-            loss_weights: {classification: 1, regression: 1, mask: 1}, seed: 1}
-evaluate: {score_threshold: 0.05, nms_iou: 0.5, detections: 100, border: clip, mask_threshold: 0.5}
+mask_head: {batch_size_per_image: 4, channels: 256, epochs: 8, batch_size: 4, learning_rate: 0.0005,
+            weight_decay: 0.0001, loss_weights: {classification: 1, box_regression: 1, mask: 1}, seed: 1}
+evaluate: {score_threshold: 0.05, nms_iou: 0.5, detections_per_image: 100, border: clip, mask_threshold: 0.5}
 predict: {score_threshold: 0.5}
 report: {images: 6}
 runtime: {precision: auto, threads: 0}
@@ -59,14 +63,27 @@ def load(tmp_path: Path, content: Any) -> Params:
     return load_params(path)
 
 
+def place(content: dict[str, Any], where: str) -> tuple[dict[str, Any], str]:
+    """The section that a dotted path leads into, and the key there."""
+    *sections, key = where.split(".")
+    for name in sections:
+        content = content[name]
+    return content, key
+
+
 def changed(where: str, value: Any) -> dict[str, Any]:
     """The tree with the value at a dotted path changed."""
     content = tree()
-    *sections, key = where.split(".")
-    section = content
-    for name in sections:
-        section = section[name]
+    section, key = place(content, where)
     section[key] = value
+    return content
+
+
+def without(where: str, content: dict[str, Any]) -> dict[str, Any]:
+    """A tree without the value at a dotted path."""
+    content = copy.deepcopy(content)
+    section, key = place(content, where)
+    del section[key]
     return content
 
 
@@ -123,7 +140,7 @@ def test_the_shipped_thresholds_are_the_assignment_s() -> None:
     params = load_params(SHIPPED)
     for section in (params.rpn, params.backbone):
         assert (section.fg_iou_thresh, section.bg_iou_thresh) == (0.7, 0.3)
-    assert (params.box_head.fg_iou_thresh, params.box_head.positive_fraction) == (0.5, 0.25)
+    assert (params.rois.fg_iou_thresh, params.rois.positive_fraction) == (0.5, 0.25)
     assert (params.evaluate.nms_iou, params.evaluate.border, params.evaluate.mask_threshold) == (0.5, "remove", 0.5)
 
 
@@ -144,13 +161,7 @@ def test_numbers_as_yaml_1_2_writes_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", LEAVES)
 def test_a_missing_key_is_named(where: str) -> None:
-    content = tree()
-    *sections, key = where.split(".")
-    section = content
-    for name in sections:
-        section = section[name]
-    del section[key]
-    assert f"missing key '{where}'" in refusal(content)
+    assert f"missing key '{where}'" in refusal(without(where, tree()))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +180,23 @@ def test_an_unknown_key_comes_with_the_nearest_name(tmp_path: Path, where: str, 
     text = violation(tmp_path, changed(where, 1))
     assert f"unknown key '{where}'" in text
     assert f"did you mean '{near}" in text
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_is_refused_with_the_new_one(tmp_path: Path, old: str) -> None:
+    """Beside the new name, as `dvc exp run -S` writes it, and in its place, as in a person's own file."""
+    new = RENAMED[old]
+    beside = changed(old, LEAVES[new])
+    is_moved = old.partition(".")[0] != new.partition(".")[0]  # to a section that a file of that version lacks
+    for content in [beside] if is_moved else [beside, without(new, beside)]:
+        assert violation(tmp_path, content) == f"params.yaml: '{old}' is now called '{new}'"
+
+
+def test_renamed_keys_are_gone_and_their_new_names_exist() -> None:
+    shipped = dict(leaves(YAML(typ="safe", pure=True).load(SHIPPED.read_text(encoding="utf-8"))))
+    assert set(RENAMED.values()) <= set(shipped)
+    assert not set(RENAMED) & set(shipped)
+    assert len(set(RENAMED.values())) == len(RENAMED)
 
 
 @pytest.mark.parametrize("key", [3, None, True, 1.5])
@@ -199,7 +227,7 @@ def test_a_wrong_type_is_refused(where: str) -> None:
             assert "a whole number" in refusal(changed(where, 1.5))
 
 
-def rule_of(where: str) -> Constraint | None:
+def constraint_of(where: str) -> Constraint | None:
     kind: Any = Params
     for name in where.split("."):
         kind = typing.get_type_hints(kind, include_extras=True)[name]
@@ -208,15 +236,15 @@ def rule_of(where: str) -> Constraint | None:
 
 @pytest.mark.parametrize("where", LEAVES)
 def test_a_value_out_of_range_is_refused(where: str) -> None:
-    rule, value = rule_of(where), LEAVES[where]
+    constraint, value = constraint_of(where), LEAVES[where]
     if isinstance(value, str):
-        bad = ["something else"] if rule else []
+        bad = ["something else"] if constraint else []
     elif isinstance(value, bool):
         bad = []
     else:
-        assert rule is not None, f"{where} has no range"
-        low = rule.above if math.isfinite(rule.above) else rule.low - 1
-        bad = [low] + ([rule.high + 1] if math.isfinite(rule.high) else [])
+        assert constraint is not None, f"{where} has no range"
+        low = constraint.above if math.isfinite(constraint.above) else constraint.low - 1
+        bad = [low] + ([constraint.high + 1] if math.isfinite(constraint.high) else [])
         assert math.isfinite(low), f"{where} has no lower bound"
     for item in bad:
         for given in [[item, *value[1:]]] if isinstance(value, list) else [item]:

@@ -118,7 +118,7 @@ def test_freed_memory_is_used_again() -> None:
     assert kept < 1
 
 
-def test_scratch_lies_in_the_main_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_lies_in_the_main_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DVC_ROOT", raising=False)
     assert cache_dir() == Path(".cache")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))

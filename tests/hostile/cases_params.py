@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tests.hostile.case import PROJECT, params_text
 
 SHIPPED = (PROJECT / "params.yaml").read_text(encoding="utf-8")
 
-EPOCHS = "  epochs: 4 "
-
 
 def typed(old: str, new: str) -> str:
     """The shipped file with a line changed."""
     assert SHIPPED.count(old) == 1, old
     return SHIPPED.replace(old, new)
+
+
+def epochs(text: str) -> str:
+    """The shipped file with another text in the place of `rpn.epochs`, which is the first line of that name."""
+    return re.sub(r"^  epochs: .*$", lambda _: f"  epochs: {text}", SHIPPED, count=1, flags=re.MULTILINE)
 
 
 def value(**changes: Any) -> str:
@@ -27,7 +31,7 @@ def laughs(levels: int) -> str:
     for level in range(levels):
         lines.append(f"    - &x{level} {row}")
         row = "[" + ", ".join([f"*x{level}"] * 9) + "]"
-    return typed(EPOCHS, "  epochs:\n" + "\n".join(lines) + "\n    ")
+    return epochs("\n" + "\n".join(lines))
 
 
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -38,34 +42,39 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "no text": ("data: \udcff", ("readable YAML",)),
     "brackets": ("[" * 1200, ("readable YAML",)),
     "object": ("a: !!python/object/apply:os.system ['touch ran']", ("readable YAML",)),
-    "tag without a value": (typed(EPOCHS, "  epochs: !!bool x "), ("readable YAML",)),
-    "same key twice": (typed(EPOCHS, "  epochs: 4\n  epochs: 5 "), ("readable YAML", "duplicate key")),
+    "tag without a value": (epochs("!!bool x"), ("readable YAML",)),
+    "same key twice": (epochs("4\n  epochs: 5"), ("readable YAML", "duplicate key")),
     "unknown key": (value(rpn__epoch=4), ("unknown key 'rpn.epoch'; did you mean 'rpn.epochs'?",)),
     "unknown section": (SHIPPED + "maskhead: {}\n", ("unknown key 'maskhead'; did you mean 'mask_head'?",)),
     "unknown loss": (value(rpn__loss_weights={"objectnes": 1}), ("did you mean 'rpn.loss_weights.objectness'?",)),
     "key of digits": (SHIPPED + "? 0x" + "f" * 5000 + "\n: 1\n", ("unknown key 'a int too large to print'",)),
+    "old name": (value(rpn__positive_iou=0.7), ("'rpn.positive_iou' is now called 'rpn.fg_iou_thresh'",)),
+    "name of another section": (
+        value(box_head__foreground_iou=0.5),
+        ("'box_head.foreground_iou' is now called 'rois.fg_iou_thresh'",),
+    ),
     "missing key": (value(evaluate={"border": "clip"}), ("missing key 'evaluate.score_threshold'",)),
     "section is a number": (value(rpn=3), ("a section under 'rpn', found int",)),
     "text for a number": (value(rpn__epochs="4"), ("a whole number for 'rpn.epochs', found '4'",)),
     "fraction of an epoch": (value(rpn__epochs=1.5), ("a whole number for 'rpn.epochs', found 1.5",)),
     "number for a switch": (value(rpn__flip=1), ("true or false for 'rpn.flip', found 1",)),
-    "nothing": (typed(EPOCHS, "  epochs: ~ "), ("a whole number for 'rpn.epochs', found None",)),
+    "nothing": (epochs("~"), ("a whole number for 'rpn.epochs', found None",)),
     "list for a number": (value(rpn__learning_rate=[1e-3]), ("a number for 'rpn.learning_rate'",)),
-    "infinity": (typed(EPOCHS, "  epochs: .inf "), ("a whole number for 'rpn.epochs', found inf",)),
-    "NaN": (typed(EPOCHS, "  epochs: .nan "), ("a whole number for 'rpn.epochs', found nan",)),
-    "tiny number for epochs": (typed(EPOCHS, "  epochs: 1e-06 "), ("a whole number for 'rpn.epochs', found 1e-06",)),
+    "infinity": (epochs(".inf"), ("a whole number for 'rpn.epochs', found inf",)),
+    "NaN": (epochs(".nan"), ("a whole number for 'rpn.epochs', found nan",)),
+    "tiny number for epochs": (epochs("1e-06"), ("a whole number for 'rpn.epochs', found 1e-06",)),
     "YAML 1.1": (
         typed("flip: true                 # mirror half", "flip: yes # mirror half"),
         ("true or false for 'rpn.flip', found 'yes'",),
     ),
     "digits": (
-        typed(EPOCHS, "  epochs: 0x" + "f" * 5000 + " "),
+        epochs("0x" + "f" * 5000),
         ("a whole number for 'rpn.epochs'", "too large to print"),
     ),
     "laughs": (laughs(9), ("a whole number for 'rpn.epochs'", "...")),
     "no epochs": (value(rpn__epochs=0), ("a number in [1, inf] for 'rpn.epochs', found 0",)),
     "negative weight": (value(mask_head__loss_weights__mask=-1), ("for 'mask_head.loss_weights.mask', found -1.0",)),
-    "IoU above 1": (value(rpn__positive_iou=1.5), ("a number in [0, 1] for 'rpn.fg_iou_thresh', found 1.5",)),
+    "IoU above 1": (value(rpn__fg_iou_thresh=1.5), ("a number in [0, 1] for 'rpn.fg_iou_thresh', found 1.5",)),
     "learning rate of 0": (value(rpn__learning_rate=0), ("a number above 0 for 'rpn.learning_rate'",)),
     "misspelled choice": (value(evaluate__border="remvoe"), ("one of remove, clip", "found 'remvoe'")),
     "two colors": (value(prepare__mean=[0.5, 0.5]), ("3 values for 'prepare.mean'",)),
@@ -73,7 +82,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "padded width": (value(prepare__padded_width=150), ("a multiple of 32 for 'prepare.padded_width'", "150")),
     "wider than its frame": (value(prepare__width=162), ("'prepare.padded_width' at least 'prepare.width'",)),
     "odd margin": (value(prepare__width=127), ("an even number above it", "160 and 127")),
-    "IoUs crossed": (value(rpn__negative_iou=0.8), ("'rpn.bg_iou_thresh' at most 'rpn.fg_iou_thresh'", "0.8 and 0.7")),
+    "IoUs crossed": (value(rpn__bg_iou_thresh=0.8), ("'rpn.bg_iou_thresh' at most 'rpn.fg_iou_thresh'", "0.8 and 0.7")),
     "more proposals than boxes": (
         value(features__proposals=61),
         ("'features.proposals' at most 'proposals.post_nms_top_n'",),
@@ -86,7 +95,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 ALLOWED: dict[str, tuple[str, str, float]] = {
     "small": (typed("learning_rate: 0.001 ", "learning_rate: 1e-06 "), "learning_rate", 1e-6),
-    "ten": (typed(EPOCHS, "  epochs: 1e1 "), "epochs", 10),
-    "octal": (typed(EPOCHS, "  epochs: 0o17 "), "epochs", 15),
-    "whole": (typed(EPOCHS, "  epochs: 4.0 "), "epochs", 4),
+    "ten": (epochs("1e1"), "epochs", 10),
+    "octal": (epochs("0o17"), "epochs", 15),
+    "whole": (epochs("4.0"), "epochs", 4),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,9 +14,9 @@ import torch
 from PIL import Image
 
 from src.core.files import read_json
-from src.core.params import load_params
+from src.core.params_file import load_params
 from src.data.dataset import DatasetFile
-from src.evaluation.instances import Detections
+from src.evaluation.instances import Instances
 from src.sources.pictures import read_picture
 from stages.ingest import __main__ as ingest
 from stages.predict import __main__ as predict
@@ -30,7 +31,7 @@ def ingested(stage: Stage, good: Path, kind: str, spoil: Callable[[Path], None])
     shutil.copytree(good, stage.folder / "input")
     spoil(stage.folder / "input")
     lay_out(stage.folder, params_text(data__source=kind))
-    stage.accepts("ingest", ingest.ingest)
+    stage.accepts("ingest", ingest.main)
     return DatasetFile(stage.folder / "data/dataset.h5")
 
 
@@ -129,15 +130,15 @@ def test_numbers_as_yaml_1_2_has_them(stage: Stage, name: str) -> None:
 
 def test_pictures_of_all_kinds_in_one_folder(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a model: what matters is what the pictures are read, drawn and recorded as."""
-    none = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0), [])
-    monkeypatch.setattr(predict, "make_runner", lambda params: None)
-    monkeypatch.setattr(predict, "find", lambda runner, picture, params: none)
+    none = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0), [])
+    blind = SimpleNamespace(predict=lambda picture: none)
+    monkeypatch.setattr(predict, "Predictor", SimpleNamespace(load=lambda params: blind))
     lay_out(stage.folder, params_text())
     (stage.folder / "pictures").mkdir()
     (stage.folder / "pictures" / "notes.txt").write_text("no picture")
     for name, (content, _) in cases_pictures.ALLOWED.items():
         (stage.folder / "pictures" / name).write_bytes(content)
-    stage.accepts("predict", predict.work)
+    stage.accepts("predict", predict.main)
     records = read_json(stage.folder / "data/pictures.json")
     sizes = {entry["name"]: (entry["width"], entry["height"]) for entry in records}
     assert sizes == {name: size for name, (_, size) in cases_pictures.ALLOWED.items()}

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from src.core.errors import InputError
-from src.core.params import load_params
+from src.core.params_file import load_params
 from src.sources.coco.source import open_coco
 from src.sources.course import open_course
 from src.sources.pickles import read_object_array

@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 from torch import nn
 
+from src.core import paths
+from src.core.files import write_json, write_text
 from src.core.params import Params
 from src.detector import weights
+from src.evaluation.predictor import Predictor
 from stages.anchors import __main__ as anchors
 from stages.backbone import __main__ as backbone
+from stages.evaluate_rpn import __main__ as evaluate_rpn
 from stages.ingest import __main__ as ingest
 from stages.predict import __main__ as predict
 from stages.source import __main__ as source
@@ -31,8 +35,8 @@ Networks = tuple[nn.Module, nn.Module]
 
 def predict_without_model(params: Params) -> None:
     """A good picture, and the file of an earlier run in the place of the model."""
-    Path("pictures").mkdir(exist_ok=True)
-    predict.make_runner(params)
+    paths.OWN_PICTURES.mkdir(exist_ok=True)
+    Predictor.load(params)
 
 
 def refuses_set(stage: Stage, good: Path, kind: str, case: Case) -> None:
@@ -40,7 +44,7 @@ def refuses_set(stage: Stage, good: Path, kind: str, case: Case) -> None:
     shutil.copytree(good, root)
     case.spoil(root)
     lay_out(stage.folder, params_text(data__source=kind))
-    stage.refuses("ingest", ingest.ingest, *case.words)
+    stage.refuses("ingest", ingest.main, *case.words)
 
 
 @pytest.mark.parametrize("name", COURSE)
@@ -59,13 +63,13 @@ def test_picture(stage: Stage, name: str) -> None:
     case = cases_pictures.CASES[name]
     lay_out(stage.folder, params_text())
     case.spoil(stage.folder)
-    stage.refuses("predict", lambda params: predict.one(Path(cases_pictures.NAME), params), *case.words)
+    stage.refuses("predict", lambda params: predict.predict_one(Path(cases_pictures.NAME), params), *case.words)
     if (stage.folder / cases_pictures.NAME).is_file():
         folder = stage.folder / "pictures"
         folder.mkdir()
         (folder / "a.png").write_bytes(cases_pictures.encoded("png"))
         (stage.folder / cases_pictures.NAME).rename(folder / cases_pictures.NAME)
-        stage.refuses("predict", predict.work, *case.words)
+        stage.refuses("predict", predict.main, *case.words)
 
 
 def test_picture_with_a_name_that_is_no_text(stage: Stage) -> None:
@@ -75,14 +79,14 @@ def test_picture_with_a_name_that_is_no_text(stage: Stage) -> None:
         (stage.folder / "pictures" / os.fsdecode(b"caf\xe9.png")).write_bytes(cases_pictures.encoded("png"))
     except OSError:
         pytest.skip("this disk takes no such names")
-    stage.refuses("predict", predict.work, "a file name in UTF-8", r"caf\udce9.png")
+    stage.refuses("predict", predict.main, "a file name in UTF-8", r"caf\udce9.png")
 
 
 @pytest.mark.parametrize("name", cases_params.CASES)
 def test_params(stage: Stage, name: str) -> None:
     text, words = cases_params.CASES[name]
     lay_out(stage.folder, text)
-    stage.refuses("ingest", ingest.ingest, *words)
+    stage.refuses("ingest", ingest.main, *words)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +102,7 @@ def test_checkpoint(stage: Stage, networks: Networks, monkeypatch: pytest.Monkey
     monkeypatch.setattr(weights, "assemble", lambda *arguments, **options: networks)
     lay_out(stage.folder, params_text(backbone__name="resnet50", backbone__weights=cases_checkpoints.NAME))
     spoil(stage.folder, cases_checkpoints.zeros(dict(zip(("backbone", "rpn"), networks, strict=True))))
-    stage.refuses("backbone", backbone.work, *words)
+    stage.refuses("backbone", backbone.main, *words)
 
 
 def test_a_good_checkpoint_is_no_case(stage: Stage, networks: Networks) -> None:
@@ -111,9 +115,10 @@ def test_a_good_checkpoint_is_no_case(stage: Stage, networks: Networks) -> None:
 @pytest.mark.parametrize(
     ("values", "work", "words"),
     [
-        ({"data__source": "course", "data__root": "nowhere"}, source.work, ("a folder for 'data.root'", "nowhere")),
-        ({"data__source": "coco", "data__root": "data/dataset.h5"}, source.work, ("a folder for 'data.root'",)),
-        ({"anchors__count": 9}, anchors.work, ("anchors.count is 9", "lower it or raise anchors.bins")),
+        ({"data__source": "course", "data__root": "nowhere"}, source.main, ("a folder for 'data.root'", "nowhere")),
+        ({"data__source": "coco", "data__root": "data/dataset.h5"}, source.main, ("a folder for 'data.root'",)),
+        ({"anchors__count": 9}, anchors.main, ("anchors.count is 9", "lower it or raise anchors.bins")),
+        ({}, evaluate_rpn.main, ("models/rpn.pt: expected weights of part (a)'s network with 1 anchors per location",)),
         ({}, predict_without_model, ("models/backbone.pt: expected a checkpoint of tensors only",)),
     ],
 )
@@ -121,10 +126,12 @@ def test_other_stages(
     stage: Stage, values: dict[str, Any], work: Callable[[Params], None], words: tuple[str, ...]
 ) -> None:
     lay_out(stage.folder, params_text(**values))
-    if work is anchors.work:
+    if work in (anchors.main, evaluate_rpn.main):
         make_prepared(stage.folder / "data", images=3)
-    name = work.__module__.rpartition(".")[2]
-    stage.refuses("predict" if work is predict_without_model else name, work, *words)
+        write_json(stage.folder / paths.ANCHORS, {"anchors": [[32.0, 32.0]]})
+        write_text(stage.folder / paths.PLAIN_RPN, "of an earlier run")
+    name = "predict" if work is predict_without_model else work.__module__.split(".")[1]  # stages.<name>.__main__
+    stage.refuses(name, work, *words)
 
 
 def in_a_process(stage: Stage, name: str, *arguments: str) -> str:

@@ -1,0 +1,40 @@
+"""Every file and folder that stages exchange, relative to the project's root. dvc.yaml names the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+# Data
+SOURCE: Final = Path("data/source.json")  # where the pictures come from
+DATASET: Final = Path("data/dataset.h5")  # pictures and objects as the source has them
+PREPARED: Final = Path("data/prepared.h5")  # the same on the canvas
+ANCHORS: Final = Path("data/anchors.json")  # part (a)'s anchors
+FEATURES: Final = Path("data/features.h5")  # proposals and pooled features for the heads
+DETECTIONS: Final = Path("data/detections.jsonl")  # the detector on the test split, its second stage taken apart
+PREDICTIONS: Final = Path("data/predictions.json")  # the detections as COCO results
+GROUND_TRUTH: Final = Path("data/ground_truth.json")  # the test split as COCO instances
+OWN_DETECTIONS: Final = Path("data/pictures.json")  # the detector on a person's own pictures
+OWN_PICTURES: Final = Path("pictures")
+
+# Weights
+PLAIN_RPN: Final = Path("models/rpn.pt")
+BACKBONE: Final = Path("models/backbone.pt")
+BOX_HEAD: Final = Path("models/box_head.pt")
+MASK_HEAD: Final = Path("models/mask_head.pt")  # both heads, as joint training left them
+
+# Results
+SUMMARY: Final = Path("metrics/summary.json")
+PROVENANCE: Final = Path("metrics/provenance.json")  # what the summary was measured on
+REPORT: Final = Path("report/index.html")
+SINGLE_PREDICTIONS: Final = Path("predictions")  # of `make predict`, tracked by no stage
+
+
+def metrics(stage: str) -> Path:
+    """The numbers that a stage measured."""
+    return Path("metrics") / f"{stage}.json"
+
+
+def plots(stage: str) -> Path:
+    """The folder of a stage's figures and curves."""
+    return Path("plots") / stage
