@@ -1,1 +1,1 @@
-"""Where pictures come from and how they reach the models."""
+"""From the dataset file to minibatches: files, letterbox, normalization, loading, cached features."""

@@ -1,4 +1,4 @@
-"""The dataset file that `ingest` writes: every source's pictures in one form, 300 x 400 (design, section 2)."""
+"""The dataset file that `ingest` writes: every source's pictures in one form, 300 x 400 (assignment, section 2)."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class CachedView:
         train: whether it belongs to the training split.
         boxes: proposals, best first; in training views the ground truth boxes follow them.
         pooled: P = 7 features of the boxes.
-        mask_boxes: boxes that overlap an object by more than half.
+        mask_boxes: boxes that overlap an object by `rois.fg_iou_thresh` or more.
         mask_labels: their classes, 1..3.
         mask_truth: row of the object in the image's ground truth.
         mask_pooled: their P = 14 features.
@@ -54,7 +54,7 @@ class CachedView:
     mask_targets: Bool[Tensor, "m 28 28"]
 
 
-ROWS = {  # name: (type, shape of one row), one row a box
+ROWS = {  # name: (type, shape of one row), one row per box
     "boxes": ("f4", (4,)),
     "pooled": ("u2", (CHANNELS, BOX_CELLS, BOX_CELLS)),
     "mask_boxes": ("f4", (4,)),
@@ -73,12 +73,12 @@ class FeaturesWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._replacing = path, atomic_write(path)
+        self._path, self._writing = path, atomic_write(path)
         self._views: list[tuple[int, bool, bool, int, int]] = []
 
     def __enter__(self) -> FeaturesWriter:
         require_disk_space(self._path)
-        self._file = h5py.File(self._replacing.__enter__(), "w", libver="latest")
+        self._file = h5py.File(self._writing.__enter__(), "w", libver="latest")
         for name, (kind, shape) in ROWS.items():
             options = {"shape": (0, *shape), "maxshape": (None, *shape), "chunks": (_chunk(shape), *shape)}
             self._file.create_dataset(name, dtype=kind, track_times=False, **options)
@@ -110,9 +110,9 @@ class FeaturesWriter:
                 self._file.create_dataset("views", data=table, track_times=False)
             self._file.close()
         except BaseException as failure:  # on a full disk; the temporary file must still go
-            self._replacing.__exit__(type(failure), failure, failure.__traceback__)
+            self._writing.__exit__(type(failure), failure, failure.__traceback__)
             raise
-        self._replacing.__exit__(kind, error, trace)
+        self._writing.__exit__(kind, error, trace)
 
 
 def _chunk(shape: tuple[int, ...]) -> int:

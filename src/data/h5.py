@@ -10,6 +10,7 @@ import errno
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -119,3 +120,8 @@ def cache_for(dataset: h5py.Dataset) -> int:
     columns = zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
     band = dataset.chunks[0] * math.prod(math.ceil(size / chunk) * chunk for size, chunk in columns)
     return min(max(2 * band * dataset.dtype.itemsize, DEFAULT_CACHE), LARGEST_CACHE)
+
+
+def offsets(lengths: Sequence[int]) -> np.ndarray:
+    """Where each picture's objects begin in a flat list of all objects; one more entry for the end. int64 [N + 1]."""
+    return np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]).astype(np.int64)

@@ -8,7 +8,7 @@ Evaluation, prediction and figures use the inverse given here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from src.core.params import PrepareParams
 
+ImageRegion: TypeAlias = tuple[float, float, float, float]  # x1 y1 x2 y2 of a picture on the canvas, pixels
 Boxes = TypeVar("Boxes", np.ndarray, Tensor)
 
 
@@ -41,8 +42,8 @@ class Letterbox:
     source_width: int
 
     @classmethod
-    def of(cls, prepare: PrepareParams, source_height: int, source_width: int) -> Letterbox:
-        """The frame that `params.yaml` asks for, for pictures of a given size."""
+    def from_params(cls, prepare: PrepareParams, source_height: int, source_width: int) -> Letterbox:
+        """The letterbox that `params.yaml` asks for, for pictures of a given size."""
         return cls(prepare.height, prepare.width, prepare.padded_width, source_height, source_width)
 
     @property
@@ -85,7 +86,7 @@ class Letterbox:
         return (self.height - self.content_height) // 2
 
     @property
-    def content(self) -> tuple[float, float, float, float]:
+    def region(self) -> ImageRegion:
         """x1 y1 x2 y2 of the picture on the canvas: ImageList's size before the padding (task 10)."""
         right, bottom = self.left + self.content_width, self.top + self.content_height
         return float(self.left), float(self.top), float(right), float(bottom)
@@ -104,7 +105,7 @@ class Letterbox:
         """Resizes bilinearly (averaging where the picture shrinks) and centers between black bars.
 
         Raises:
-            ValueError: the picture has another size than this frame's source.
+            ValueError: the picture has another size than this letterbox's source.
         """
         self._check(image.shape[:2])
         resized = Image.fromarray(image).resize((self.content_width, self.content_height), Image.Resampling.BILINEAR)
@@ -116,7 +117,7 @@ class Letterbox:
         """Resizes masks bilinearly and keeps what is at least half covered.
 
         Raises:
-            ValueError: the masks have another size than this frame's source.
+            ValueError: the masks have another size than this letterbox's source.
         """
         self._check(masks.shape[1:])
         canvas = np.zeros((len(masks), self.height, self.padded_width), bool)

@@ -28,9 +28,9 @@ class Loader:
     Attributes:
         prepared: the file.
         indices: rows of the pictures to draw from.
-        batch_size: pictures a minibatch; the last one of a pass may be smaller.
+        batch_size: pictures per minibatch; the last one of an epoch may be smaller.
         seed: of the order and of the mirroring.
-        flip: mirror each picture in each pass with probability one half.
+        flip: mirror each picture in each epoch with probability one half.
         masks: read the masks too.
         shuffle: draw the order; otherwise that of `indices`.
     """
@@ -44,24 +44,24 @@ class Loader:
     shuffle: bool = True
 
     def __len__(self) -> int:
-        """Minibatches a pass."""
+        """Minibatches per epoch."""
         return math.ceil(len(self.indices) / self.batch_size)
 
     def batches(self, epoch: int) -> Iterator[list[Example]]:
-        """One pass over the pictures; the same epoch always gives the same minibatches."""
+        """All pictures once; the same epoch always gives the same minibatches."""
         order = self.order(epoch)
         parts = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         with PreparedFile(self.prepared) as file:
             yield from read_ahead(parts, lambda rows: [self._example(file, epoch, row) for row in rows], AHEAD)
 
     def order(self, epoch: int) -> list[int]:
-        """The rows in the order of a pass."""
+        """The rows in the order of an epoch."""
         if not self.shuffle:
             return list(self.indices)
         return [self.indices[i] for i in torch.randperm(len(self.indices), generator=generator(self.seed, epoch))]
 
     def is_flipped(self, epoch: int, row: int) -> bool:
-        """Whether a picture is mirrored in a pass."""
+        """Whether a picture is mirrored in an epoch."""
         return self.flip and bool(torch.rand((), generator=generator(self.seed, epoch, row)) < 0.5)
 
     def _example(self, file: PreparedFile, epoch: int, row: int) -> Example:

@@ -23,25 +23,25 @@ class Normalization:
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, prepare: PrepareParams) -> Normalization:
+    def from_params(cls, prepare: PrepareParams) -> Normalization:
         """The assignment's own, from `params.yaml`."""
         return cls(prepare.mean, prepare.std)
 
 
 def normalize(
-    images: UInt8[Tensor, "b 3 h w"], normalization: Normalization, content: Float[Tensor, "b 4"]
+    images: UInt8[Tensor, "b 3 h w"], normalization: Normalization, regions: Float[Tensor, "b 4"]
 ) -> Float32[Tensor, "b 3 h w"]:
     """Computes (x / 255 - mean) / std inside the pictures and 0 in the padding.
 
     Args:
         images: RGB, any memory format, which the result keeps.
         normalization: of the network that comes next.
-        content: x1 y1 x2 y2 of each picture on its canvas, whole numbers.
+        regions: x1 y1 x2 y2 of each picture on its canvas, whole numbers.
     """
     mean = torch.tensor(normalization.mean, device=images.device)[:, None, None]  # [3, 1, 1]
     std = torch.tensor(normalization.std, device=images.device)[:, None, None]  # [3, 1, 1]
     result = torch.addcmul(-mean / std, images.float(), 1 / (255 * std))
-    for picture, (x1, y1, x2, y2) in zip(result, content.round().long().tolist(), strict=True):
+    for picture, (x1, y1, x2, y2) in zip(result, regions.round().long().tolist(), strict=True):
         picture[:, :y1] = 0
         picture[:, y2:] = 0
         picture[:, :, :x1] = 0

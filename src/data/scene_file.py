@@ -1,7 +1,7 @@
 """Pictures with their objects in one HDF5 file: what the dataset file and the prepared file have in common.
 
 Images and masks are stored one chunk each, so that any of them is read alone; masks are packed to bits. They are
-written as they come: only a few numbers an object stay in memory. The same pictures give the same bytes.
+written as they come: only a few numbers per object stay in memory. The same pictures give the same bytes.
 
 | dataset | content |
 | --- | --- |
@@ -9,7 +9,7 @@ written as they come: only a few numbers an object stay in memory. The same pict
 | masks | uint8 [M, h * w / 8], bits |
 | boxes, labels, crowd | float32 [M, 4], int64 [M], bool [M], flat in the pictures' order |
 | starts | int64 [N + 1]: picture i owns rows starts[i] to starts[i + 1] |
-| hidden_boxes, hidden_labels, hidden_starts | likewise, the objects that the ground truth leaves out |
+| unlabeled_boxes, unlabeled_labels, unlabeled_starts | likewise, the objects that the ground truth leaves out |
 | names, train | bytes [N], bool [N] |
 """
 
@@ -28,8 +28,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from src.core.errors import invalid
 from src.core.files import atomic_write
-from src.data.h5 import member, open_h5, read_rows, require_disk_space
-from src.data.selection import offsets
+from src.data.h5 import member, offsets, open_h5, read_rows, require_disk_space
 from src.structures.sample import TEST, TRAIN, Sample
 
 CODEC = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.BITSHUFFLE)  # reads faster than a disk
@@ -101,7 +100,7 @@ class _Columns:
         flat = {name: np.concatenate([kind, *part]) for name, kind, part in zip(columns, kinds, parts, strict=True)}
         return flat | {
             "starts": offsets([len(labels) for labels in parts[1]]),
-            "hidden_starts": offsets([len(labels) for labels in parts[4]]),
+            "unlabeled_starts": offsets([len(labels) for labels in parts[4]]),
             "names": np.array(self.names, dtype=np.bytes_) if self.names else np.zeros(0, "S1"),
             "train": np.array(self.train, bool),
         }
@@ -136,9 +135,9 @@ class SceneFile:
         self._boxes = self._column("boxes", "float32", (total, 4))
         self._labels = self._column("labels", "int64", (total,))
         self._crowd = self._column("crowd", "bool", (total,))
-        self._hidden_starts = self._column("hidden_starts", "int64", (count + 1,))
-        self._hidden_boxes = self._column("unlabeled_boxes", "float32", (int(self._hidden_starts[-1]), 4))
-        self._hidden_labels = self._column("unlabeled_labels", "int64", (int(self._hidden_starts[-1]),))
+        self._unlabeled_starts = self._column("unlabeled_starts", "int64", (count + 1,))
+        self._unlabeled_boxes = self._column("unlabeled_boxes", "float32", (int(self._unlabeled_starts[-1]), 4))
+        self._unlabeled_labels = self._column("unlabeled_labels", "int64", (int(self._unlabeled_starts[-1]),))
         self._train = self._column("train", "bool", (count,))
         self.names = [name.decode() for name in self._file["names"][:]]
 
@@ -187,11 +186,11 @@ class SceneFile:
 
     def unlabeled_boxes(self, index: int) -> Float32[np.ndarray, "k 4"]:
         """Boxes of the objects that the ground truth leaves out."""
-        return self._hidden_boxes[self._hidden_rows(index)]
+        return self._unlabeled_boxes[self._unlabeled_rows(index)]
 
     def unlabeled_labels(self, index: int) -> Int64[np.ndarray, " k"]:
         """Labels of the objects that the ground truth leaves out."""
-        return self._hidden_labels[self._hidden_rows(index)]
+        return self._unlabeled_labels[self._unlabeled_rows(index)]
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Reads a picture."""
@@ -207,5 +206,5 @@ class SceneFile:
     def _rows(self, index: int) -> slice:
         return slice(int(self._starts[index]), int(self._starts[index + 1]))
 
-    def _hidden_rows(self, index: int) -> slice:
-        return slice(int(self._hidden_starts[index]), int(self._hidden_starts[index + 1]))
+    def _unlabeled_rows(self, index: int) -> slice:
+        return slice(int(self._unlabeled_starts[index]), int(self._unlabeled_starts[index + 1]))

@@ -2,9 +2,10 @@
 
 Anchors are x1 y1 x2 y2 in canvas pixels. Sizes are not rounded (torchvision rounds its cell anchors to whole pixels).
 
-Letters in shapes: a anchors a location.
+Letters in shapes: a anchors per location.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from src.ops.boxes import Number
+
+PYRAMID_STRIDES = (4, 8, 16, 32, 64)  # image pixels per location of P2..P5 and the pooled level
 
 
 def cell_anchors(widths_heights: Sequence[Sequence[Number]] | Float[Tensor, "a 2"]) -> Float[Tensor, "a 4"]:
@@ -60,3 +63,21 @@ def grid_anchors(
     y, x = torch.meshgrid(ys, xs, indexing="ij")  # [h, w]
     shifts = torch.stack([x, y, x, y], dim=-1)  # [h, w, 4]
     return (shifts[:, :, None, :] + cell).reshape(-1, 4)
+
+
+@functools.lru_cache(maxsize=8)
+def pyramid_anchors(
+    sizes: tuple[float, ...], ratios: tuple[float, ...], canvas: tuple[int, int], grids: tuple[tuple[int, int], ...]
+) -> list[Tensor]:
+    """Anchors of each level, [H*W*A, 4] canvas pixels, sides rounded and strides whole numbers as in torchvision.
+
+    Args:
+        sizes: square root of the anchors' area on each level, pixels.
+        ratios: height / width.
+        canvas: height and width, pixels.
+        grids: rows and columns of each level.
+    """
+    return [
+        grid_anchors(size_ratio_anchors(size, ratios).round(), *grid, (canvas[0] // grid[0], canvas[1] // grid[1]))
+        for size, grid in zip(sizes, grids, strict=True)
+    ]

@@ -63,7 +63,7 @@ def encode(boxes: Float[Tensor, "n 4"], anchors: Float[Tensor, "n 4"]) -> Float[
     t_x = (x - x_a) / w_a, t_y = (y - y_a) / h_a, t_w = log(w / w_a), t_h = log(h / h_a), x and y being centers.
 
     Args:
-        boxes: targets, one an anchor.
+        boxes: targets, one per anchor.
         anchors: anchors or proposals.
 
     Returns:
@@ -87,10 +87,10 @@ def decode(deltas: Float[Tensor, "n four_k"], anchors: Float[Tensor, "n 4"]) -> 
 
     Args:
         deltas: k groups of t_x, t_y, t_w, t_h a row, one group a class; t_w and t_h are cut off at log(1000 / 16).
-        anchors: anchors or proposals, one a row.
+        anchors: anchors or proposals, one per row.
 
     Returns:
-        k boxes a row, x1 y1 x2 y2, not clipped to any border.
+        k boxes per row, x1 y1 x2 y2, not clipped to any border.
 
     Raises:
         ValueError: where the row length is no multiple of 4.

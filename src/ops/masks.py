@@ -12,7 +12,7 @@ from torch import Tensor
 from src.ops.boxes import Number
 
 
-def mask_targets(  # noqa: PLR0913, PLR0917 - the four tensors that define the targets, and two ways of reading them
+def mask_targets(
     masks: Bool[Tensor, "n h w"],
     boxes: Float[Tensor, "r 4"],
     assigned: Int64[Tensor, " r"],

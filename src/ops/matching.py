@@ -1,10 +1,11 @@
 """Which ground truth box each anchor or proposal is to learn (tasks 3 and 14; Faster R-CNN, section 3.1.2).
 
-The result is one integer a box: the index of a ground truth box, or `NEGATIVE`, or `IGNORED`.
+The result is one integer per box: the index of a ground truth box, or `NEGATIVE`, or `IGNORED`.
 
 Letters in shapes: g ground truth boxes; n anchors; c crowd regions.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,12 @@ from src.ops.boxes import Number, Region, box_iou, intersection_over_area, is_in
 NEGATIVE = -1
 IGNORED = -2
 
-# An anchor with more than this share of it inside a crowd region says nothing about background.
+# A box with more than this share of it inside a crowd region says nothing about background.
 CROWD_SHARE = 0.5
+
+# A region whose border nothing crosses. As in torchvision, the RPN over the FPN trains on anchors across the picture's
+# border too: the largest ones nearly all cross it, and at test time their proposals are clipped to the picture.
+EVERYWHERE = (-math.inf, -math.inf, math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,31 @@ def label_anchors(
     kept = anchors[inside]
     labels = match(box_iou(boxes, kept), thresholds.high, thresholds.low, force_best=True)
     if ignore is not None and len(ignore):
-        in_crowd = (intersection_over_area(kept, ignore) > CROWD_SHARE).any(dim=1)
-        labels[in_crowd & (labels < 0)] = IGNORED
+        labels[_in_crowd(kept, ignore) & (labels < 0)] = IGNORED
     result = torch.full((len(anchors),), IGNORED, dtype=torch.int64, device=anchors.device)
     result[inside] = labels
     return result
+
+
+def match_rois(
+    rois: Float[Tensor, "n 4"], boxes: Float[Tensor, "g 4"], crowd: Float[Tensor, "c 4"], fg_iou_thresh: Number
+) -> Int64[Tensor, " n"]:
+    """Ground truth of the box head (task 14): objects from an IoU on, background below it, nothing between.
+
+    RoIs that are no objects and lie mostly in a crowd region are ignored.
+
+    Args:
+        rois: proposals of an image.
+        boxes: annotated objects, without crowd regions.
+        crowd: crowd regions.
+        fg_iou_thresh: from this IoU on a RoI is an object.
+
+    Returns:
+        Index of a box, NEGATIVE or IGNORED, for each RoI.
+    """
+    matches = match(box_iou(boxes, rois), fg_iou_thresh, fg_iou_thresh, force_best=False)
+    return torch.where(_in_crowd(rois, crowd) & (matches == NEGATIVE), IGNORED, matches)
+
+
+def _in_crowd(boxes: Tensor, crowd: Tensor) -> Tensor:
+    return (intersection_over_area(boxes, crowd) > CROWD_SHARE).any(dim=1)

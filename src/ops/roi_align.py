@@ -4,7 +4,7 @@
 channels: it reads whole vectors instead of channel by channel, and uses every core. Its gradient is the same sum with
 the roles of pixels and cells exchanged: the pairs, sorted by pixel, are bags of cells.
 
-Letters in shapes: b images; c channels; h, w feature map; r RoIs; p, q output cells; k pixels a cell; n rows.
+Letters in shapes: b images; c channels; h, w feature map; r RoIs; p, q output cells; k pixels per cell; n rows.
 """
 
 from collections.abc import Sequence
@@ -40,11 +40,11 @@ __all__ = [
     "roi_stencil",
 ]
 
-# With adaptive sampling a large box has thousands of pixels a cell: about so many pairs are held at once.
+# With adaptive sampling a large box has thousands of pixels per cell: about so many pairs are held at once.
 LARGEST_STENCIL = 2**22
 
 
-def roi_align(  # noqa: PLR0913, PLR0917 - torchvision's signature
+def roi_align(
     features: Float[Tensor, "b c h w"],
     boxes: Float[Tensor, "r 5"],
     output_size: Size,
@@ -58,13 +58,13 @@ def roi_align(  # noqa: PLR0913, PLR0917 - torchvision's signature
         features: float32, float64 or bfloat16 (summed in float32). Read without a copy where channels_last.
         boxes: image number, x1 y1 x2 y2 in image pixels. No gradient flows into them.
         output_size: P, or (rows, columns).
-        spatial_scale: feature pixels an image pixel.
-        sampling_ratio: points a cell along an axis; the assignment's 4 points are 2. 0 or less: as many as the cell
+        spatial_scale: feature pixels per image pixel.
+        sampling_ratio: points per cell along an axis; the assignment's 4 points are 2. 0 or less: as many as the cell
             has pixels, rounded up, which is torchvision's default, and slow.
         aligned: half-pixel correct boxes.
 
     Returns:
-        One grid a RoI, in the features' dtype and channels_last in memory.
+        One grid per RoI, in the features' dtype and channels_last in memory.
 
     Raises:
         ValueError: for an image number outside the batch.
@@ -80,7 +80,7 @@ def roi_align(  # noqa: PLR0913, PLR0917 - torchvision's signature
 
 
 def _pool_adaptively(features: Tensor, boxes: Tensor, cells: Pair, scale: Number, aligned: bool) -> Tensor:
-    """[r, cells, c], each RoI with as many points a cell as it has pixels; 0 for RoIs without extent."""
+    """[r, cells, c], each RoI with as many points per cell as it has pixels; 0 for RoIs without extent."""
     image_numbers(boxes, features.shape[0])  # of those without extent too, which no stencil looks at
     rows = feature_rows(features)
     size = (features.shape[2], features.shape[3])
@@ -97,7 +97,7 @@ def _pool_adaptively(features: Tensor, boxes: Tensor, cells: Pair, scale: Number
     return pooled
 
 
-def multiscale_roi_align(  # noqa: PLR0913, PLR0917 - as roi_align
+def multiscale_roi_align(
     features: Sequence[Float[Tensor, "b c _h _w"]],
     boxes: Float[Tensor, "r 5"],
     output_size: Size,
@@ -114,19 +114,22 @@ def multiscale_roi_align(  # noqa: PLR0913, PLR0917 - as roi_align
         boxes: image number, x1 y1 x2 y2 in image pixels.
         output_size: P, or (rows, columns).
         strides: image pixels a feature pixel, of each level.
-        sampling_ratio: points a cell along an axis, as in `roi_align`.
+        sampling_ratio: points per cell along an axis, as in `roi_align`.
         aligned: half-pixel correct boxes.
 
     Returns:
-        One grid a RoI, in the features' dtype.
+        One grid per RoI, in the features' dtype.
 
     Raises:
         ValueError: for an image number outside the batch, or another number of strides than of maps.
     """
-    level = assign_levels(boxes[:, 1:], 2, 1 + len(features)) - 2
+    level = assign_levels(boxes[:, 1:], len(features))
     members = [(level == number).nonzero().squeeze(1) for number in range(len(features))]
     if sampling_ratio > 0:
-        parts = _pool_by_levels(features, (boxes, members), strides, pair(output_size), (sampling_ratio, aligned))
+        cells = pair(output_size)
+        parts = _pool_by_levels(
+            features, boxes, members, strides, cells=cells, sampling_ratio=sampling_ratio, aligned=aligned
+        )
     else:
         parts = [
             roi_align(map_, boxes[chosen], output_size, 1.0 / stride, sampling_ratio, aligned).permute(0, 2, 3, 1)
@@ -137,23 +140,27 @@ def multiscale_roi_align(  # noqa: PLR0913, PLR0917 - as roi_align
 
 def _pool_by_levels(
     features: Sequence[Tensor],
-    rois: tuple[Tensor, Sequence[Tensor]],
+    boxes: Tensor,
+    members: Sequence[Tensor],
     strides: Sequence[Number],
+    *,
     cells: Pair,
-    sampling: tuple[int, bool],
+    sampling_ratio: int,
+    aligned: bool,
 ) -> list[Tensor]:
     """[members, p, q, c] of each level, through one stencil for all: to build four is as many small steps four times.
 
     Args:
         features: as `multiscale_roi_align` has them.
-        rois: boxes, and the numbers of those on each level.
-        strides: image pixels a feature pixel, of each level.
+        boxes: image number, x1 y1 x2 y2.
+        members: rows of the boxes on each level.
+        strides: image pixels per feature pixel, of each level.
         cells: output rows and columns.
-        sampling: points a cell along an axis, and whether boxes are half-pixel correct.
+        sampling_ratio: points per cell along an axis.
+        aligned: half-pixel correct boxes.
     """
-    (boxes, members), batch = rois, features[0].shape[0]
-    sizes = [(map_.shape[2], map_.shape[3]) for map_ in features]
-    stencil = multiscale_stencil(boxes[torch.cat(list(members))], sizes, strides, batch, cells, *sampling)
+    batch, sizes = features[0].shape[0], [(map_.shape[2], map_.shape[3]) for map_ in features]
+    stencil = multiscale_stencil(boxes[torch.cat(list(members))], sizes, strides, batch, cells, sampling_ratio, aligned)
     counts = [len(chosen) * cells[0] * cells[1] for chosen in members]
     places = zip(stencil.indices.split(counts), stencil.weights.split(counts), strict=True)
     parts, first = [], 0
@@ -188,7 +195,7 @@ def feature_rows(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "n c"]:
 
 
 def gather_stencil(rows: Float[Tensor, "n c"], stencil: Stencil) -> Float[Tensor, "cells c"]:
-    """Weighted sums of rows, one a cell of the stencil, in the rows' dtype; differentiable once, in `rows`."""
+    """Weighted sums of rows, one per cell of the stencil, in the rows' dtype; differentiable once, in `rows`."""
     return _WeightedRows.apply(rows, stencil.indices.int(), stencil.weights)
 
 

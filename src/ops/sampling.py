@@ -1,8 +1,10 @@
 """The few anchors or proposals of an image that enter the losses (tasks 4, 6 and 14).
 
 Drawn on a CPU generator, so that the same seed gives the same draw on every device. Ignored boxes are never drawn,
-no box twice. Indices come in ascending order.
+no box twice.
 """
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int64
@@ -11,10 +13,33 @@ from torch import Tensor
 from src.ops.boxes import Number
 from src.ops.matching import NEGATIVE
 
-Indices = tuple[Int64[Tensor, " positives"], Int64[Tensor, " negatives"]]
+
+@dataclass(frozen=True)
+class Sampled:
+    """Boxes drawn for a loss.
+
+    Attributes:
+        indices: into the candidates; positives first, each kind in ascending order.
+        positives: how many of them are positive.
+        truth: the ground truth of each positive.
+    """
+
+    indices: Int64[Tensor, " n"]
+    positives: int
+    truth: Int64[Tensor, " p"]
+
+    @property
+    def positive(self) -> Int64[Tensor, " p"]:
+        """Indices of the positives."""
+        return self.indices[: self.positives]
+
+    @property
+    def negative(self) -> Int64[Tensor, " q"]:
+        """Indices of the negatives."""
+        return self.indices[self.positives :]
 
 
-def sample(matches: Int64[Tensor, " n"], count: int, positive_fraction: Number, generator: torch.Generator) -> Indices:
+def sample(matches: Int64[Tensor, " n"], count: int, positive_fraction: Number, generator: torch.Generator) -> Sampled:
     """At most `count` boxes, positives up to their share, the rest filled with negatives (torchvision's rule).
 
     Args:
@@ -22,16 +47,13 @@ def sample(matches: Int64[Tensor, " n"], count: int, positive_fraction: Number, 
         count: boxes to draw.
         positive_fraction: the largest share of positives, 0..1.
         generator: on the CPU.
-
-    Returns:
-        Indices of the positives and of the negatives drawn.
     """
     positives, negatives = _candidates(matches)
     wanted = min(len(positives), int(count * positive_fraction))
-    return _draw(positives, wanted, generator), _draw(negatives, min(len(negatives), count - wanted), generator)
+    return _draw(matches, (positives, negatives), (wanted, min(len(negatives), count - wanted)), generator)
 
 
-def sample_balanced(matches: Int64[Tensor, " n"], count: int, generator: torch.Generator) -> Indices:
+def sample_balanced(matches: Int64[Tensor, " n"], count: int, generator: torch.Generator) -> Sampled:
     """As many positives as negatives, at most `count` together (the assignment's 1:1).
 
     Where one kind is missing, a single box of the other is drawn: an image without objects still teaches, but does
@@ -41,9 +63,6 @@ def sample_balanced(matches: Int64[Tensor, " n"], count: int, generator: torch.G
         matches: what `matching.match` gives: >= 0 positive, NEGATIVE, IGNORED.
         count: boxes to draw, of both kinds together.
         generator: on the CPU.
-
-    Returns:
-        Indices of the positives and of the negatives drawn.
     """
     positives, negatives = _candidates(matches)
     each = min(len(positives), len(negatives), count // 2)
@@ -51,13 +70,20 @@ def sample_balanced(matches: Int64[Tensor, " n"], count: int, generator: torch.G
         wanted = min(len(positives), 1), min(len(negatives), 1) if not len(positives) else 0
     else:
         wanted = each, each
-    return _draw(positives, wanted[0], generator), _draw(negatives, wanted[1], generator)
+    return _draw(matches, (positives, negatives), wanted, generator)
 
 
-def _candidates(matches: Tensor) -> Indices:
+def _candidates(matches: Tensor) -> tuple[Tensor, Tensor]:
     return (matches >= 0).nonzero().squeeze(1), (matches == NEGATIVE).nonzero().squeeze(1)
 
 
-def _draw(candidates: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _draw(
+    matches: Tensor, candidates: tuple[Tensor, Tensor], counts: tuple[int, int], generator: torch.Generator
+) -> Sampled:
+    positive, negative = (_choose(kind, count, generator) for kind, count in zip(candidates, counts, strict=True))
+    return Sampled(torch.cat([positive, negative]), len(positive), matches[positive])
+
+
+def _choose(candidates: Tensor, count: int, generator: torch.Generator) -> Tensor:
     chosen = torch.randperm(len(candidates), generator=generator)[:count].sort().values
     return candidates[chosen.to(candidates.device)]

@@ -7,7 +7,7 @@ boxes alone. They are products of one axis' pixels and weights with the other's,
 The meaning is that of `torchvision.ops.roi_align`: a point outside [-1, H] x [-1, W] counts 0, any other is clamped
 into the feature map; `aligned` shifts boxes by half a pixel, and without it a RoI is at least 1 x 1.
 
-Letters in shapes: r RoIs; p cells along an axis; s points a cell along an axis; k pixels a cell.
+Letters in shapes: r RoIs; p cells along an axis; s points per cell along an axis; k pixels per cell.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def pair(size: Size) -> Pair:
     return (size, size) if isinstance(size, int) else size
 
 
-def roi_stencil(  # noqa: PLR0913, PLR0917 - torchvision's parameters, and the feature map's size
+def roi_stencil(
     boxes: Float[Tensor, "r 5"],
     size: Pair,
     batch: int,
@@ -52,8 +52,8 @@ def roi_stencil(  # noqa: PLR0913, PLR0917 - torchvision's parameters, and the f
         size: (H, W) of the feature map.
         batch: images in the feature map.
         output_size: P, or (rows, columns).
-        spatial_scale: feature pixels an image pixel, e.g. 1/4 on P2.
-        sampling_ratio: points a cell along an axis, or along (y, x); at least 1.
+        spatial_scale: feature pixels per image pixel, e.g. 1/4 on P2.
+        sampling_ratio: points per cell along an axis, or along (y, x); at least 1.
         aligned: half-pixel correct boxes.
 
     Returns:
@@ -68,7 +68,7 @@ def roi_stencil(  # noqa: PLR0913, PLR0917 - torchvision's parameters, and the f
     return _cross_axes((start, length), base, sizes, pair(output_size), pair(sampling_ratio))
 
 
-def multiscale_stencil(  # noqa: PLR0913, PLR0917 - as roi_stencil
+def multiscale_stencil(
     boxes: Float[Tensor, "r 5"],
     sizes: Sequence[Pair],
     strides: Sequence[Number],
@@ -88,7 +88,7 @@ def multiscale_stencil(  # noqa: PLR0913, PLR0917 - as roi_stencil
         strides: image pixels a feature pixel, of each level.
         batch: images in the feature maps.
         output_size: P, or (rows, columns).
-        sampling_ratio: points a cell along an axis, or along (y, x); at least 1.
+        sampling_ratio: points per cell along an axis, or along (y, x); at least 1.
         aligned: half-pixel correct boxes.
 
     Returns:
@@ -100,7 +100,7 @@ def multiscale_stencil(  # noqa: PLR0913, PLR0917 - as roi_stencil
     """
     if len(strides) != len(sizes):
         raise ValueError(f"strides: expected one for each of {len(sizes)} levels, found {len(strides)}")
-    level = assign_levels(boxes[:, 1:], 2, 1 + len(sizes)) - 2  # [r]
+    level = assign_levels(boxes[:, 1:], len(sizes))  # [r]
     shapes = torch.tensor(list(sizes), device=boxes.device)  # [levels, 2]
     area = shapes.prod(dim=1)
     scale = 1.0 / torch.tensor(list(strides), dtype=torch.float32, device=boxes.device)
@@ -109,15 +109,15 @@ def multiscale_stencil(  # noqa: PLR0913, PLR0917 - as roi_stencil
     return _cross_axes(rois, base, shapes[level], pair(output_size), pair(sampling_ratio))
 
 
-def assign_levels(boxes: Float[Tensor, "r 4"], lowest: int = 2, highest: int = 5) -> Int64[Tensor, " r"]:
-    """FPN level of each box: floor(4 + log2(sqrt(area) / 224)), within the levels there are (FPN, equation 1).
+def assign_levels(boxes: Float[Tensor, "r 4"], levels: int = 4) -> Int64[Tensor, " r"]:
+    """Which map of P2, P3, ... each box is pooled from: 0 for P2 (FPN, equation 1).
 
-    Empty boxes, and such as are no numbers, go to the lowest level. The 1e-6 is torchvision's, so that rounding leaves
-    a box of 224 pixels on P4.
+    P_k with k = floor(4 + log2(sqrt(area) / 224)), within the `levels` there are. Empty boxes and NaNs go to P2. The
+    1e-6 is torchvision's, so that rounding leaves a box of 224 pixels on P4.
     """
     size = box_area(boxes).sqrt().clamp(min=1e-6)
-    level = torch.floor(4 + torch.log2(size / 224) + 1e-6).clamp(lowest, highest)
-    return level.nan_to_num(nan=lowest).long()
+    level = torch.floor(4 + torch.log2(size / 224) + 1e-6).clamp(2, 1 + levels)
+    return level.nan_to_num(nan=2).long() - 2
 
 
 def roi_extents(
@@ -150,7 +150,7 @@ def _cross_axes(rois: tuple[Tensor, Tensor], base: Tensor, sizes: Tensor, cells:
         base: [r] row of the first pixel of each RoI's feature map.
         sizes: [r, 2] (H, W) of each RoI's feature map.
         cells: output rows and columns.
-        samples: points a cell, along y and x.
+        samples: points per cell, along y and x.
     """
     (start, length), (height, width) = rois, sizes.unbind(1)
     if min(samples) < 1:

@@ -14,12 +14,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from src.core.errors import invalid
+from src.data.letterbox import ImageRegion
 from src.structures.classes import CLASS_NAMES
 
 TOLERANCE = 1.0  # pixels of the 300 x 400 frame
 MOST_OBJECTS = 1000  # a picture; COCO has 93 at most, and 10,000 masks on the canvas would fill 9 GB
-
-Content = tuple[float, float, float, float]
 
 
 def check_labels(labels: Int64[np.ndarray, " n"], path: Path, index: int | str) -> None:
@@ -44,7 +43,7 @@ def check_count(count: int, path: Path, index: int | str) -> None:
 
 
 def clip_boxes(
-    boxes: Float32[np.ndarray, "n 4"], content: Content, path: Path, index: int | str
+    boxes: Float32[np.ndarray, "n 4"], content: ImageRegion, path: Path, index: int | str
 ) -> Float32[np.ndarray, "n 4"]:
     """Clips boxes that reach over the picture's border by rounding.
 

@@ -21,10 +21,10 @@ from jaxtyping import Bool, UInt8
 
 from src.core.errors import invalid
 from src.core.params import DataParams
-from src.data.h5 import cache_for, member, open_h5, read_rows
-from src.data.selection import limited, offsets, root_folder, split_names
+from src.data.h5 import cache_for, member, offsets, open_h5, read_rows
 from src.sources.checks import check_count, check_labels, check_mask, clip_boxes
 from src.sources.pickles import read_object_array
+from src.sources.splits import limited, root_folder, split_names
 from src.structures.sample import HEIGHT, WIDTH, Sample, Source, no_boxes, no_labels
 
 IMAGES = "hw3_mycocodata_img_comp_zlib.h5"

@@ -1,4 +1,4 @@
-"""A minibatch and where in it the pictures lie (task 10's ImageList)."""
+"""A minibatch and where in it the pictures lie (task 10's ImageList, with regions where that has sizes)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class ImageList:
 
     Attributes:
         tensors: normalized pictures, zero outside them.
-        contents: x1 y1 x2 y2 of each picture on the canvas, in pixels. Proposals are clipped to this box, not to the
+        regions: x1 y1 x2 y2 of each picture on the canvas, in pixels. Proposals are clipped to this box, not to the
             padded canvas.
     """
 
     tensors: Float[Tensor, "b 3 h w"]
-    contents: Float[Tensor, "b 4"]
+    regions: Float[Tensor, "b 4"]
 
     @property
     def image_sizes(self) -> list[tuple[int, int]]:
         """Height and width of each picture before the padding, as the assignment's class has them."""
-        return [(round(y2 - y1), round(x2 - x1)) for x1, y1, x2, y2 in self.contents.tolist()]
+        return [(round(y2 - y1), round(x2 - x1)) for x1, y1, x2, y2 in self.regions.tolist()]

@@ -30,8 +30,8 @@ class Sample:
         labels: 1 vehicle, 2 person, 3 animal.
         masks: the visible part of each object.
         crowd: regions of many objects (COCO's `iscrowd`): neither object nor background, so ignored.
-        hidden_boxes: objects in the picture that the ground truth leaves out on purpose.
-        hidden_labels: their classes.
+        unlabeled_boxes: objects in the picture that the ground truth leaves out on purpose.
+        unlabeled_labels: their classes.
         split: `train` or `test`.
     """
 

@@ -13,22 +13,24 @@ import torch
 from src.core.errors import InputError
 from src.data.dataset import DatasetFile, write_dataset
 from src.data.letterbox import Letterbox
-from src.data.prepared import PreparedFile, flip, write_prepared
+from src.data.prepared import PreparedFile, flip, flip_boxes, write_prepared
 from src.structures.sample import Sample
+from src.structures.target import Target
 from tests.data.memory import traced_peak
 from tests.factories import SMALL, make_dataset, make_prepared, make_samples
 
 COLUMNS = [field.name for field in dataclasses.fields(Sample)]
+TARGET = [field.name for field in dataclasses.fields(Target)]
 
 
 @pytest.fixture(scope="module")
 def samples() -> list[Sample]:
-    made = make_samples(6, seed=2, empty=[1])
+    made = make_samples(6, seed=8, empty=[1])
     crowd = np.zeros(len(made[2].labels), bool)
     crowd[0] = True
-    hidden = {"unlabeled_boxes": np.array([[1, 2, 30, 40]], np.float32), "unlabeled_labels": np.array([3])}
+    unlabeled = {"unlabeled_boxes": np.array([[1, 2, 30, 40]], np.float32), "unlabeled_labels": np.array([3])}
     made[2] = dataclasses.replace(made[2], crowd=crowd)
-    made[4] = dataclasses.replace(made[4], name="test/große Straße", **hidden)
+    made[4] = dataclasses.replace(made[4], name="test/große Straße", **unlabeled)
     return made
 
 
@@ -58,6 +60,7 @@ def test_columns_without_pictures(tmp_path: Path, samples: list[Sample]) -> None
             assert same(dataset.boxes(index), sample.boxes)
             assert dataset.object_count(index) == (~sample.crowd).sum()
             assert same(dataset.unlabeled_boxes(index), sample.unlabeled_boxes)
+            assert same(dataset.unlabeled_labels(index), sample.unlabeled_labels)
 
 
 def test_no_samples_and_none_with_objects(tmp_path: Path) -> None:
@@ -114,7 +117,7 @@ def test_pictures_are_read_and_moved_one_by_one(tmp_path: Path, samples: list[Sa
 
     def read_moved() -> None:
         with PreparedFile(moved) as prepared:
-            assert len(prepared.example(1).masks) == 2
+            assert len(prepared.example(1).target.masks) == 2
 
     def peaks(images: int) -> dict[str, int]:
         make_dataset(stored, [sample] * images)
@@ -172,38 +175,55 @@ def test_examples_are_the_samples_on_the_canvas(prepared: Path, samples: list[Sa
         letterbox = file.letterbox
         assert letterbox == Letterbox(96, 128, 160, 300, 400)
         for index, sample in enumerate(samples):
-            example = file.example(index)
+            example, objects = file.example(index), ~sample.crowd
+            boxes, target = letterbox.boxes_to_canvas(sample.boxes), example.target
             assert (example.index, example.name) == (index, sample.name)
             assert example.image.shape == (3, 96, 160)
             assert np.array_equal(example.image.permute(1, 2, 0).numpy(), letterbox.image_to_canvas(sample.image))
-            assert np.array_equal(example.masks.numpy(), letterbox.masks_to_canvas(sample.masks))
-            np.testing.assert_allclose(example.boxes.numpy(), letterbox.boxes_to_canvas(sample.boxes))
-            np.testing.assert_allclose(
-                example.unlabeled_boxes.numpy(), letterbox.boxes_to_canvas(sample.unlabeled_boxes)
-            )
-            assert example.labels.tolist() == sample.labels.tolist()
-            assert example.crowd.tolist() == sample.crowd.tolist()
-            assert np.array_equal(file.boxes(index), example.boxes.numpy())
+            assert np.array_equal(target.masks.numpy(), letterbox.masks_to_canvas(sample.masks[objects]))
+            np.testing.assert_allclose(target.boxes.numpy(), boxes[objects])
+            np.testing.assert_allclose(target.crowd.numpy(), boxes[sample.crowd])
+            assert target.labels.tolist() == sample.labels[objects].tolist()
+            assert file.crowd(index).tolist() == sample.crowd.tolist()
+            np.testing.assert_allclose(file.boxes(index), boxes)
+            unlabeled = letterbox.boxes_to_canvas(sample.unlabeled_boxes)
+            np.testing.assert_allclose(file.unlabeled_boxes(index), unlabeled)
+            assert file.unlabeled_labels(index).tolist() == sample.unlabeled_labels.tolist()
 
 
-def test_masks_can_be_left_unread(prepared: Path) -> None:
+def same_targets(one: Target, other: Target) -> bool:
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in TARGET)
+
+
+def test_a_target_is_read_without_its_picture(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with PreparedFile(prepared) as file:
+        examples = list(file.examples(range(len(file))))
+        monkeypatch.setattr(PreparedFile, "image", lambda *arguments: pytest.fail("a picture was read"))
+        assert [same_targets(file.target(index), example.target) for index, example in enumerate(examples)] == [
+            True
+        ] * 6
+
+
+def test_masks_can_be_left_unread(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PreparedFile(prepared) as file:
+        whole = file.example(2)
+        monkeypatch.setattr(PreparedFile, "masks", lambda *arguments: pytest.fail("masks were read"))
         example = file.example(2, masks=False)
-        assert example.masks.shape == (0, 96, 160)
-        assert len(example.boxes) == len(file.labels(2))
-        assert len(example.annotated().boxes) == len(example.boxes) - 1
-        assert example.annotated().masks.shape == (0, 96, 160)
+        assert example.target.masks.shape == (0, 96, 160)
+        assert torch.equal(example.image, whole.image)
+        assert same_targets(example.target, dataclasses.replace(whole.target, masks=example.target.masks))
 
 
-def test_annotated_drops_crowd_regions_everywhere(prepared: Path) -> None:
+def test_crowd_regions_are_no_objects(prepared: Path) -> None:
     with PreparedFile(prepared) as file:
-        example = file.example(2)
-        kept = example.annotated()
-    assert not kept.crowd.any()
-    assert torch.equal(kept.boxes, example.boxes[1:])
-    assert torch.equal(kept.labels, example.labels[1:])
-    assert torch.equal(kept.masks, example.masks[1:])
-    assert kept.annotated() is kept
+        target, labels, masks = file.target(2), torch.from_numpy(file.labels(2)), torch.from_numpy(file.masks(2))
+        boxes, crowd = torch.from_numpy(file.boxes(2)), torch.from_numpy(file.crowd(2))
+        assert crowd.tolist() == [True, *[False] * (len(labels) - 1)]
+        assert len(labels) > 1
+    assert torch.equal(target.crowd, boxes[:1])
+    assert torch.equal(target.boxes, boxes[1:])
+    assert torch.equal(target.labels, labels[1:])
+    assert torch.equal(target.masks, masks[1:])
 
 
 def test_mirroring_twice_changes_nothing(prepared: Path) -> None:
@@ -211,10 +231,26 @@ def test_mirroring_twice_changes_nothing(prepared: Path) -> None:
         for index in range(len(file)):
             example = file.example(index)
             twice = flip(flip(example, file.letterbox), file.letterbox)
-            for name in ("image", "masks", "labels", "crowd"):
-                assert torch.equal(getattr(twice, name), getattr(example, name))
-            for name in ("boxes", "unlabeled_boxes"):
-                torch.testing.assert_close(getattr(twice, name), getattr(example, name))
+            assert (twice.index, twice.name) == (example.index, example.name)
+            assert torch.equal(twice.image, example.image)
+            for name in ("masks", "labels"):
+                assert torch.equal(getattr(twice.target, name), getattr(example.target, name))
+            for name in ("boxes", "crowd"):
+                torch.testing.assert_close(getattr(twice.target, name), getattr(example.target, name))
+
+
+def test_crowd_regions_are_mirrored_as_boxes_are(prepared: Path) -> None:
+    with PreparedFile(prepared) as file:
+        target, (left, _, right, _) = file.target(2), file.letterbox.region
+        mirrored = flip_boxes(target, file.letterbox)
+    for name in ("boxes", "crowd"):
+        before, after = getattr(target, name), getattr(mirrored, name)
+        assert len(before)
+        torch.testing.assert_close(after[:, [1, 3]], before[:, [1, 3]])
+        torch.testing.assert_close(after[:, 0] - left, right - before[:, 2])
+        torch.testing.assert_close(right - after[:, 2], before[:, 0] - left)
+    assert torch.equal(mirrored.labels, target.labels)
+    assert torch.equal(mirrored.masks, target.masks)  # `flip` mirrors those
 
 
 @pytest.mark.parametrize("padded", [160, 192])
@@ -222,14 +258,14 @@ def test_mirroring_twice_changes_nothing(prepared: Path) -> None:
 def test_mirrored_boxes_follow_mirrored_masks(tmp_path: Path, padded: int, height: int) -> None:
     prepare = dataclasses.replace(SMALL, padded_width=padded, height=height)  # 64 high: 85 wide, an odd margin
     with PreparedFile(make_prepared(tmp_path, 4, 0, prepare)) as file:
-        x1, y1, x2, y2 = map(int, file.letterbox.content)
+        x1, y1, x2, y2 = map(int, file.letterbox.region)
         for index in range(4):
             example = file.example(index)
             mirrored = flip(example, file.letterbox)
             assert torch.equal(mirrored.image[:, y1:y2, x1:x2], example.image[:, y1:y2, x1:x2].flip(-1))
             assert not mirrored.image[:, :, :x1].any()
             assert not mirrored.image[:, :, x2:].any()
-            for mask, box in zip(mirrored.masks, mirrored.boxes, strict=True):
+            for mask, box in zip(mirrored.target.masks, mirrored.target.boxes, strict=True):
                 xs = mask.any(0).nonzero()
                 assert abs(xs.min() - box[0]) <= 1
                 assert abs(xs.max() + 1 - box[2]) <= 1

@@ -1,4 +1,4 @@
-"""What is checked before data are read, and a cache that fits the chunks."""
+"""What is checked before data are read, a cache that fits the chunks, and where each picture's rows begin."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from src.core.errors import InputError
-from src.data.h5 import DEFAULT_CACHE, LARGEST_CACHE, cache_for, member, open_h5
+from src.data.h5 import DEFAULT_CACHE, LARGEST_CACHE, cache_for, member, offsets, open_h5
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,9 @@ def test_complaints_name_what_stands_there(tmp_path: Path) -> None:
             member(file, "there", ("float32",), (None,))
         with pytest.raises(InputError, match="expected bool or uint8 in 'there', found float32"):
             member(file, "there", ("bool", "uint8"), (3, 4))
+
+
+def test_offsets() -> None:
+    assert offsets([2, 0, 1]).tolist() == [0, 2, 2, 3]
+    assert offsets([]).tolist() == [0]
+    assert offsets([]).dtype == np.int64

@@ -12,22 +12,22 @@ from torchvision.transforms.v2 import functional as reference
 from src.data.letterbox import Letterbox
 from tests.factories import SMALL
 
-FRAME = Letterbox(800, 1066, 1088, 300, 400)
+LETTERBOX = Letterbox(800, 1066, 1088, 300, 400)
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 
 
 def test_task_9_s_numbers() -> None:
-    assert (FRAME.content_height, FRAME.content_width) == (800, 1066)
-    assert (FRAME.left, FRAME.top) == (11, 0)
-    assert FRAME.content == (11, 0, 1077, 800)
-    assert FRAME.scale_x == 1066 / 400
-    assert FRAME.scale_y == 800 / 300
+    assert (LETTERBOX.content_height, LETTERBOX.content_width) == (800, 1066)
+    assert (LETTERBOX.left, LETTERBOX.top) == (11, 0)
+    assert LETTERBOX.region == (11, 0, 1077, 800)
+    assert LETTERBOX.scale_x == 1066 / 400
+    assert LETTERBOX.scale_y == 800 / 300
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
 def test_boxes_go_where_the_assignment_says(kind: Any) -> None:
     boxes = kind(np.array([[0, 0, 400, 300], [10, 20, 30, 60]], np.float32))
-    moved = FRAME.boxes_to_canvas(boxes)
+    moved = LETTERBOX.boxes_to_canvas(boxes)
     assert type(moved) is type(boxes)
     assert moved.dtype == boxes.dtype
     expected = [[11, 0, 1077, 800], [10 * 1066 / 400 + 11, 20 * 800 / 300, 30 * 1066 / 400 + 11, 60 * 800 / 300]]
@@ -48,7 +48,7 @@ def test_the_way_back_is_the_inverse(size: tuple[int, int], corners: list[tuple[
 @given(size=SIZES)
 def test_pictures_of_any_size_fit_are_centered_and_keep_their_aspect(size: tuple[int, int]) -> None:
     letterbox = Letterbox(800, 1066, 1088, *size)
-    x1, y1, x2, y2 = letterbox.content
+    x1, y1, x2, y2 = letterbox.region
     assert 0 <= x1 < x2 <= 1088
     assert 0 <= y1 < y2 <= 800
     assert letterbox.content_width == 1066 or letterbox.content_height == 800
@@ -66,7 +66,7 @@ def test_images_are_resized_as_torchvision_does_and_padded_black(size: tuple[int
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     canvas = letterbox.image_to_canvas(image)
     assert canvas.shape == (96, 160, 3)
-    x1, y1, x2, y2 = map(int, letterbox.content)
+    x1, y1, x2, y2 = map(int, letterbox.region)
     expected = reference.resize(torch.from_numpy(image).permute(2, 0, 1), [y2 - y1, x2 - x1], antialias=True)
     inside = canvas[y1:y2, x1:x2].astype(int)
     assert np.abs(inside - expected.permute(1, 2, 0).numpy()).max() <= 1
@@ -93,7 +93,7 @@ def test_masks_are_resized_before_they_are_thresholded() -> None:
     letterbox = Letterbox(32, 43, 64, 12, 16)
     mask = np.random.default_rng(0).random((2, 12, 16)) > 0.6
     canvas = letterbox.masks_to_canvas(mask)
-    x1, y1, x2, y2 = map(int, letterbox.content)
+    x1, y1, x2, y2 = map(int, letterbox.region)
     for one, source in zip(canvas, mask, strict=True):
         differs = one[y1:y2, x1:x2] != plain_mask(source, y2 - y1, x2 - x1)
         assert differs.mean() < 0.002  # ties at exactly one half may round either way
@@ -105,14 +105,14 @@ def test_masks_are_resized_before_they_are_thresholded() -> None:
     size=st.sampled_from([(300, 400), (300, 300), (500, 290)]),
 )
 def test_masks_and_boxes_stay_together(box: tuple[int, ...], size: tuple[int, int]) -> None:
-    letterbox = Letterbox.of(SMALL, *size)
+    letterbox = Letterbox.from_params(SMALL, *size)
     x, y, width, height = box
     mask = np.zeros((1, *size), bool)
     mask[0, y : y + height, x : x + width] = True
     ys, xs = np.nonzero(letterbox.masks_to_canvas(mask)[0])
     around = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]])
     boxes = letterbox.boxes_to_canvas(np.array([[x, y, x + width, y + height]], np.float32))
-    boxes = boxes.clip(0, [letterbox.content[2], letterbox.content[3]] * 2)
+    boxes = boxes.clip(0, [letterbox.region[2], letterbox.region[3]] * 2)
     assert np.abs(around - boxes).max() <= 1
 
 
@@ -120,7 +120,7 @@ def test_masks_come_back() -> None:
     mask = np.zeros((2, 300, 400), bool)
     mask[0, 50:120, 60:300] = True
     mask[1, :, 200:] = True
-    soft = FRAME.masks_to_source(torch.from_numpy(FRAME.masks_to_canvas(mask)).float())
+    soft = LETTERBOX.masks_to_source(torch.from_numpy(LETTERBOX.masks_to_canvas(mask)).float())
     assert soft.shape == (2, 300, 400)
     assert torch.equal(soft >= 0.5, torch.from_numpy(mask))
 
@@ -128,23 +128,23 @@ def test_masks_come_back() -> None:
 def test_masks_to_source_interpolates_probabilities() -> None:
     soft = torch.full((1, 800, 1088), 0.3)
     soft[:, :, 544:] = 0.7
-    back = FRAME.masks_to_source(soft)
+    back = LETTERBOX.masks_to_source(soft)
     assert back[0, 150, 100] == pytest.approx(0.3)
     assert back[0, 150, 300] == pytest.approx(0.7)
     assert ((back > 0.31) & (back < 0.69)).any()
 
 
 def test_nothing_to_move() -> None:
-    assert FRAME.masks_to_canvas(np.zeros((0, 300, 400), bool)).shape == (0, 800, 1088)
-    assert FRAME.masks_to_source(torch.zeros((0, 800, 1088))).shape == (0, 300, 400)
-    assert FRAME.boxes_to_canvas(torch.zeros((0, 4))).shape == (0, 4)
-    assert FRAME.boxes_to_source(np.zeros((0, 4), np.float32)).shape == (0, 4)
+    assert LETTERBOX.masks_to_canvas(np.zeros((0, 300, 400), bool)).shape == (0, 800, 1088)
+    assert LETTERBOX.masks_to_source(torch.zeros((0, 800, 1088))).shape == (0, 300, 400)
+    assert LETTERBOX.boxes_to_canvas(torch.zeros((0, 4))).shape == (0, 4)
+    assert LETTERBOX.boxes_to_source(np.zeros((0, 4), np.float32)).shape == (0, 4)
 
 
 def test_refuses_other_sizes() -> None:
     with pytest.raises(ValueError, match="300 x 400"):
-        FRAME.image_to_canvas(np.zeros((400, 300, 3), np.uint8))
+        LETTERBOX.image_to_canvas(np.zeros((400, 300, 3), np.uint8))
     with pytest.raises(ValueError, match="300 x 400"):
-        FRAME.masks_to_canvas(np.zeros((1, 400, 300), bool))
+        LETTERBOX.masks_to_canvas(np.zeros((1, 400, 300), bool))
     with pytest.raises(ValueError, match="800 x 1088"):
-        FRAME.masks_to_source(torch.zeros((1, 300, 400)))
+        LETTERBOX.masks_to_source(torch.zeros((1, 300, 400)))

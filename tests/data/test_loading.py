@@ -1,4 +1,4 @@
-"""Minibatches: every picture once a pass, an order of seed and epoch only, mirroring, threads that end."""
+"""Minibatches: every picture once per epoch, an order of seed and epoch only, mirroring, threads that end."""
 
 import itertools
 import threading
@@ -54,13 +54,13 @@ def test_examples_are_mirrored_as_drawn(prepared: Path) -> None:
             plain = file.example(example.index)
             expected = flip(plain, file.letterbox) if loader.is_flipped(0, example.index) else plain
             assert torch.equal(example.image, expected.image)
-            assert torch.equal(example.boxes, expected.boxes)
-            assert torch.equal(example.masks, expected.masks)
+            assert torch.equal(example.target.boxes, expected.target.boxes)
+            assert torch.equal(example.target.masks, expected.target.masks)
 
 
 def test_masks_are_left_out_on_request(prepared: Path) -> None:
     batch = next(Loader(prepared, range(8), 3, seed=1, flip=True, masks=False).batches(0))
-    assert all(len(example.masks) == 0 and len(example.boxes) for example in batch)
+    assert all(len(example.target.masks) == 0 and len(example.target.boxes) for example in batch)
 
 
 def test_no_pictures(prepared: Path) -> None:

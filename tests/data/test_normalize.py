@@ -16,14 +16,14 @@ def images(batch: int = 2) -> torch.Tensor:
 
 def test_agrees_with_torchvision_inside_the_picture() -> None:
     pictures = images()
-    content = torch.tensor([[0.0, 0.0, 30.0, 20.0]] * 2)
+    regions = torch.tensor([[0.0, 0.0, 30.0, 20.0]] * 2)
     expected = reference.normalize(pictures.float() / 255, IMAGENET.mean, IMAGENET.std)
-    torch.testing.assert_close(normalize(pictures, IMAGENET, content), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(normalize(pictures, IMAGENET, regions), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_padding_is_zero_and_each_picture_has_its_own() -> None:
-    content = torch.tensor([[4.0, 0.0, 26.0, 20.0], [0.0, 3.0, 30.0, 17.0]])
-    result = normalize(images(), IMAGENET, content)
+    regions = torch.tensor([[4.0, 0.0, 26.0, 20.0], [0.0, 3.0, 30.0, 17.0]])
+    result = normalize(images(), IMAGENET, regions)
     assert not result[0, :, :, :4].any()
     assert not result[0, :, :, 26:].any()
     assert not result[1, :, :3].any()
@@ -46,4 +46,4 @@ def test_no_pictures() -> None:
 
 
 def test_the_params_own() -> None:
-    assert Normalization.of(SMALL) == IMAGENET
+    assert Normalization.from_params(SMALL) == IMAGENET

@@ -1,4 +1,4 @@
-"""Boxes and feature maps for the tests of RoIAlign, and how its results are held against torchvision's."""
+"""Boxes and feature maps for the tests of RoIAlign, and how its results are compared with torchvision's."""
 
 from collections.abc import Sequence
 

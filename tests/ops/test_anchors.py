@@ -5,7 +5,7 @@ import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from src.ops.anchors import cell_anchors, grid_anchors, size_ratio_anchors
+from src.ops.anchors import PYRAMID_STRIDES, cell_anchors, grid_anchors, pyramid_anchors, size_ratio_anchors
 
 
 def test_cell_anchors_are_centered_at_zero() -> None:
@@ -55,6 +55,17 @@ def test_torchvision_rounds_but_places_alike() -> None:
     expected = theirs(images, [torch.zeros(1, 8, 4, 6)])[0]
     found = grid_anchors(size_ratio_anchors(64, [0.5, 1.0, 2.0]).round(), 4, 6, 8)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("canvas", [(128, 192), (100, 132)])  # of the second, no stride above 4 divides both sides
+def test_a_pyramid_s_anchors_are_torchvision_s(canvas: tuple[int, int]) -> None:
+    sizes, ratios = (32.0, 64.0, 128.0, 256.0, 512.0), (0.5, 1.0, 2.0)
+    grids = tuple((-(-canvas[0] // stride), -(-canvas[1] // stride)) for stride in PYRAMID_STRIDES)
+    generator = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * 5)
+    expected = generator(ImageList(torch.zeros(1, 3, *canvas), [canvas]), [torch.zeros(1, 8, *grid) for grid in grids])
+    found = pyramid_anchors(sizes, ratios, canvas, grids)
+    assert [len(level) for level in found] == [3 * height * width for height, width in grids]
+    assert torch.equal(torch.cat(found), expected[0])
 
 
 def test_an_empty_grid_has_no_anchors() -> None:

@@ -9,7 +9,7 @@ from torchvision.models.detection._utils import Matcher
 
 from src.ops.anchors import cell_anchors, grid_anchors
 from src.ops.boxes import box_iou
-from src.ops.matching import IGNORED, NEGATIVE, MatchThresholds, label_anchors, match
+from src.ops.matching import EVERYWHERE, IGNORED, NEGATIVE, MatchThresholds, label_anchors, match, match_rois
 
 THRESHOLDS = MatchThresholds(0.7, 0.3)
 CANVAS = (0.0, 0.0, 200.0, 100.0)
@@ -139,3 +139,78 @@ def test_crowds_hide_negatives_but_no_positives() -> None:
 def test_thresholds_are_checked(high: float, low: float) -> None:
     with pytest.raises(ValueError, match="low <= high"):
         MatchThresholds(high, low)
+
+
+def test_nothing_crosses_the_border_of_everywhere() -> None:
+    """The RPN over the FPN trains on anchors across the picture's border too."""
+    anchors = torch.tensor([[-40.0, -40, 40, 40], [90, 90, 2000, 3000], [10, 10, 50, 50]])
+    labels = label_anchors(anchors, torch.tensor([[-38.0, -40, 40, 38]]), EVERYWHERE, THRESHOLDS)
+    assert labels.tolist() == [0, NEGATIVE, NEGATIVE]
+
+
+Box = tuple[int, int, int, int]
+
+
+def area(box: Box) -> int:
+    x1, y1, x2, y2 = box
+    return max(x2 - x1, 0) * max(y2 - y1, 0)
+
+
+def overlap(a: Box, b: Box) -> int:
+    return area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+
+
+def plain_match_rois(rois: list[Box], boxes: list[Box], crowd: list[Box], fg_iou_thresh: float) -> list[int]:
+    """Task 14's rule, RoI by RoI. Whole pixels, so that thresholds of a half and a quarter are met exactly."""
+    result = []
+    for roi in rois:
+        shares = [overlap(roi, box) / (area(roi) + area(box) - overlap(roi, box)) for box in boxes]
+        if shares and max(shares) >= fg_iou_thresh:
+            result.append(shares.index(max(shares)))
+        elif any(2 * overlap(roi, region) > area(roi) for region in crowd):
+            result.append(IGNORED)
+        else:
+            result.append(NEGATIVE)
+    return result
+
+
+sides = st.tuples(st.integers(0, 6), st.integers(1, 6)).map(lambda side: (side[0], side[0] + side[1]))
+plain_boxes = st.tuples(sides, sides).map(lambda box: (box[0][0], box[1][0], box[0][1], box[1][1]))
+
+
+def stack(boxes: list[Box]) -> Tensor:
+    return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+
+
+@given(
+    rois=st.lists(plain_boxes, max_size=8),
+    boxes=st.lists(plain_boxes, max_size=4),
+    crowd=st.lists(plain_boxes, max_size=2),
+    fg_iou_thresh=st.sampled_from([0.25, 0.5, 0.75, 1.0]),
+)
+def test_rois_against_plain_loops(rois: list[Box], boxes: list[Box], crowd: list[Box], fg_iou_thresh: float) -> None:
+    found = match_rois(stack(rois), stack(boxes), stack(crowd), fg_iou_thresh)
+    assert found.dtype == torch.int64
+    assert found.tolist() == plain_match_rois(rois, boxes, crowd, fg_iou_thresh)
+
+
+def test_a_roi_is_object_or_background_with_nothing_between() -> None:
+    rois = stack([(0, 0, 10, 10), (0, 0, 10, 5), (0, 0, 10, 4), (50, 50, 60, 60)])
+    assert match_rois(rois, rois[:1], torch.zeros(0, 4), 0.5).tolist() == [0, 0, NEGATIVE, NEGATIVE]
+    # Nor does an object force a RoI that it overlaps best, as it does an anchor.
+    assert match_rois(rois[2:], rois[:1], torch.zeros(0, 4), 0.5).tolist() == [NEGATIVE, NEGATIVE]
+
+
+def test_a_roi_mostly_in_a_crowd_is_no_background_but_may_be_an_object() -> None:
+    crowd = stack([(0, 0, 20, 20)])
+    rois = stack([(0, 0, 10, 10), (10, 10, 20, 20), (15, 0, 25, 10), (14, 0, 24, 10), (40, 40, 50, 50)])
+    found = match_rois(rois, rois[:1], crowd, 0.5)
+    assert found.tolist() == [0, IGNORED, NEGATIVE, IGNORED, NEGATIVE]  # half of the third lies in it, no more
+
+
+def test_no_rois_no_objects_and_neither() -> None:
+    nothing, boxes = torch.zeros(0, 4), stack([(0, 0, 10, 10), (5, 5, 9, 9)])
+    assert match_rois(nothing, boxes, boxes, 0.5).tolist() == []
+    assert match_rois(boxes, nothing, nothing, 0.5).tolist() == [NEGATIVE, NEGATIVE]
+    assert match_rois(boxes, nothing, boxes[:1], 0.5).tolist() == [IGNORED, IGNORED]
+    assert match_rois(nothing, nothing, nothing, 0.5).tolist() == []

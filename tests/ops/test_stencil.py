@@ -64,28 +64,28 @@ def test_a_stencil_needs_points() -> None:
 def test_levels_count_doublings_not_natural_logarithms() -> None:
     sides = torch.tensor([10.0, 111.9, 112, 223.9, 224, 447.9, 448, 5000, 0])
     boxes = torch.stack([torch.zeros(9), torch.zeros(9), sides, sides], dim=1)
-    assert assign_levels(boxes).tolist() == [2, 2, 3, 3, 4, 4, 5, 5, 2]
-    assert assign_levels(boxes, 3, 4).tolist() == [3, 3, 3, 3, 4, 4, 4, 4, 3]
+    assert assign_levels(boxes).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 0]  # 0 is P2
+    assert assign_levels(boxes, 3).tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 0]  # no level above P4
+    assert assign_levels(boxes, 1).tolist() == [0] * 9
 
 
 @given(st.lists(st.floats(0.125, 2000, width=32), min_size=2, max_size=20))
 def test_levels_agree_with_torchvision(sides: list[float]) -> None:
     corners = torch.tensor(sides)
     boxes = torch.stack([corners * 0, corners * 0, corners, corners.flip(0)], dim=1)
-    assert torch.equal(assign_levels(boxes), LevelMapper(2, 5)([boxes]) + 2)
+    assert torch.equal(assign_levels(boxes), LevelMapper(2, 5)([boxes]))
 
 
 def test_inverted_boxes_go_to_the_lowest_level() -> None:
     """torchvision multiplies two negative sides to an area."""
     boxes = torch.tensor([[240.0, 256, 40, 48], [240, 48, 40, 256]])
-    assert assign_levels(boxes).tolist() == [2, 2]
-    assert LevelMapper(2, 5)(boxes[:1].split(1)).tolist() == [3 - 2]
+    assert assign_levels(boxes).tolist() == [0, 0]
+    assert LevelMapper(2, 5)(boxes[:1].split(1)).tolist() == [1]
 
 
 def test_rounding_leaves_a_box_of_224_pixels_on_its_level() -> None:
     box = torch.tensor([[0.0, 0.0, 223.99997, 223.99997]])  # two units in the last place below
-    assert assign_levels(box).tolist() == [4]
-    assert LevelMapper(2, 5)([box]).tolist() == [4 - 2]
+    assert assign_levels(box).tolist() == LevelMapper(2, 5)([box]).tolist() == [2]
 
 
 def test_multiscale_is_each_level_after_the_ones_before() -> None:

@@ -6,11 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from src.detector.rpn import pyramid_anchors
-from src.detector.sampling import EVERYWHERE
-from src.ops.anchors import cell_anchors, grid_anchors
+from src.ops.anchors import cell_anchors, grid_anchors, pyramid_anchors
 from src.ops.boxes import box_iou, is_inside
-from src.ops.matching import IGNORED, MatchThresholds, label_anchors
+from src.ops.matching import EVERYWHERE, IGNORED, MatchThresholds, label_anchors
 
 THRESHOLDS = MatchThresholds(0.7, 0.3)
 HEIGHT, WIDTH = 320, 448

@@ -218,7 +218,7 @@ def test_refuses_truncated_pictures(root: Path) -> None:
     refuses(root, "000000000002.png", "a picture that can be read")
 
 
-def test_reads_grey_and_transparent_pictures(root: Path) -> None:
+def test_reads_gray_and_transparent_pictures(root: Path) -> None:
     for name, mode in (("000000000001.png", "L"), ("000000000002.png", "RGBA"), ("000000000003.png", "P")):
         path = root / "images" / name
         Image.open(path).convert(mode).save(path)

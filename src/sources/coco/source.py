@@ -21,11 +21,11 @@ from PIL import ImageOps
 from src.core.errors import invalid
 from src.core.params import DataParams
 from src.data.letterbox import Letterbox
-from src.data.selection import limited, root_folder, split_names
 from src.sources.checks import check_mask, clip_boxes
 from src.sources.coco.annotations import Annotation, Picture, read_instances
 from src.sources.coco.segmentation import decode
 from src.sources.pictures import is_deep, opened, to_rgb
+from src.sources.splits import limited, root_folder, split_names
 from src.structures.sample import HEIGHT, WIDTH, Sample, Source, no_boxes, no_labels
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class CocoSource:
     def _box(self, item: Annotation, letterbox: Letterbox) -> Float32[np.ndarray, " 4"]:
         x, y, width, height = item.box
         boxes = letterbox.boxes_to_canvas(np.array([[x, y, x + width, y + height]], np.float32))
-        return clip_boxes(boxes, letterbox.content, self.instances, f"annotation {item.number}")[0]
+        return clip_boxes(boxes, letterbox.region, self.instances, f"annotation {item.number}")[0]
 
     def _mask(self, item: Annotation, letterbox: Letterbox) -> Bool[np.ndarray, "300 400"]:
         try:
