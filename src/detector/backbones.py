@@ -22,7 +22,6 @@ from src.core.errors import invalid
 from src.data.normalize import Normalization
 from src.detector.depthwise import Depthwise
 
-STRIDES = (4, 8, 16, 32)
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LITE0 = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CHANNELS = {"efficientnet_lite0": (24, 40, 112, 320), "resnet50": (256, 512, 1024, 2048)}
@@ -84,7 +83,7 @@ class ResNetBody(IntermediateLayerGetter):  # type: ignore[misc]  # torchvision 
 
 
 def set_trainable_layers(body: Lite0Body | ResNetBody, count: int) -> None:
-    """Lets the `count` deepest of the five strides learn and freezes the rest."""
+    """Makes the `count` deepest of the five stages trainable and freezes the rest."""
     for depth, modules in enumerate(body.layers()):
         for module in modules:
             module.requires_grad_(depth >= 5 - count)

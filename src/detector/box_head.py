@@ -8,9 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.ops.boxes import decode, encode
-from src.structures.classes import CLASS_NAMES
 
-CLASSES = len(CLASS_NAMES)  # with background
 SIZE = 7  # P, cells a side
 # Deltas of good proposals are small, so the head learns them multiplied by these (Fast R-CNN's normalized targets;
 # torchvision's and detectron2's weights): without them the regression loss would be a hundredth of the other.
@@ -18,20 +16,23 @@ DELTA_SCALE = (10.0, 10.0, 5.0, 5.0)
 
 
 class BoxHead(nn.Module):
-    """C*P*P -> hidden -> hidden with ReLU, then class logits and four deltas a class.
+    """C*P*P -> representation_size -> representation_size with ReLU, then class logits and four deltas per class.
 
     Args:
+        num_classes: with background.
         channels: C of the pooled features.
-        hidden: width of the two shared layers.
+        representation_size: width of the two shared layers.
         dropout: share of hidden units dropped in training.
     """
 
-    def __init__(self, channels: int = 256, hidden: int = 1024, dropout: float = 0.0) -> None:
+    def __init__(
+        self, num_classes: int, channels: int = 256, representation_size: int = 1024, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.fc6 = nn.Linear(channels * SIZE * SIZE, hidden)
-        self.fc7 = nn.Linear(hidden, hidden)
-        self.cls_score = nn.Linear(hidden, CLASSES)
-        self.bbox_pred = nn.Linear(hidden, 4 * CLASSES)
+        self.fc6 = nn.Linear(channels * SIZE * SIZE, representation_size)
+        self.fc7 = nn.Linear(representation_size, representation_size)
+        self.cls_score = nn.Linear(representation_size, num_classes)
+        self.bbox_pred = nn.Linear(representation_size, 4 * num_classes)
         self.dropout = nn.Dropout(dropout)
         nn.init.normal_(self.cls_score.weight, std=0.01)
         nn.init.normal_(self.bbox_pred.weight, std=0.001)

@@ -17,7 +17,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.ops.anchors import PYRAMID_STRIDES
+
 LEVELS = ("P2", "P3", "P4", "P5", "pool")
+STRIDES = PYRAMID_STRIDES[:4]  # of the levels that RoIs are pooled from
 # `convolve_at` multiplies so many rows or a multiple of it. Each step looks at another number of places, and in bf16
 # oneDNN makes, and keeps, code for every shape that it meets: a fifth of a step's time, and gigabytes.
 ROWS = 512
@@ -39,39 +42,41 @@ class FeaturePyramid(nn.Module):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
             nn.init.zeros_(convolution.bias)
 
-    def merge(self, maps: Sequence[Tensor]) -> list[Tensor]:
+    def top_down(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Lateral convolutions and the top-down sum, finest level first: what the output convolutions read."""
         laterals = [block(features) for block, features in zip(self.inner_blocks, maps, strict=True)]
-        merged = [laterals[-1]]
+        top_down_maps = [laterals[-1]]
         for lateral in reversed(laterals[:-1]):
-            merged.insert(0, lateral + F.interpolate(merged[0], size=lateral.shape[-2:], mode="nearest"))
-        return merged
+            top_down_maps.insert(0, lateral + F.interpolate(top_down_maps[0], size=lateral.shape[-2:], mode="nearest"))
+        return top_down_maps
 
-    def outputs(self, merged: Sequence[Tensor], finest: int = 0) -> list[Tensor]:
-        """P2..P5 and the pooled level (every second cell of P5) from `merge`'s maps, less the `finest` first."""
-        pairs = list(zip(self.layer_blocks, merged, strict=True))[finest:]
+    def outputs(self, top_down_maps: Sequence[Tensor], finest: int = 0) -> list[Tensor]:
+        """P2..P5 and the pooled level (every second cell of P5) from `top_down`'s maps, less the `finest` first."""
+        pairs = list(zip(self.layer_blocks, top_down_maps, strict=True))[finest:]
         levels = [block(features) for block, features in pairs]
         return [*levels, F.max_pool2d(levels[-1], kernel_size=1, stride=2)]
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Dense levels P2..P5 and pool, [B, 256, H, W] each."""
-        return self.outputs(self.merge(maps))
+        return self.outputs(self.top_down(maps))
 
-    def rows_at(self, merged: Sequence[Tensor], rows: Int64[Tensor, " n"]) -> Float[Tensor, "n c"]:
+    def rows_at(self, top_down_maps: Sequence[Tensor], rows: Int64[Tensor, " n"]) -> Float[Tensor, "n c"]:
         """Feature vectors of P2..P5 at chosen rows of the pyramid.
 
         Args:
-            merged: `merge`'s maps.
+            top_down_maps: `top_down`'s maps.
             rows: pyramid row numbers, ascending, each once.
 
         Returns:
             One row of channels for each number: what `outputs` holds there.
         """
-        sizes = [features.shape[0] * features.shape[2] * features.shape[3] for features in merged]
+        sizes = [features.shape[0] * features.shape[2] * features.shape[3] for features in top_down_maps]
         starts = torch.tensor([0, *sizes], device=rows.device).cumsum(0)
         borders = torch.searchsorted(rows, starts)
         parts = [
-            convolve_at(merged[level], self.layer_blocks[level], rows[borders[level] : borders[level + 1]] - start)
+            convolve_at(
+                top_down_maps[level], self.layer_blocks[level], rows[borders[level] : borders[level + 1]] - start
+            )
             for level, start in enumerate(starts[:-1])
         ]
         return torch.cat(parts)

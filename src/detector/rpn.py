@@ -1,13 +1,11 @@
 """The region proposal network over an FPN (tasks 8 and 10; Faster R-CNN, section 3.1; FPN, section 4.1).
 
-Letters: B images, L levels, A anchors a location, N anchors of all levels together.
+Letters: B images, L levels, A anchors per location, N anchors of all levels together.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -16,26 +14,10 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
 from src.core.params import ProposalsParams
-from src.ops.anchors import grid_anchors, size_ratio_anchors
+from src.ops.anchors import pyramid_anchors
 from src.ops.boxes import clip, decode, is_not_empty
 from src.structures.image_list import ImageList
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """Boxes of one image that may hold an object, best first.
-
-    Attributes:
-        boxes: x1 y1 x2 y2 on the canvas, clipped to the picture.
-        scores: objectness in 0..1.
-    """
-
-    boxes: Float[Tensor, "n 4"]
-    scores: Float[Tensor, " n"]
-
-    def best(self, count: int) -> Proposals:
-        """The first `count`."""
-        return Proposals(self.boxes[:count], self.scores[:count])
+from src.structures.proposals import Proposals
 
 
 class RpnHead(nn.Module):
@@ -95,8 +77,8 @@ class RegionProposalNetwork(nn.Module):
         anchors = self.anchors(images.tensors.shape[-2:], [tuple(level.shape[-2:]) for level in features])
         counts = [len(level) for level in anchors]
         return [
-            self._choose(image_logits.split(counts), image_deltas.split(counts), anchors, content)
-            for image_logits, image_deltas, content in zip(logits, deltas, images.contents, strict=True)
+            self._choose(image_logits.split(counts), image_deltas.split(counts), anchors, region)
+            for image_logits, image_deltas, region in zip(logits, deltas, images.regions, strict=True)
         ]
 
     def predict(self, features: Sequence[Tensor]) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 4"]]:
@@ -113,13 +95,13 @@ class RegionProposalNetwork(nn.Module):
         ]
 
     def _choose(
-        self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], content: Tensor
+        self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], region: Tensor
     ) -> Proposals:
         """The best of each level, decoded, clipped to the picture, NMS within each level, best of all."""
         boxes, scores, levels = [], [], []
         for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
             top = level_logits.topk(min(self.params.pre_nms_top_n, len(level_logits)))
-            decoded = clip(decode(level_deltas[top.indices], level_anchors[top.indices]), content)
+            decoded = clip(decode(level_deltas[top.indices], level_anchors[top.indices]), region)
             kept = is_not_empty(decoded, self.params.min_size)
             boxes.append(decoded[kept])
             scores.append(top.values[kept].sigmoid())
@@ -127,21 +109,3 @@ class RegionProposalNetwork(nn.Module):
         all_boxes, all_scores = torch.cat(boxes), torch.cat(scores)
         kept = batched_nms(all_boxes, all_scores, torch.cat(levels), self.params.nms_iou)[: self.params.post_nms_top_n]
         return Proposals(all_boxes[kept], all_scores[kept])
-
-
-@functools.lru_cache(maxsize=8)
-def pyramid_anchors(
-    sizes: tuple[float, ...], ratios: tuple[float, ...], canvas: tuple[int, int], grids: tuple[tuple[int, int], ...]
-) -> list[Tensor]:
-    """Anchors of each level, [H*W*A, 4] canvas pixels, sides rounded and strides whole numbers as in torchvision.
-
-    Args:
-        sizes: square root of the anchors' area on each level, pixels.
-        ratios: height / width.
-        canvas: height and width, pixels.
-        grids: rows and columns of each level.
-    """
-    return [
-        grid_anchors(size_ratio_anchors(size, ratios).round(), *grid, (canvas[0] // grid[0], canvas[1] // grid[1]))
-        for size, grid in zip(sizes, grids, strict=True)
-    ]

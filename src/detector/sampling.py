@@ -1,80 +1,134 @@
-"""What each anchor and RoI is to learn: ground truth of the RPN over the FPN and of the box head (tasks 3, 10, 14)."""
+"""What anchors and RoIs of one image are to learn: drawn, matched and encoded (tasks 3, 10 and 14).
+
+Matching and drawing are `src.ops`' own; here the drawn boxes meet the ground truth that they are regressed to. Anchors
+of the RPN over the FPN and RoIs of the box head each have one function, whoever trains.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.ops.boxes import box_iou, intersection_over_area
-from src.ops.matching import IGNORED, NEGATIVE, MatchThresholds, label_anchors, match
+from src.core.params import BackboneParams, RoisParams
+from src.detector.box_head import encode_scaled
+from src.ops.boxes import clip, encode, is_not_empty
+from src.ops.matching import EVERYWHERE, MatchThresholds, label_anchors, match_rois
 from src.ops.sampling import sample
+from src.structures.target import Target
 
-EVERYWHERE = (-math.inf, -math.inf, math.inf, math.inf)
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The ground truth of one image on the canvas."""
-
-    boxes: Float[Tensor, "g 4"]
-    labels: Int64[Tensor, " g"]
-    crowd: Float[Tensor, "c 4"]
+JITTERS = (0.05, 0.1, 0.2, 0.4)  # spreads, as shares of a box's sides: from good proposals to background
+COPIES = 8  # jittered copies of each ground truth, of every spread
+SMALLEST_ROI = 8.0  # canvas pixels
+POSITIVE_ANCHORS = 0.5  # at most, of the anchors in the RPN's losses (Faster R-CNN, section 3.1.3)
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """Boxes drawn for a loss: indices into the candidates, positives first, and the ground truth of each positive."""
+class AnchorRules:
+    """Which anchors the RPN learns from: IoUs of positives and negatives, and how many per image."""
 
-    indices: Int64[Tensor, " n"]
-    positives: int
-    truth: Int64[Tensor, " p"]
+    thresholds: MatchThresholds
+    count: int
 
-
-def sample_anchors(
-    anchors: Float[Tensor, "n 4"], truth: Truth, thresholds: MatchThresholds, count: int, generator: torch.Generator
-) -> Sampled:
-    """Anchors for the losses of the RPN over the FPN: at most half of them positive.
-
-    As in torchvision, and unlike part (a), anchors across the border take part: the largest ones nearly all cross it,
-    and at test time their proposals are clipped to the picture.
-    """
-    matches = label_anchors(anchors, truth.boxes, EVERYWHERE, thresholds, truth.crowd)
-    positives, negatives = sample(matches, count, 0.5, generator)
-    return Sampled(torch.cat([positives, negatives]), len(positives), matches[positives])
+    @classmethod
+    def from_params(cls, backbone: BackboneParams) -> AnchorRules:
+        """The rules of `params.yaml`."""
+        return cls(MatchThresholds(backbone.fg_iou_thresh, backbone.bg_iou_thresh), backbone.rpn_batch_size_per_image)
 
 
 @dataclass(frozen=True)
 class RoiRules:
-    """Task 14's sampling: IoU above `fg_iou_thresh` is an object; `count` RoIs, a share of them objects."""
+    """Task 14's sampling: from `fg_iou_thresh` on a RoI is an object; `count` RoIs, at most a share of them objects."""
 
     count: int
     positive_fraction: float
     fg_iou_thresh: float
 
+    @classmethod
+    def from_params(cls, rois: RoisParams, count: int) -> RoiRules:
+        """The rules of `params.yaml`, for `count` RoIs per image."""
+        return cls(count, rois.positive_fraction, rois.fg_iou_thresh)
 
-def sample_rois(boxes: Float[Tensor, "n 4"], truth: Truth, rules: RoiRules, generator: torch.Generator) -> Sampled:
-    """RoIs for the losses of the box head: foreground above the IoU, background below, none between.
+
+@dataclass(frozen=True)
+class AnchorSamples:
+    """Anchors of one image for the RPN's losses.
+
+    Attributes:
+        indices: of the anchors, positives first.
+        positives: how many are positive.
+        deltas: what each positive is regressed to.
+    """
+
+    indices: Int64[Tensor, " n"]
+    positives: int
+    deltas: Float[Tensor, "p 4"]
+
+
+@dataclass(frozen=True)
+class RoiSamples:
+    """RoIs of one image for the heads' losses.
+
+    Attributes:
+        indices: into the candidates, positives first.
+        boxes: the RoIs.
+        labels: class of each, 0 for background.
+        deltas: scaled deltas that each positive is regressed to.
+        truth: the ground truth of each positive.
+    """
+
+    indices: Int64[Tensor, " r"]
+    boxes: Float[Tensor, "r 4"]
+    labels: Int64[Tensor, " r"]
+    deltas: Float[Tensor, "p 4"]
+    truth: Int64[Tensor, " p"]
+
+    @property
+    def positive(self) -> Float[Tensor, "p 4"]:
+        """The RoIs that are objects."""
+        return self.boxes[: len(self.truth)]
+
+
+def sample_anchors(
+    anchors: Float[Tensor, "n 4"], target: Target, rules: AnchorRules, generator: torch.Generator
+) -> AnchorSamples:
+    """Anchors for the losses of the RPN over the FPN: at most half of them positive, those across the border too."""
+    matches = label_anchors(anchors, target.boxes, EVERYWHERE, rules.thresholds, target.crowd)
+    drawn = sample(matches, rules.count, POSITIVE_ANCHORS, generator)
+    deltas = encode(target.boxes[drawn.truth], anchors[drawn.positive])
+    return AnchorSamples(drawn.indices, drawn.positives, deltas)
+
+
+def sample_rois(
+    candidates: Float[Tensor, "n 4"], target: Target, rules: RoiRules, generator: torch.Generator
+) -> RoiSamples:
+    """RoIs for the losses of the heads: foreground above the IoU, background below, none between.
 
     Candidates that are not objects and lie mostly in a crowd region are left out.
     """
-    return draw_rois(match_rois(boxes, truth, rules.fg_iou_thresh), rules, generator)
+    matches = match_rois(candidates, target.boxes, target.crowd, rules.fg_iou_thresh)
+    drawn = sample(matches, rules.count, rules.positive_fraction, generator)
+    boxes = candidates[drawn.indices]
+    labels = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    labels[: drawn.positives] = target.labels[drawn.truth]
+    deltas = encode_scaled(target.boxes[drawn.truth], boxes[: drawn.positives])
+    return RoiSamples(drawn.indices, boxes, labels, deltas, drawn.truth)
 
 
-def match_rois(boxes: Float[Tensor, "n 4"], truth: Truth, fg_iou_thresh: float) -> Int64[Tensor, " n"]:
-    """The ground truth of each box, NEGATIVE or IGNORED (see `src.ops.matching`)."""
-    matches = match(box_iou(truth.boxes, boxes), fg_iou_thresh, fg_iou_thresh, force_best=False)
-    in_crowd = (intersection_over_area(boxes, truth.crowd) > 0.5).any(dim=1)
-    return torch.where(in_crowd & (matches == NEGATIVE), IGNORED, matches)
+def roi_candidates(
+    proposals: Float[Tensor, "p 4"], target: Target, region: Float[Tensor, " 4"], generator: torch.Generator
+) -> Float[Tensor, "n 4"]:
+    """Jittered copies of the ground truth, and the proposals, clipped to the picture; what is left too small goes.
 
-
-def draw_rois(matches: Int64[Tensor, " n"], rules: RoiRules, generator: torch.Generator) -> Sampled:
-    """Draws RoIs by the rules from boxes that `match_rois` has matched."""
-    positives, negatives = sample(matches, rules.count, rules.positive_fraction, generator)
-    return Sampled(torch.cat([positives, negatives]), len(positives), matches[positives])
+    An untrained RPN proposes nothing near an object; jittered copies give the box head every kind of RoI from the
+    first step, and the RPN's own proposals bring the clutter that it takes for objects.
+    """
+    copies = target.boxes.repeat(COPIES, 1)
+    near = [jitter(copies, spread, generator) for spread in JITTERS]
+    boxes = clip(torch.cat([*near, proposals]), region)
+    return boxes[is_not_empty(boxes, SMALLEST_ROI)]
 
 
 def jitter(boxes: Float[Tensor, "n 4"], spread: float, generator: torch.Generator) -> Float[Tensor, "n 4"]:

@@ -7,25 +7,21 @@ A checkpoint in the course's format is a dict of two state dicts, `backbone` (`b
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from src.core.errors import invalid
 from src.core.params import BackboneParams, ProposalsParams
+from src.core.tensors import State, load_strictly, read_states
 from src.detector.backbones import Lite0Body, ResNetBody
 from src.detector.mask_rcnn import BackboneWithFpn
 from src.detector.rpn import RegionProposalNetwork
 
-State = dict[str, Tensor]
 FROZEN_NORM_EPS = 1e-5
-KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def build(params: BackboneParams, proposals: ProposalsParams) -> tuple[BackboneWithFpn, RegionProposalNetwork]:
@@ -111,41 +107,6 @@ def read_checkpoint(path: Path) -> dict[str, State]:
     return {part: rename(state) for part, state in read_states(path, ("backbone", "rpn")).items()}
 
 
-def read_states(path: Path, parts: Sequence[str]) -> dict[str, State]:
-    """The named state dicts of a file; nothing but tensors is unpickled.
-
-    Raises:
-        InputError: the file is broken, holds more than tensors, or lacks a part.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, about how the file was written
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a broken file may make the unpickler raise anything
-        raise invalid(path, "a checkpoint of tensors only", _reason(error)) from None
-    if not isinstance(content, Mapping) or not content.keys() >= set(parts):
-        found = sorted(map(str, content))[:5] if isinstance(content, Mapping) else type(content).__name__
-        raise invalid(path, "a dict with " + " and ".join(map(repr, parts)), found)
-    for part in parts:
-        if not _is_state(content[part]):
-            raise invalid(path, "a state dict of tensors", type(content[part]).__name__, index=part)
-    return {part: dict(content[part]) for part in parts}
-
-
-def _reason(error: Exception) -> str:
-    """One line of torch's message, without its advice to load unsafely."""
-    found = re.search(r"(?:WeightsUnpickler error: |Trying to load )([^\n]+)", str(error))
-    text = found[1] if found else str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {text}"[:200]
-
-
-def _is_state(value: Any) -> bool:
-    """Whether it maps names to tensors."""
-    return isinstance(value, Mapping) and all(
-        isinstance(name, str) and isinstance(item, Tensor) for name, item in value.items()
-    )
-
-
 def load_states(backbone: nn.Module, rpn: nn.Module, states: Mapping[str, Mapping[str, Tensor]], where: str) -> None:
     """Loads both state dicts strictly.
 
@@ -154,25 +115,3 @@ def load_states(backbone: nn.Module, rpn: nn.Module, states: Mapping[str, Mappin
     """
     for part, module in (("backbone", backbone), ("rpn", rpn)):
         load_strictly(module, states[part], f"{where}[{part}]")
-
-
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Loads a state dict in which every tensor must have its place, its shape and finite values.
-
-    A frozen normalization would swallow a batch normalization's `num_batches_tracked` without a word; here it counts
-    as unknown.
-    """
-    wanted = module.state_dict()
-    if missing := wanted.keys() - state.keys():
-        raise invalid(where, f"{len(wanted)} tensors", f"{len(missing)} missing, first {min(missing)}")
-    if unknown := state.keys() - wanted.keys():
-        raise invalid(where, f"{len(wanted)} tensors", f"{len(unknown)} unknown, first {min(unknown)}")
-    for name, value in state.items():
-        if value.is_nested or value.is_meta or value.layout != torch.strided or value.dtype not in KINDS:
-            found = f"{value.dtype}, {value.layout}, on {value.device}"
-            raise invalid(where, "a plain tensor of floating-point numbers", found, index=name)
-        if value.shape != wanted[name].shape:
-            raise invalid(where, f"shape {tuple(wanted[name].shape)}", tuple(value.shape), index=name)
-        if not torch.isfinite(value.to(wanted[name].dtype)).all():  # a float64 may be too large for its place
-            raise invalid(where, "finite values", "NaN or infinity", index=name)
-    module.load_state_dict(state)

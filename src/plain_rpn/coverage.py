@@ -16,11 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from src.detector.rpn import pyramid_anchors
+from src.ops.anchors import PYRAMID_STRIDES, pyramid_anchors
 from src.ops.boxes import box_iou
 
 CHUNK: Final = 1 << 22  # IoUs at a time: 16 MB a temporary
-FPN_STRIDES: Final = (4, 8, 16, 32, 64)
 
 
 def best_ious(boxes: Float[Tensor, "n 4"], anchors: Float[Tensor, "N 4"]) -> Float[Tensor, " n"]:
@@ -33,7 +32,7 @@ def best_ious(boxes: Float[Tensor, "n 4"], anchors: Float[Tensor, "N 4"]) -> Flo
 
 
 def fpn_anchors(sizes: Sequence[float], ratios: Sequence[float], height: int, width: int) -> Float[Tensor, "N 4"]:
-    """All anchors of part (b)'s RPN, one size a level, without leaving out those that cross the border.
+    """All anchors of part (b)'s RPN, one size per level, without leaving out those that cross the border.
 
     Args:
         sizes: square root of the anchors' area on P2..P5 and the pooled level, pixels.
@@ -41,7 +40,7 @@ def fpn_anchors(sizes: Sequence[float], ratios: Sequence[float], height: int, wi
         height: canvas, pixels.
         width: canvas, pixels.
     """
-    grids = tuple((math.ceil(height / stride), math.ceil(width / stride)) for stride in FPN_STRIDES)
+    grids = tuple((math.ceil(height / stride), math.ceil(width / stride)) for stride in PYRAMID_STRIDES)
     return torch.cat(pyramid_anchors(tuple(sizes), tuple(ratios), (height, width), grids))
 
 

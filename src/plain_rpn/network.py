@@ -1,11 +1,11 @@
 """Part (a)'s network: five convolutions, the intermediate layer, proposal classifier and regressor (tasks 1, 4, 6).
 
-Letters: B images, H and W canvas pixels, A anchors a location, h = H / 16 rows and w = W / 16 columns of the grid
+Letters: B images, H and W canvas pixels, A anchors per location, h = H / 16 rows and w = W / 16 columns of the grid
 (50 x 68 for 800 x 1088).
 
 Convolutions that batch normalization follows have no bias: the normalization would subtract it again, and its own
-shift takes the bias's place. Batches are small (4 images), but each channel's statistics are taken over at least
-50 x 68 positions of every image, so plain batch normalization is stable.
+shift takes the bias's place. Batches are of one image, but each channel's statistics are taken over at least 50 x 68
+positions, so plain batch normalization is stable.
 
 The classifier returns logits. The sigmoid that task 4 names is applied by whoever needs a probability; the loss takes
 the logit, because log(sigmoid(x)) in one step neither overflows nor loses digits where the sigmoid saturates.
@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 CHANNELS: Final = (16, 32, 64, 128, 256)
@@ -30,11 +29,11 @@ class PlainRpnNetwork(nn.Module):
     Attributes:
         backbone: the table of task 1, layers named as there; a ReLU before a pooling stands after it.
         intermediate: 3 x 3 x 256 with batch normalization and ReLU, shared by classifier and regressor.
-        classifier: 1 x 1, one objectness logit an anchor.
+        classifier: 1 x 1, one objectness logit per anchor.
         regressor: 1 x 1, t_x t_y t_w t_h an anchor, without normalization or rectification.
 
     Args:
-        anchors: anchors a location, A.
+        anchors: anchors per location, A.
     """
 
     def __init__(self, anchors: int = 1) -> None:
@@ -105,8 +104,3 @@ def flatten_outputs(
     scores = logits.permute(0, 2, 3, 1).reshape(batch, -1)  # [B, N]
     split = deltas.reshape(batch, anchors, 4, height, width)  # [B, A, 4, h, w]
     return scores.float(), split.permute(0, 3, 4, 1, 2).reshape(batch, -1, 4).float()
-
-
-def stack_images(images: list[UInt8[Tensor, "3 H W"]]) -> UInt8[Tensor, "B 3 H W"]:
-    """One batch, channels last: with bf16 the convolutions then run about twice as fast as on contiguous planes."""
-    return torch.stack(images).contiguous(memory_format=torch.channels_last)

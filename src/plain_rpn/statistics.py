@@ -144,7 +144,7 @@ def anchors_from_modes(
 
     Args:
         statistics: of the training boxes.
-        count: anchors a location.
+        count: anchors per location.
         largest: width and height of the largest anchor that fits between the picture's borders at some location.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Losses, loops, histories and checkpoints."""
+"""The training loop, checkpoints and histories."""

@@ -1,39 +1,41 @@
-"""Checkpoints under `.cache/training/<stage>/<fingerprint>/`, from which a killed training goes on.
+"""Checkpoints under `.cache/training/<stage>/<fingerprint>/`, from which a killed training resumes.
 
-The fingerprint hashes the stage's params, inputs and code: a run with anything changed never finds stale weights.
-DVC's `persist: true` would resume them.
+The fingerprint hashes exactly what dvc.yaml lists for the stage: parameters, data and code. A run with any of them
+changed never finds stale weights, and an edit of what the stage does not run throws no resume away. DVC's
+`persist: true` would resume a stale one.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import io
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from ruamel.yaml import YAML
 
-from src.core.files import atomic_write
 from src.core.runtime import cache_dir
+from src.core.tensors import save_tensors
 
 STATE = "state.pt"
 OTHERS_KEPT = 3  # of one stage's other runs, the latest: experiments that run side by side keep theirs
+PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
+NO_CODE = ("__pycache__",)
 
 
 class Checkpoint:
     """The last saved state of one training.
 
     Args:
-        stage: the stage's name.
-        params: the dataclasses that the stage tracks.
-        inputs: the files that the stage reads; hashed whole.
+        stage: the stage's name in dvc.yaml.
     """
 
-    def __init__(self, stage: str, params: Sequence[Any], inputs: Sequence[Path]) -> None:
-        self.folder = cache_dir() / "training" / stage / fingerprint(params, inputs)
+    def __init__(self, stage: str) -> None:
+        self.folder = cache_dir() / "training" / stage / fingerprint(stage)
         others = (folder for folder in self.folder.parent.glob("*") if folder != self.folder)
         for old in sorted(others, key=_saved_at, reverse=True)[OTHERS_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
@@ -60,22 +62,32 @@ def _saved_at(folder: Path) -> float:
         return 0.0
 
 
-def save_tensors(path: Path, value: Any) -> None:
-    """Writes a tree of tensors atomically. The same tensors give the same bytes, whatever the file's name."""
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
-
-
-def fingerprint(params: Sequence[Any], inputs: Sequence[Path]) -> str:
-    """Twenty hexadecimal digits that change with the params, the inputs, the project's code or the thread count."""
-    digest = hashlib.sha256(repr([dataclasses.asdict(section) for section in params]).encode())
-    digest.update(f"{torch.__version__} {torch.get_num_threads()}".encode())
-    code = sorted(path for folder in ("src", "stages") for path in Path(folder).rglob("*.py"))
-    for path in [*code, *inputs]:
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
+def fingerprint(stage: str) -> str:
+    """Twenty hexadecimal digits that change with what the stage lists, the version of torch or the thread count."""
+    listed = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"][stage]
+    params = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))
+    digest = hashlib.sha256(f"{torch.__version__} {torch.get_num_threads()}".encode())
+    for key in listed.get("params", []):
+        digest.update(json.dumps([key, _value(params, key)], sort_keys=True).encode())
+    for dependency in listed["deps"]:
+        for path in _files(Path(dependency)):
+            digest.update(path.as_posix().encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
     return digest.hexdigest()[:20]
+
+
+def _value(params: Any, key: str) -> Any:
+    """What a dotted key of params.yaml holds."""
+    for name in key.split("."):
+        params = params[name]
+    return params
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The file, or all files of the folder in a fixed order."""
+    if path.is_file():
+        yield path
+    else:
+        yield from sorted(file for file in path.rglob("*") if file.is_file() and not set(NO_CODE) & set(file.parts))

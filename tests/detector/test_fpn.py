@@ -13,14 +13,14 @@ from torch.nn import functional as F
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from src.detector.fpn import ROWS, FeaturePyramid, convolve_at, neighbors_of
-from tests.detector.small import randomise
+from tests.detector.small import randomize
 
 CHANNELS = (3, 4, 5, 6)
 
 
 def pyramid(seed: int = 0) -> FeaturePyramid:
     net = FeaturePyramid(CHANNELS, out_channels=7).double()
-    randomise(net.parameters(), seed)
+    randomize(net.parameters(), seed)
     return net
 
 
@@ -57,8 +57,8 @@ def test_levels_equal_torchvision_s() -> None:
 @pytest.mark.parametrize("finest", range(4))
 def test_the_coarser_levels_alone(finest: int) -> None:
     net = pyramid()
-    merged = net.merge(body_maps(1, 8, 8))
-    found, expected = net.outputs(merged, finest), net.outputs(merged)[finest:]
+    top_down_maps = net.top_down(body_maps(1, 8, 8))
+    found, expected = net.outputs(top_down_maps, finest), net.outputs(top_down_maps)[finest:]
     assert len(found) == 5 - finest
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
@@ -81,7 +81,7 @@ def test_rows_at_are_the_dense_maps_there(batch: int, height: int, width: int, s
     net, maps = pyramid(seed), body_maps(batch, height, width, seed)
     expected = dense_rows(net(maps))
     rows = (torch.rand(len(expected), generator=torch.Generator().manual_seed(seed)) < share).nonzero().squeeze(1)
-    found = net.rows_at(net.merge(maps), rows)
+    found = net.rows_at(net.top_down(maps), rows)
     torch.testing.assert_close(found, expected[rows])
 
 
@@ -115,7 +115,7 @@ def test_rows_at_have_the_dense_maps_gradients(channels_last: bool) -> None:
     upstream = torch.randn(len(rows), 7, dtype=torch.float64)
     wanted = [*net.parameters(), *maps]
     dense = torch.autograd.grad((dense_rows(net(maps))[rows] * upstream).sum(), wanted)
-    sparse = torch.autograd.grad((net.rows_at(net.merge(maps), rows) * upstream).sum(), wanted)
+    sparse = torch.autograd.grad((net.rows_at(net.top_down(maps), rows) * upstream).sum(), wanted)
     for found, expected in zip(sparse, dense, strict=True):
         torch.testing.assert_close(found, expected)
 

@@ -1,8 +1,9 @@
-"""The assembled detector against torchvision's."""
+"""What the assembled detector detects, against torchvision's."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,31 +14,32 @@ from torch import Tensor
 from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from src.detector import mask_rcnn
+from src.core.tensors import load_strictly, read_states
+from src.detector import postprocess, roi_heads
 from src.detector.box_head import BoxHead
 from src.detector.mask_head import MaskHead
-from src.detector.mask_rcnn import Detections, MaskRCNN, with_image_index
-from src.detector.rpn import Proposals
-from src.detector.weights import build, load_strictly, read_states
+from src.detector.mask_rcnn import MaskRCNN
+from src.detector.roi_heads import RoiHeads
+from src.detector.weights import build
 from src.ops.masks import mask_iou, paste_masks
 from src.ops.roi_align import multiscale_roi_align
+from src.structures.classes import NUM_CLASSES
+from src.structures.detections import Detections
 from src.structures.image_list import ImageList
+from src.structures.proposals import Proposals
 from tests.detector.small import (
     CANVAS,
-    CONTENT,
+    REGION,
     TORCHVISION_PROPOSALS,
     backbone_params,
     course_checkpoint,
     course_names,
     evaluate_params,
     normalize_scale,
+    params,
     torchvision_detector,
+    with_params,
 )
-
-
-def test_image_numbers_stand_before_the_boxes() -> None:
-    found = with_image_index([torch.ones(2, 4), torch.zeros(0, 4), torch.full((1, 4), 5.0)])
-    assert found.tolist() == [[0, 1, 1, 1, 1], [0, 1, 1, 1, 1], [2, 5, 5, 5, 5]]
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +80,16 @@ def weights(theirs: TorchvisionMaskRCNN, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def ours(weights: Path) -> MaskRCNN:
     """This project's detector with the weights of the file."""
-    backbone, rpn = build(backbone_params(weights=str(weights)), TORCHVISION_PROPOSALS)
-    detector = MaskRCNN(backbone, rpn, BoxHead(), MaskHead(), 1000)
+    settings = params(
+        backbone=backbone_params(weights=str(weights)),
+        proposals=TORCHVISION_PROPOSALS,
+        features=dataclasses.replace(params().features, proposals=1000),
+        evaluate=evaluate_params(),
+    )
+    heads = RoiHeads(BoxHead(NUM_CLASSES), MaskHead(NUM_CLASSES))
     for head, state in read_states(weights, tuple(HEADS)).items():
-        load_strictly(getattr(detector, head), state, head)
-    return detector.eval()
+        load_strictly(getattr(heads, head), state, head)
+    return MaskRCNN(*build(settings.backbone, settings.proposals), heads, settings).eval()
 
 
 @dataclass(frozen=True)
@@ -127,10 +134,10 @@ def found(request: pytest.FixtureRequest, ours: MaskRCNN, theirs: TorchvisionMas
     """What both find in two pictures, ours by torchvision's rules: clipping, its smallest box, no half pixel."""
     case: Case = request.param
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mask_rcnn, "multiscale_roi_align", functools.partial(multiscale_roi_align, aligned=False))
-        patch.setattr(mask_rcnn, "SMALLEST_SIDE", 1e-2)
+        patch.setattr(roi_heads, "multiscale_roi_align", functools.partial(multiscale_roi_align, aligned=False))
+        patch.setattr(postprocess, "SMALLEST_SIDE", 1e-2)
         patch.setattr(theirs.roi_heads, "score_thresh", case.threshold)
-        mine = ours(case.padded(), evaluate_params(score_threshold=case.threshold, detections=100))
+        mine = with_params(ours, evaluate=evaluate_params(score_threshold=case.threshold)).detect(case.padded())
         expected = theirs(case.cropped())
     sizes = [(bottom, right) for right, bottom in case.corners]
     return [Found(*image) for image in zip(mine, expected, sizes, strict=True)]
@@ -164,24 +171,40 @@ def test_images_without_proposals_or_detections(ours: MaskRCNN) -> None:
     features = ours.backbone(pictures())
     nothing = Proposals(torch.zeros(0, 4), torch.zeros(0))
     one = Proposals(torch.tensor([[10.0, 10, 60, 60]]), torch.ones(1))
-    contents = torch.tensor([CONTENT] * 2)
+    regions = torch.tensor([REGION] * 2)
     for proposals in ([nothing, nothing], [nothing, one]):
-        found = ours.detect(features, proposals, contents, evaluate_params(score_threshold=0.0))
+        found = ours.roi_heads.detect(features, proposals, regions, evaluate_params(score_threshold=0.0))
         assert len(found[0].boxes) == 0
         assert found[0].masks.shape[0] == 0
         assert len(found[1].boxes) == len(found[1].masks)
-    strict = ours.detect(features, [one, one], contents, evaluate_params(score_threshold=1.0))
+    strict = ours.roi_heads.detect(features, [one, one], regions, evaluate_params(score_threshold=1.0))
     assert [len(image.masks) for image in strict] == [0, 0]
 
 
 @torch.no_grad()
 def test_an_image_s_detections_do_not_depend_on_its_batch(ours: MaskRCNN) -> None:
     """In float64: in float32 sums differ with the batch on some processors, and the order of nearly equal scores."""
-    images, contents = pictures().double(), torch.tensor([CONTENT] * 2)
+    images, regions = pictures().double(), torch.tensor([REGION] * 2)
     exact = copy.deepcopy(ours).double()
-    together = exact(ImageList(images, contents), evaluate_params())[1]
-    alone = exact(ImageList(images[1:], contents[1:]), evaluate_params())[0]
+    together = exact.detect(ImageList(images, regions))[1]
+    alone = exact.detect(ImageList(images[1:], regions[1:]))[0]
     assert len(alone.labels) > 20
     assert torch.equal(together.labels, alone.labels)
     torch.testing.assert_close(together.boxes, alone.boxes, rtol=0, atol=1e-3)
     torch.testing.assert_close(together.masks, alone.masks, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [5, 20])
+@torch.no_grad()
+def test_the_second_stage_sees_the_best_proposals_only(ours: MaskRCNN, count: int) -> None:
+    images = ImageList(pictures(), torch.tensor([REGION] * 2))
+    everything = evaluate_params(score_threshold=0.0, nms_iou=1.0, detections_per_image=10_000)
+    limited = with_params(
+        ours, features=dataclasses.replace(ours.params.features, proposals=count), evaluate=everything
+    )
+    features = ours.backbone(images.tensors)
+    for found, proposals in zip(limited.detect(images), ours.rpn(images, features), strict=True):
+        assert len(proposals.boxes) > 50
+        seen = {tuple(box) for box in found.proposals.tolist()}
+        assert len(seen) > 0.8 * count  # what is refined to nothing is dropped
+        assert seen <= {tuple(box) for box in proposals.boxes[:count].tolist()}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.core.params import EvaluateParams
 from src.detector.box_head import decode_scaled
-from src.detector.mask_rcnn import postprocess
+from src.detector.postprocess import postprocess
 from src.ops.boxes import box_iou
 from tests.detector.small import evaluate_params
 
@@ -74,7 +74,7 @@ def test_only_the_best_are_kept() -> None:
     proposals = torch.tensor([[12.0 + 5 * i, 10, 16 + 5 * i, 14] for i in range(10)])
     scores = [0.3 + 0.05 * i for i in range(10)]
     logits = logits_of(*[(1 - score, 0, score, 0) for score in scores])
-    found = postprocess(logits, still(10), proposals, PICTURE, evaluate_params(detections=3))
+    found = postprocess(logits, still(10), proposals, PICTURE, evaluate_params(detections_per_image=3))
     assert found.scores.tolist() == pytest.approx([0.75, 0.7, 0.65])
     assert found.boxes[:, 0].tolist() == [57, 52, 47]
 
@@ -90,10 +90,10 @@ def test_nothing_in_and_nothing_above_the_threshold(threshold: float) -> None:
 
 
 def plain_postprocess(
-    logits: Tensor, deltas: Tensor, proposals: Tensor, content: Tensor, params: EvaluateParams
+    logits: Tensor, deltas: Tensor, proposals: Tensor, region: Tensor, params: EvaluateParams
 ) -> list[tuple[float, int, list[float]]]:
     """Task 15 in plain loops: score, label, box, best first."""
-    x1, y1, x2, y2 = content.tolist()
+    x1, y1, x2, y2 = region.tolist()
     candidates = []
     for row, (probabilities, boxes) in enumerate(
         zip(logits.softmax(1).tolist(), decode_scaled(deltas, proposals).tolist(), strict=True)
@@ -110,7 +110,7 @@ def plain_postprocess(
         rivals = [other for _, kind, other in kept if kind == label]
         if not rivals or float(box_iou(torch.tensor([box]), torch.tensor(rivals)).max()) <= params.nms_iou:
             kept.append((score, label, box))
-    return kept[: params.detections]
+    return kept[: params.detections_per_image]
 
 
 @given(
@@ -125,7 +125,7 @@ def test_it_is_the_plain_loops(count: int, seed: int, border: str, threshold: fl
     low = torch.rand(count, 2, generator=draw) * torch.tensor([100.0, 60.0])
     proposals = torch.cat([low, low + 1 + 30 * torch.rand(count, 2, generator=draw)], 1)
     logits, deltas = 2 * torch.randn(count, 4, generator=draw), torch.randn(count, 16, generator=draw)
-    rules = evaluate_params(border=border, score_threshold=threshold, detections=detections)
+    rules = evaluate_params(border=border, score_threshold=threshold, detections_per_image=detections)
     found = postprocess(logits, deltas, proposals, PICTURE, rules)
     expected = plain_postprocess(logits, deltas, proposals, PICTURE, rules)
     assert found.labels.tolist() == [label for _, label, _ in expected]

@@ -11,10 +11,11 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList as TorchvisionImageList
 
 from src.core.params import ProposalsParams
-from src.detector.rpn import Proposals, RegionProposalNetwork, RpnHead
+from src.detector.rpn import RegionProposalNetwork, RpnHead
 from src.ops.boxes import box_iou
 from src.structures.image_list import ImageList
-from tests.detector.small import CANVAS, CONTENT, TORCHVISION_PROPOSALS, randomise
+from src.structures.proposals import Proposals
+from tests.detector.small import CANVAS, REGION, TORCHVISION_PROPOSALS, randomize
 
 SIZES, RATIOS = (32.0, 64.0, 128.0, 256.0, 512.0), (0.5, 1.0, 2.0)
 CHANNELS = 8
@@ -22,7 +23,7 @@ CHANNELS = 8
 
 def network(params: ProposalsParams = TORCHVISION_PROPOSALS, seed: int = 0) -> RegionProposalNetwork:
     net = RegionProposalNetwork(SIZES, RATIOS, params, CHANNELS).eval()
-    randomise(net.parameters(), seed)
+    randomize(net.parameters(), seed)
     return net
 
 
@@ -33,8 +34,8 @@ def levels(batch: int = 1, canvas: tuple[int, int] = CANVAS, seed: int = 0) -> l
     return [torch.randn(batch, CHANNELS, *grid, generator=draw) for grid in grids]
 
 
-def images(batch: int = 1, canvas: tuple[int, int] = CANVAS, content: tuple[float, ...] = CONTENT) -> ImageList:
-    return ImageList(torch.zeros(batch, 3, *canvas), torch.tensor([content] * batch))
+def images(batch: int = 1, canvas: tuple[int, int] = CANVAS, region: tuple[float, ...] = REGION) -> ImageList:
+    return ImageList(torch.zeros(batch, 3, *canvas), torch.tensor([region] * batch))
 
 
 @pytest.mark.parametrize("canvas", [(96, 128), (800, 1088), (224, 160)])
@@ -48,7 +49,7 @@ def test_anchors_are_torchvision_s(canvas: tuple[int, int]) -> None:
 
 def test_head_at_single_locations_equals_the_dense_head() -> None:
     head = RpnHead(CHANNELS, 3)
-    randomise(head.parameters(), 1)
+    randomize(head.parameters(), 1)
     features = torch.randn(1, CHANNELS, 3, 3)
     logits, deltas = head(features)
     taps = features.permute(0, 2, 3, 1).reshape(1, -1)  # the neighborhood of the middle cell
@@ -59,7 +60,7 @@ def test_head_at_single_locations_equals_the_dense_head() -> None:
 
 def test_logits_and_deltas_stand_beside_their_anchors() -> None:
     head = RpnHead(2, 3)
-    randomise(head.parameters(), 1, scale=0.0)
+    randomize(head.parameters(), 1, scale=0.0)
     with torch.no_grad():
         head.conv.weight[:, :, 1, 1] = torch.eye(2)
         head.cls_logits.weight[:, 0, 0, 0] = torch.tensor([1.0, 10, 100])  # anchor a of location i: 10^a * i
@@ -71,10 +72,10 @@ def test_logits_and_deltas_stand_beside_their_anchors() -> None:
 
 
 def test_proposals_are_clipped_to_the_picture_not_the_canvas() -> None:
-    content = (11.0, 5.0, 117.0, 91.0)
-    boxes = network()(images(content=content), levels())[0].boxes
+    region = (11.0, 5.0, 117.0, 91.0)
+    boxes = network()(images(region=region), levels())[0].boxes
     assert len(boxes) > 50
-    low, high = torch.tensor(content[:2]), torch.tensor(content[2:])
+    low, high = torch.tensor(region[:2]), torch.tensor(region[2:])
     assert (boxes[:, :2] >= low).all()
     assert (boxes[:, 2:] <= high).all()
     assert (boxes[:, 0] == 11).any()
@@ -115,7 +116,7 @@ def test_suppression_looks_at_one_level_at_a_time() -> None:
     anchors = net.anchors(CANVAS, [tuple(level.shape[-2:]) for level in levels()])
     for level, boxes in zip(levels(), anchors, strict=True):
         logits, deltas = net.head(level)
-        alone.append(net._choose([logits[0].detach()], [deltas[0].detach()], [boxes], torch.tensor(CONTENT)).boxes)
+        alone.append(net._choose([logits[0].detach()], [deltas[0].detach()], [boxes], torch.tensor(REGION)).boxes)
         overlap = box_iou(alone[-1], alone[-1]).fill_diagonal_(0)
         assert float(overlap.max()) <= 0.3 + 1e-6
     together = net(images(), levels())[0].boxes.detach()
@@ -124,8 +125,8 @@ def test_suppression_looks_at_one_level_at_a_time() -> None:
 
 
 def test_an_image_s_proposals_do_not_depend_on_its_batch() -> None:
-    features, alone_images = levels(2), images(content=(11.0, 5.0, 117.0, 91.0))
-    batch = ImageList(images(2).tensors, torch.cat([images().contents, alone_images.contents]))
+    features, alone_images = levels(2), images(region=(11.0, 5.0, 117.0, 91.0))
+    batch = ImageList(images(2).tensors, torch.cat([images().regions, alone_images.regions]))
     together = network()(batch, features)
     alone = network()(alone_images, [level[1:] for level in features])[0]
     torch.testing.assert_close(together[1].boxes, alone.boxes, rtol=1e-4, atol=1e-2)
@@ -135,10 +136,10 @@ def test_an_image_s_proposals_do_not_depend_on_its_batch() -> None:
 def test_all_boxes_too_small_gives_none() -> None:
     found = network(dataclasses.replace(TORCHVISION_PROPOSALS, min_size=1000.0))(images(), levels())[0]
     assert found.boxes.shape == (0, 4)
-    assert found.best(10).scores.shape == (0,)
+    assert found.top(10).scores.shape == (0,)
 
 
-def test_best_are_the_first() -> None:
+def test_the_top_are_the_first() -> None:
     proposals = Proposals(torch.arange(12.0).reshape(3, 4), torch.tensor([0.9, 0.5, 0.1]))
-    assert proposals.best(2).scores.tolist() == pytest.approx([0.9, 0.5])
-    assert torch.equal(proposals.best(2).boxes, proposals.boxes[:2])
+    assert proposals.top(2).scores.tolist() == pytest.approx([0.9, 0.5])
+    assert torch.equal(proposals.top(2).boxes, proposals.boxes[:2])

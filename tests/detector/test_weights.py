@@ -19,14 +19,15 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection.image_list import ImageList as TorchvisionImageList
 
 from src.core.errors import InputError
+from src.core.tensors import read_states
 from src.detector import weights
 from src.detector.mask_rcnn import BackboneWithFpn
 from src.detector.rpn import RegionProposalNetwork
-from src.detector.weights import assemble, build, load_states, read_checkpoint, read_states, rename, split_detector
+from src.detector.weights import assemble, build, load_states, read_checkpoint, rename, split_detector
 from src.structures.image_list import ImageList
 from tests.detector.small import (
     CANVAS,
-    CONTENT,
+    REGION,
     TORCHVISION_PROPOSALS,
     backbone_params,
     course_checkpoint,
@@ -89,7 +90,7 @@ def test_a_checkpoint_s_features_and_proposals_are_torchvision_s(
     for level, wanted in zip(found, expected.values(), strict=True):
         torch.testing.assert_close(level, wanted, rtol=1e-3, atol=1e-3)
     boxes, _ = theirs.rpn(TorchvisionImageList(images, [CANVAS] * 2), expected)
-    proposals = rpn(ImageList(images, torch.tensor([CONTENT] * 2)), list(expected.values()))
+    proposals = rpn(ImageList(images, torch.tensor([REGION] * 2)), list(expected.values()))
     for image, wanted in zip(proposals, boxes, strict=True):
         assert len(wanted) > 100
         torch.testing.assert_close(image.boxes, wanted, rtol=1e-4, atol=1e-3)

@@ -56,7 +56,7 @@ def test_losses_are_the_assignment_s_formulas(seed: int) -> None:
     logits, deltas = torch.randn(2, 5, generator=draw), 3 * torch.randn(2, 5, 4, generator=draw)
     samples = drawn(seed=seed)
     terms = rpn_losses(logits, deltas, samples)
-    assert (float(terms["objectness"]), float(terms["regression"])) == pytest.approx(
+    assert (float(terms["objectness"]), float(terms["rpn_regression"])) == pytest.approx(
         plain_losses(logits, deltas, samples), rel=1e-5
     )
 
@@ -81,7 +81,7 @@ def test_the_factor_turns_pytorch_s_means_into_these_losses() -> None:
     chosen = deltas[samples.positive[:, 0], samples.positive[:, 1]]
     mean = F.smooth_l1_loss(chosen, samples.targets)
     assert regression_factor(samples) == 2.0
-    torch.testing.assert_close(regression_factor(samples) * mean, terms["regression"])
+    torch.testing.assert_close(regression_factor(samples) * mean, terms["rpn_regression"])
 
 
 def test_only_sampled_anchors_get_gradients_and_only_positives_regress() -> None:
@@ -89,7 +89,7 @@ def test_only_sampled_anchors_get_gradients_and_only_positives_regress() -> None
     deltas = torch.randn(2, 5, 4, requires_grad=True)
     samples = drawn()
     terms = rpn_losses(logits, deltas, samples)
-    of_logits, of_deltas = torch.autograd.grad(terms["objectness"] + terms["regression"], (logits, deltas))
+    of_logits, of_deltas = torch.autograd.grad(terms["objectness"] + terms["rpn_regression"], (logits, deltas))
     used = torch.zeros(2, 5, dtype=torch.bool)
     used[tuple(torch.cat([samples.positive, samples.negative]).T)] = True
     assert torch.equal(of_logits != 0, used)
@@ -104,9 +104,9 @@ def test_images_without_objects_still_have_finite_losses() -> None:
     assert len(samples.positive) == 0
     deltas = torch.randn(2, 5, 4, requires_grad=True)
     terms = rpn_losses(torch.randn(2, 5, requires_grad=True), deltas, samples)
-    assert float(terms["regression"].detach()) == 0
+    assert float(terms["rpn_regression"].detach()) == 0
     assert terms["objectness"].isfinite()
-    (terms["objectness"] + terms["regression"]).backward()
+    (terms["objectness"] + terms["rpn_regression"]).backward()
 
 
 def test_nothing_to_sample_gives_zero_not_nan() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from src.ops.anchors import cell_anchors, grid_anchors
-from src.plain_rpn.network import PlainRpnNetwork, flatten_outputs, rectified_pooling, stack_images
+from src.plain_rpn.network import PlainRpnNetwork, flatten_outputs, rectified_pooling
 from src.plain_rpn.receptive_field import layers
 
 
@@ -93,9 +93,3 @@ def test_flattening_meets_the_anchors_in_their_order(anchors):
     centers, sizes = (grid[:, :2] + grid[:, 2:]) / 2, grid[:, 2:] - grid[:, :2]
     torch.testing.assert_close(rows[0], torch.cat([centers, sizes], dim=1))
     torch.testing.assert_close(scores[0], rows[0].sum(dim=1))
-
-
-def test_a_batch_is_channels_last():
-    images = stack_images([torch.zeros(3, 4, 5, dtype=torch.uint8)] * 2)
-    assert images.shape == (2, 3, 4, 5)
-    assert images.is_contiguous(memory_format=torch.channels_last)

@@ -77,7 +77,7 @@ def test_a_real_network_sees_nothing_outside_its_field():
     assert (gradient[field] > 0).any()
 
 
-def test_settling_changes_no_output_and_not_the_network(network):
+def test_freezing_statistics_changes_no_output_and_not_the_network(network):
     image = torch.randn(1, 3, 288, 320)  # many positions: running variances divide by one less than the batch's
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with torch.no_grad():

@@ -1,33 +1,86 @@
-"""Checkpoints: found again only where params, inputs and code are the same; the same bytes for the same tensors."""
+"""Checkpoints: found again only where the params, data and code that dvc.yaml lists for the stage are the same."""
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from src.core.params import FeaturesParams, PredictParams
-from src.training.checkpoint import Checkpoint, fingerprint, save_tensors
+from src.training.checkpoint import Checkpoint, fingerprint
+from tests.training.pipeline import write_pipeline
 
-PARAMS = FeaturesParams(proposals=200, mask_rois=16, flip=True)
+STAGES: dict[str, Any] = {
+    "rpn": {
+        "cmd": "python -m stages.rpn",
+        "deps": ["data/input.h5", "src/core", "src/plain_rpn", "stages/rpn"],
+        "params": ["rpn", "prepare.mean", "runtime"],
+    },
+    "backbone": {"deps": ["data/input.h5", "src/core", "stages/backbone"], "params": ["backbone"]},
+}
+PARAMS: dict[str, Any] = {
+    "rpn": {"epochs": 3, "flip": True, "loss_weights": {"objectness": 1.0}},
+    "prepare": {"mean": [0.4, 0.5, 0.6], "height": 96},
+    "runtime": {"threads": 0},
+    "backbone": {"epochs": 2},
+}
+LISTED = [
+    "data/input.h5",
+    "src/core/params.py",
+    "src/core/deep/table.json",
+    "src/plain_rpn/regressor.py",
+    "stages/rpn/main.py",
+]
+UNLISTED = [
+    "data/other.h5",
+    "src/detector/rpn.py",
+    "src/core.py",
+    "stages/backbone/main.py",
+    "stages/rpn.py",
+    "README.md",
+]
 
 
 @pytest.fixture(autouse=True)
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with one module and one input."""
+    """A project of two stages."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    for path in ("src/models/net.py", "stages/rpn/__main__.py", "data/input.h5"):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(path, encoding="utf-8")
+    for name in (*LISTED, *UNLISTED):
+        write(name, name)
+    write_pipeline(STAGES, PARAMS)
     return tmp_path
 
 
+def write(name: str, text: str) -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text(text, encoding="utf-8")
+
+
 def digits() -> str:
-    return fingerprint([PARAMS], [Path("data/input.h5")])
+    return fingerprint("rpn")
+
+
+def set_param(key: str, value: Any) -> None:
+    """Writes `params.yaml` with another value of a dotted key."""
+    tree = copy.deepcopy(PARAMS)
+    *sections, name = key.split(".")
+    place = tree
+    for section in sections:
+        place = place[section]
+    place[name] = value
+    write_pipeline(STAGES, tree)
+
+
+def changes(act: Callable[[], object]) -> bool:
+    """Whether the fingerprint changes with an act."""
+    before = digits()
+    act()
+    return digits() != before
 
 
 def test_a_fingerprint_repeats() -> None:
@@ -36,61 +89,118 @@ def test_a_fingerprint_repeats() -> None:
     int(digits(), 16)
 
 
-@pytest.mark.parametrize("field", ["proposals", "mask_rois", "flip"])
-def test_it_changes_with_every_param(field: str) -> None:
-    other = dataclasses.replace(PARAMS, **{field: getattr(PARAMS, field) + 1 if field != "flip" else False})
-    assert fingerprint([other], [Path("data/input.h5")]) != digits()
-
-
-def test_it_changes_with_further_params_inputs_and_threads() -> None:
-    found = {
-        digits(),
-        fingerprint([PARAMS, PredictParams(0.5)], [Path("data/input.h5")]),
-        fingerprint([PARAMS], []),
-        fingerprint([PARAMS], [Path("data/input.h5"), Path("stages/rpn/__main__.py")]),
-    }
-    threads = torch.get_num_threads()
-    torch.set_num_threads(threads + 1)
-    found.add(digits())
-    torch.set_num_threads(threads)
-    assert len(found) == 5
-
-
-@pytest.mark.parametrize("path", ["src/models/net.py", "stages/rpn/__main__.py", "data/input.h5"])
-def test_it_changes_with_a_byte_of_code_or_input(path: str) -> None:
-    before, stat = digits(), Path(path).stat()
-    text = Path(path).read_text(encoding="utf-8")
-    Path(path).write_text(text[:-1] + "X", encoding="utf-8")
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same time
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rpn.epochs", 4),
+        ("rpn.flip", False),
+        ("rpn.loss_weights.objectness", 2.0),
+        ("rpn.seed", 1),
+        ("prepare.mean", [0.4, 0.6, 0.5]),
+        ("runtime.threads", 2),
+    ],
+)
+def test_it_changes_with_every_listed_param(key: str, value: Any) -> None:
+    before = digits()
+    set_param(key, value)
     assert digits() != before
-    Path(path).write_text(text, encoding="utf-8")
+    write_pipeline(STAGES, PARAMS)
     assert digits() == before
 
 
-def test_it_changes_with_a_new_or_renamed_module() -> None:
-    before = digits()
-    Path("src/extra.py").write_text("", encoding="utf-8")
-    with_extra = digits()
-    Path("src/extra.py").rename("src/other.py")
-    assert len({before, with_extra, digits()}) == 3
+@pytest.mark.parametrize(("key", "value"), [("prepare.height", 128), ("backbone.epochs", 9), ("evaluate", {"a": 1})])
+def test_an_unlisted_param_changes_nothing(key: str, value: Any) -> None:
+    assert not changes(lambda: set_param(key, value))
+
+
+def test_only_the_values_of_params_count() -> None:
+    """Not comments, not the order of keys."""
+    lines = Path("params.yaml").read_text(encoding="utf-8")
+    assert not changes(lambda: write("params.yaml", f"# A comment.\n{lines}"))
+    turned = {section: dict(reversed(values.items())) for section, values in reversed(PARAMS.items())}
+    assert not changes(lambda: write_pipeline(STAGES, turned))
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"), [("params", ["backbone"]), ("deps", ["data/other.h5"]), ("deps", ["src/detector"])]
+)
+def test_it_changes_with_what_the_stage_lists_besides(entry: str, value: list[str]) -> None:
+    more = {**STAGES["rpn"], entry: STAGES["rpn"][entry] + value}
+    assert changes(lambda: write_pipeline({**STAGES, "rpn": more}, PARAMS))
+
+
+def test_it_does_not_change_with_other_words_of_the_pipeline() -> None:
+    described = {**STAGES["rpn"], "desc": "Train.", "cmd": "python -m stages.rpn -v", "outs": ["models/rpn.pt"]}
+    assert not changes(lambda: write_pipeline({**STAGES, "rpn": described, "backbone": {"deps": []}}, PARAMS))
+
+
+def test_stages_with_the_same_lists_but_other_params_differ() -> None:
+    assert fingerprint("rpn") != fingerprint("backbone")
+
+
+def test_a_stage_without_params_has_one() -> None:
+    write_pipeline({"rpn": {"deps": ["data/input.h5"]}}, {})
+    assert changes(lambda: write("data/input.h5", "other"))
+
+
+def test_it_changes_with_threads_and_torch_s_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    try:
+        assert changes(lambda: torch.set_num_threads(threads + 1))
+    finally:
+        torch.set_num_threads(threads)
+    assert changes(lambda: monkeypatch.setattr(torch, "__version__", "2.0.0"))
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_it_changes_with_a_byte_of_a_listed_file(name: str) -> None:
+    before, stat = digits(), Path(name).stat()
+    write(name, f"{name[:-1]}X")
+    os.utime(name, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same time
+    assert digits() != before
+    write(name, name)
+    assert digits() == before
+
+
+@pytest.mark.parametrize("name", UNLISTED)
+def test_an_unlisted_file_changes_nothing(name: str) -> None:
+    assert not changes(lambda: write(name, "other"))
+    assert not changes(lambda: Path(name).unlink())
+
+
+@pytest.mark.parametrize("folder", ["src/core", "src/core/deep", "stages/rpn"])
+def test_it_changes_with_a_new_or_renamed_file_of_a_listed_folder(folder: str) -> None:
+    assert changes(lambda: write(f"{folder}/extra.py", ""))
+    assert changes(lambda: Path(folder, "extra.py").rename(f"{folder}/other.py"))
+    assert changes(lambda: Path(folder, "other.py").unlink())
+
+
+def test_it_changes_with_a_file_moved_between_listed_folders() -> None:
+    """Though the files keep their names, contents and order."""
+    assert changes(lambda: Path("src/core/params.py").rename("src/plain_rpn/params.py"))
+
+
+@pytest.mark.parametrize("folder", ["src/core", "src/core/deep", "stages/rpn"])
+def test_python_s_own_files_change_nothing(folder: str) -> None:
+    compiled = f"{folder}/__pycache__/params.cpython-311.pyc"
+    assert not changes(lambda: write(compiled, "compiled"))
+    assert not changes(lambda: write(compiled, "compiled again"))
 
 
 def test_it_sees_the_last_byte_of_a_large_input() -> None:
     path = Path("data/input.h5")
     path.write_bytes(bytes((1 << 22) + 1))
-    before = digits()
-    path.write_bytes(bytes(1 << 22) + b"\1")
-    assert digits() != before
+    assert changes(lambda: path.write_bytes(bytes(1 << 22) + b"\1"))
 
 
 def test_state_is_saved_under_the_main_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(workspace / "main"))
-    checkpoint = Checkpoint("rpn", [PARAMS], [])
+    checkpoint = Checkpoint("rpn")
     assert checkpoint.load() is None
     state = {"model": {"w": torch.arange(3.0)}, "rows": [{"iteration": 1, "total": 0.5}], "iteration": 1}
     checkpoint.save(state)
-    assert (workspace / "main" / ".cache" / "training" / "rpn" / fingerprint([PARAMS], []) / "state.pt").is_file()
-    loaded = Checkpoint("rpn", [PARAMS], []).load()
+    assert (workspace / "main" / ".cache" / "training" / "rpn" / digits() / "state.pt").is_file()
+    loaded = Checkpoint("rpn").load()
     assert loaded is not None
     assert torch.equal(loaded["model"].pop("w"), torch.arange(3.0))
     assert (loaded["rows"], loaded["iteration"]) == (state["rows"], 1)
@@ -98,38 +208,37 @@ def test_state_is_saved_under_the_main_workspace(workspace: Path, monkeypatch: p
     assert checkpoint.load() is None
 
 
+def with_epochs(epochs: int) -> Checkpoint:
+    set_param("rpn.epochs", epochs)
+    return Checkpoint("rpn")
+
+
+def five_runs() -> list[Checkpoint]:
+    """Runs side by side with 10 to 14 epochs, the one with 10 saved longest ago."""
+    runs = [with_epochs(epochs) for epochs in range(10, 15)]
+    for epochs, checkpoint in enumerate(runs, start=10):
+        checkpoint.save({"iteration": epochs})
+        os.utime(checkpoint.folder, (epochs, epochs))
+    return runs
+
+
 def test_other_params_find_nothing_and_only_the_latest_folders_stay() -> None:
-    elsewhere = Checkpoint("backbone", [PARAMS], [])
+    elsewhere = Checkpoint("backbone")
     elsewhere.save({"iteration": 3})
-    older = [Checkpoint("rpn", [dataclasses.replace(PARAMS, mask_rois=place)], []) for place in range(5)]
-    for place, checkpoint in enumerate(older):
-        checkpoint.save({"iteration": place})
-        os.utime(checkpoint.folder, (place, place))
-    new = Checkpoint("rpn", [dataclasses.replace(PARAMS, flip=False)], [])
-    assert new.load() is None
+    older = five_runs()
+    set_param("rpn.flip", False)
+    assert Checkpoint("rpn").load() is None
     assert [checkpoint.folder.exists() for checkpoint in older] == [False, False, True, True, True]
     assert elsewhere.load() == {"iteration": 3}
 
 
 def test_a_run_does_not_remove_its_own_state() -> None:
-    own, *others = [Checkpoint("rpn", [dataclasses.replace(PARAMS, mask_rois=place)], []) for place in range(5)]
-    for place, checkpoint in enumerate([own, *others]):
-        checkpoint.save({"iteration": place})
-        os.utime(checkpoint.folder, (place, place))
-    assert Checkpoint("rpn", [dataclasses.replace(PARAMS, mask_rois=0)], []).load() == {"iteration": 0}
-
-
-def test_the_same_tensors_give_the_same_bytes_whatever_the_file_s_name(tmp_path: Path) -> None:
-    content = {"backbone": {"w": torch.arange(6.0)}, "rpn": {"b": torch.ones(2, dtype=torch.bfloat16)}}
-    paths = [tmp_path / name for name in ("a.pt", "models/backbone.pt", "ä b.bin")]
-    for path in paths:
-        save_tensors(path, {part: {k: v.clone() for k, v in state.items()} for part, state in content.items()})
-    assert len({path.read_bytes() for path in paths}) == 1
-    assert torch.equal(torch.load(paths[1], weights_only=True)["backbone"]["w"], torch.arange(6.0))
+    five_runs()
+    assert with_epochs(10).load() == {"iteration": 10}
 
 
 def test_a_failed_save_leaves_the_old_state() -> None:
-    checkpoint = Checkpoint("rpn", [PARAMS], [])
+    checkpoint = Checkpoint("rpn")
     checkpoint.save({"iteration": 3})
     with pytest.raises(AttributeError, match="local object"):
         checkpoint.save({"iteration": lambda: 4})  # cannot be pickled

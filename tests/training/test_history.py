@@ -1,4 +1,4 @@
-"""Histories: rows on the disk at once, each loss raw and weighted; losses that are no numbers stop a training."""
+"""Histories: rows on the disk at once, each loss raw and weighted; a loss of NaN or infinity stops a training."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from src.core.errors import InputError
 from src.training.history import History, check_finite, loss_row, weighted_sum
 
-TERMS = {"objectness": torch.tensor(2.0, requires_grad=True), "regression": torch.tensor(0.5, requires_grad=True)}
-WEIGHTS = {"objectness": 0.25, "regression": 3.0, "classification": 9.0}
+TERMS = {"objectness": torch.tensor(2.0, requires_grad=True), "rpn_regression": torch.tensor(0.5, requires_grad=True)}
+WEIGHTS = {"objectness": 0.25, "rpn_regression": 3.0, "classification": 9.0}
 
 
 def test_rows_are_on_the_disk_at_once(tmp_path: Path) -> None:
@@ -29,9 +29,9 @@ def test_rows_are_on_the_disk_at_once(tmp_path: Path) -> None:
     assert rows[2] == {
         "iteration": "2",
         "objectness": "2",
-        "regression": "0.5",
+        "rpn_regression": "0.5",
         "objectness_weighted": "0.5",
-        "regression_weighted": "1.5",
+        "rpn_regression_weighted": "1.5",
         "total": "2",
     }
 
@@ -75,9 +75,9 @@ def test_a_term_without_a_weight_is_an_error() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_no_number_names_everything(value: float) -> None:
-    row = {"objectness": 0.5, "regression": value, "total": value}
+    row = {"objectness": 0.5, "rpn_regression": value, "total": value}
     with pytest.raises(InputError, match="iteration 17") as error:
         check_finite(row, 17, ["train/000003", "train/000009"])
-    for words in ("objectness=0.5", "regression=", "train/000003, train/000009"):
+    for words in ("objectness=0.5", "rpn_regression=", "train/000003, train/000009"):
         assert re.search(words, str(error.value))
     check_finite({"total": 1e30}, 17, [])

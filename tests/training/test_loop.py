@@ -14,11 +14,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from src.core.errors import InputError
-from src.core.params import PredictParams
+from src.core.tensors import save_tensors
 from src.training import loop
-from src.training.checkpoint import Checkpoint, save_tensors
+from src.training.checkpoint import Checkpoint
 from src.training.history import History
-from src.training.loop import Data, Progress, Schedule, mean_losses, start, train
+from src.training.loop import Progress, Schedule, Training, fit, mean_losses, start
+from tests.detector.small import params
+from tests.training.pipeline import write_pipeline
 
 SCHEDULE = Schedule("toy", epochs=3, steps=4, learning_rate=0.05, weight_decay=0.01, seed=7)
 FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
@@ -37,57 +39,68 @@ class Toy(nn.Module):
         self.body = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2))
         self.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
 
+    def forward(self, seen: Tensor) -> dict[str, Tensor]:
+        found = self.body(seen) * self.frozen
+        noise = 0.1 * torch.randn(len(seen))  # a draw, as a sampler makes it
+        return {"first": (found[:, 0] - seen.sum(1) - noise).square().mean(), "second": found[:, 1].abs().mean()}
+
 
 def batches(epoch: int, count: int = SCHEDULE.steps) -> Iterator[Batch]:
     for number in range(count):
         yield number, torch.randn(5, 3, generator=torch.Generator().manual_seed(100 * epoch + number))
 
 
-def losses(model: Toy, batch: Batch) -> dict[str, Tensor]:
-    seen = batch[1]
-    found = model.body(seen) * model.frozen
-    noise = 0.1 * torch.randn(len(seen))  # a draw, as a sampler makes it
-    return {"first": (found[:, 0] - seen.sum(1) - noise).square().mean(), "second": found[:, 1].abs().mean()}
-
-
-def data(model: Toy, hook: Callable[[str], None] = lambda moment: None) -> Data[Batch]:
-    def measured(batch: Batch) -> dict[str, Tensor]:
+def training(model: Toy, hook: Callable[[str], None] = lambda moment: None) -> Training[Batch]:
+    def arguments(batch: Batch) -> list[Tensor]:
         hook("losses" if model.training else "test")
-        return losses(model, batch)
+        return [batch[1]]
 
-    def names(batch: Batch) -> list[str]:
-        return [f"train/{batch[0]:06d}"]
+    return Training[Batch](
+        train=batches,
+        test=lambda: batches(99, 2),
+        arguments=arguments,
+        weights={"first": 2.0, "second": 0.5},
+        names=lambda batch: [f"train/{batch[0]:06d}"],
+    )
 
-    weights = {"first": 2.0, "second": 0.5}
-    return Data(batches, lambda: batches(99, 2), measured, weights, names)
+
+def trained(model: Toy, schedule: Schedule, what: Training[Batch], folder: Path) -> Progress:
+    """Trains from the last checkpoint; histories go to `plots` in the folder."""
+    return fit(FABRIC, model, schedule, what, histories=folder / "plots", checkpoint=Checkpoint("toy"))
 
 
 def run(folder: Path, hook: Callable[[str], None] = lambda moment: None, schedule: Schedule = SCHEDULE) -> bytes:
     """One process' life: build, resume if there is something, train, save. Returns the saved model's bytes."""
     torch.manual_seed(schedule.seed)
     model = Toy()
-    checkpoint = Checkpoint("toy", [PredictParams(0.5)], [])
-    progress = train(FABRIC, model, schedule, data(model, hook), (folder / "plots", checkpoint))
+    progress = trained(model, schedule, training(model, hook), folder)
     assert progress.iteration == schedule.epochs * schedule.steps
     hook("save")
     save_tensors(folder / "model.pt", model.state_dict())
     hook("clear")
-    checkpoint.clear()
+    Checkpoint("toy").clear()
     return (folder / "model.pt").read_bytes()
+
+
+def enter_workspace(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """A project of one stage as working directory."""
+    patch.delenv("DVC_ROOT", raising=False)
+    patch.chdir(folder)
+    write_pipeline({"toy": {"deps": []}}, {})
 
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A checkpoint after every iteration, in a workspace of its own."""
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "workspace"))
+    enter_workspace(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str, str]:
     folder = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_ROOT", str(folder))
+        enter_workspace(patch, folder)
         return run(folder), *histories(folder)
 
 
@@ -181,6 +194,13 @@ def test_a_resumed_training_does_not_begin_anew(tmp_path: Path) -> None:
     assert steps.count("losses") == 12
 
 
+def test_each_iteration_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    seeds: dict[str, list[int]] = {}
+    run(tmp_path, lambda moment: seeds.setdefault(moment, []).append(torch.initial_seed()))
+    assert seeds["losses"] == [loop.derive_seed(SCHEDULE.seed, iteration) for iteration in range(12)]
+    assert set(seeds["test"]) == {loop.derive_seed(SCHEDULE.seed)}
+
+
 def test_history_has_every_iteration_raw_and_weighted(undisturbed: tuple[bytes, str, str]) -> None:
     lines = undisturbed[1].splitlines()
     assert lines[0] == "iteration,epoch,first,second,first_weighted,second_weighted,total"
@@ -204,20 +224,18 @@ def test_it_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path: Path, bad: float) -> None:
-    model, seen = Toy(), data(Toy())
-
-    def measured(batch: Batch) -> dict[str, Tensor]:
-        terms = losses(model, batch)
-        return {**terms, "second": terms["second"] * bad} if len(progress_rows()) == 6 else terms
-
     def progress_rows() -> list[str]:
         return (tmp_path / "plots" / "train.csv").read_text(encoding="utf-8").splitlines()[1:]
 
-    checkpoint = Checkpoint("toy", [PredictParams(0.5)], [])
-    broken = dataclasses.replace(seen, losses=measured)
+    class Breaking(Toy):
+        def forward(self, seen: Tensor) -> dict[str, Tensor]:
+            terms = super().forward(seen)
+            return {**terms, "second": terms["second"] * bad} if len(progress_rows()) == 6 else terms
+
+    model = Breaking()
     with pytest.raises(InputError, match=r"iteration 6: .*first=.*second=(nan|inf).* on images train/000002"):
-        train(FABRIC, model, SCHEDULE, broken, (tmp_path / "plots", checkpoint))
-    state = checkpoint.load()
+        trained(model, SCHEDULE, training(model), tmp_path)
+    state = Checkpoint("toy").load()
     assert state is not None
     assert state["iteration"] == 6
     assert all(value.isfinite().all() for value in state["model"].values())
@@ -228,31 +246,30 @@ def test_test_losses_are_measured_without_learning(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Toy()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    row = mean_losses(FABRIC, model, data(model), 7)
+    row = mean_losses(FABRIC, model, training(model), 7)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not model.training
     torch.manual_seed(5)
-    assert row == mean_losses(FABRIC, model, data(model), 7)
+    assert row == mean_losses(FABRIC, model, training(model), 7)
     torch.manual_seed(loop.derive_seed(7))
     with torch.no_grad():
-        terms = [losses(model, batch) for batch in batches(99, 2)]
+        terms = [model(seen) for _, seen in batches(99, 2)]
     assert row["first"] == pytest.approx(float((terms[0]["first"] + terms[1]["first"]) / 2))
     assert row["second_weighted"] == pytest.approx(0.5 * row["second"])
 
 
 def test_without_test_batches_there_is_no_row() -> None:
     model = Toy()
-    assert mean_losses(FABRIC, model, dataclasses.replace(data(model), test=list), 7) == {}
+    assert mean_losses(FABRIC, model, dataclasses.replace(training(model), test=list), 7) == {}
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 2, 3, 4, 5, 6, 7, 10, 25])
 def test_any_length_of_training_has_a_schedule(tmp_path: Path, epochs: int) -> None:
     schedule = dataclasses.replace(SCHEDULE, epochs=epochs, steps=1)
     model = Toy()
-    one = dataclasses.replace(data(model), train=lambda epoch: batches(epoch, 1))
-    progress = train(FABRIC, model, schedule, one, (tmp_path / "plots", Checkpoint("toy", [], [])))
+    one = dataclasses.replace(training(model), train=lambda epoch: batches(epoch, 1))
+    progress = trained(model, schedule, one, tmp_path)
     assert progress.iteration == epochs
-    assert progress.summary()["iterations"] == epochs
     assert len(progress.history.rows) == len(progress.test_history.rows) == epochs
 
 
@@ -300,8 +317,14 @@ def test_gradients_are_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return step(self, *args)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    large = dataclasses.replace(data(model), weights={"first": 1e6, "second": 1.0})
-    schedule = dataclasses.replace(SCHEDULE, epochs=1, steps=2)
-    two = dataclasses.replace(large, train=lambda epoch: batches(epoch, 2))
-    train(FABRIC, model, schedule, two, (tmp_path / "plots", Checkpoint("toy", [], [])))
+    large = {"first": 1e6, "second": 1.0}
+    two = dataclasses.replace(training(model), train=lambda epoch: batches(epoch, 2), weights=large)
+    trained(model, dataclasses.replace(SCHEDULE, epochs=1, steps=2), two, tmp_path)
     assert norms == pytest.approx([10.0, 10.0], rel=1e-3)
+
+
+def test_a_schedule_is_that_of_its_section() -> None:
+    options = dataclasses.replace(
+        params().box_head, epochs=5, learning_rate=0.25, weight_decay=0.125, seed=11, batch_size=3
+    )
+    assert Schedule.from_params("box head", options, 17) == Schedule("box head", 5, 17, 0.25, 0.125, 11)
