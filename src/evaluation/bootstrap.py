@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
-from src.evaluation.coco_matching import UNMATCHED, Kind, greedy_match, pair_overlaps, same_class
+from src.evaluation.coco_matching import UNMATCHED, OverlapType, greedy_match, pair_overlaps, same_class
 from src.evaluation.detection import RECALLS
-from src.evaluation.instances import Detections, GroundTruth
+from src.evaluation.instances import GroundTruth, Instances
 from src.structures.classes import OBJECT_CLASSES
 
 LEVEL: Final = 0.95
@@ -53,10 +53,10 @@ class ClassMatches:
 
 def bootstrap_ap50(
     ground_truth: Sequence[GroundTruth],
-    detections: Sequence[Detections],
+    detections: Sequence[Instances],
     generator: torch.Generator,
     resamples: int = 1000,
-    kind: Kind = "box",
+    kind: OverlapType = "box",
 ) -> Interval | None:
     """AP50 with its 95 % interval; None where there are no objects.
 
@@ -83,18 +83,18 @@ def bootstrap_ap50(
 
 
 def ap50_intervals(
-    ground_truth: Sequence[GroundTruth], detections: Sequence[Detections]
-) -> dict[Kind, dict[str, float | int] | None]:
+    ground_truth: Sequence[GroundTruth], detections: Sequence[Instances]
+) -> dict[OverlapType, dict[str, float | int] | None]:
     """AP50 of boxes and of masks with their intervals, as facts for a json file, over the same draws of images."""
     intervals = {
         kind: bootstrap_ap50(ground_truth, detections, torch.Generator().manual_seed(SEED), kind=kind)
-        for kind in get_args(Kind)
+        for kind in get_args(OverlapType)
     }
     return {kind: dataclasses.asdict(one) if one else None for kind, one in intervals.items()}
 
 
 def match_class(
-    ground_truth: Sequence[GroundTruth], detections: Sequence[Detections], label: int, kind: Kind
+    ground_truth: Sequence[GroundTruth], detections: Sequence[Instances], label: int, kind: OverlapType
 ) -> ClassMatches:
     """Matches the detections of one class in every image; those in crowd regions are left out."""
     right, scores, image, objects = [], [], [], []
@@ -114,7 +114,7 @@ def match_class(
     return ClassMatches(np.concatenate(right)[order], np.concatenate(image)[order], np.array(objects))
 
 
-def _most_confident(found: Detections, label: int) -> torch.Tensor:
+def _most_confident(found: Instances, label: int) -> torch.Tensor:
     rows = torch.nonzero(found.labels == label).flatten()
     return rows[torch.argsort(found.scores[rows], descending=True, stable=True)][:MOST_DETECTIONS]
 

@@ -91,7 +91,7 @@ def classifier_metrics(truth: Int64[Tensor, " n"], predicted: Int64[Tensor, " n"
 
 
 def confusion_rows(metrics: ClassifierMetrics) -> list[dict[str, str]]:
-    """Rows `actual`, `predicted`, one a RoI, as DVC's `confusion` plot template wants them in a csv."""
+    """Rows `actual`, `predicted`, one per RoI, as DVC's `confusion` plot template wants them in a csv."""
     return [
         {"actual": CLASS_NAMES[i], "predicted": CLASS_NAMES[j]}
         for i, row in enumerate(metrics.confusion)

@@ -12,14 +12,14 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from src.evaluation.instances import Detections, GroundTruth
+from src.evaluation.instances import GroundTruth, Instances
 from src.evaluation.rle import overlaps
 
-Kind: TypeAlias = Literal["box", "mask"]
+OverlapType: TypeAlias = Literal["box", "mask"]
 UNMATCHED: Final = -1
 
 
-def pair_overlaps(truth: GroundTruth, found: Detections, kind: Kind = "box") -> Float64[np.ndarray, "d g"]:
+def pair_overlaps(truth: GroundTruth, found: Instances, kind: OverlapType = "box") -> Float64[np.ndarray, "d g"]:
     """Overlap of each detection with each object of the picture, of any class, as COCO measures it.
 
     Raises:
@@ -33,7 +33,7 @@ def pair_overlaps(truth: GroundTruth, found: Detections, kind: Kind = "box") -> 
     return overlaps(found.masks, truth.masks, crowd)
 
 
-def same_class(truth: GroundTruth, found: Detections) -> Bool[np.ndarray, "d g"]:
+def same_class(truth: GroundTruth, found: Instances) -> Bool[np.ndarray, "d g"]:
     """Which detections carry the label of which object."""
     return found.labels.numpy()[:, None] == truth.labels.numpy()[None, :]
 

@@ -1,7 +1,7 @@
 """Average precision of boxes and masks over all images of a split, as COCO defines it (tasks 15 and 17).
 
 faster-coco-eval does the counting; tests hold it against pycocotools. COCO's -1 for "no object of that class" becomes
-None, which json writes as null. At most 100 detections a class and image count, COCO's rule.
+None, which json writes as null. At most 100 detections per class and image count, COCO's rule.
 """
 
 from __future__ import annotations
@@ -12,22 +12,6 @@ from typing import Any, Final
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
-
-from src.evaluation.instances import Detections, GroundTruth, coco_ground_truth, coco_results, no_detections
-
-__all__ = [
-    "RECALLS",
-    "AveragePrecision",
-    "ClassMetrics",
-    "DetectionMetrics",
-    "Detections",
-    "GroundTruth",
-    "coco_ground_truth",
-    "coco_results",
-    "curve_rows",
-    "evaluate_detections",
-    "no_detections",
-]
 
 RECALLS: Final = tuple(round(0.01 * step, 2) for step in range(101))  # COCO's recall levels
 IOU_50, IOU_75 = 0, 5  # places of the thresholds in COCO's 0.50, 0.55, ... 0.95

@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from src.evaluation.coco_matching import UNMATCHED, greedy_match, pair_overlaps, same_class
-from src.evaluation.instances import Detections, GroundTruth
+from src.evaluation.instances import GroundTruth, Instances
 
 FOREGROUND_IOU = 0.5
 BACKGROUND_IOU = 0.1
@@ -58,7 +58,7 @@ class ErrorCounts:
 
 
 def count_errors(
-    ground_truth: Sequence[GroundTruth], detections: Sequence[Detections], score_threshold: float
+    ground_truth: Sequence[GroundTruth], detections: Sequence[Instances], score_threshold: float
 ) -> ErrorCounts:
     """Counts the detections of all pictures whose score is at least `score_threshold`, by their boxes.
 
@@ -70,7 +70,7 @@ def count_errors(
     return sum(counts, ErrorCounts())
 
 
-def _picture_errors(truth: GroundTruth, found: Detections) -> ErrorCounts:
+def _picture_errors(truth: GroundTruth, found: Instances) -> ErrorCounts:
     overlap, same, crowd = pair_overlaps(truth, found), same_class(truth, found), truth.crowd.numpy()
     matches = greedy_match(overlap * same, found.scores.numpy(), crowd, FOREGROUND_IOU)
     taken = np.isin(np.arange(len(crowd)), matches)

@@ -82,7 +82,7 @@ def summarize_halves(before: Float[Tensor, " m"], after: Float[Tensor, " m"]) ->
         ValueError: the two differ in length, or it is no multiple of four.
     """
     if len(before) != len(after) or len(before) % len(SIDES):
-        raise ValueError(f"IoUs: expected four a box before and after, found {len(before)} and {len(after)}")
+        raise ValueError(f"IoUs: expected four per box before and after, found {len(before)} and {len(after)}")
     first, second = (np.round(values.detach().cpu().double().numpy(), DIGITS) for values in (before, after))
     return HalvesSummary(
         before=_mean(first),

@@ -1,7 +1,7 @@
 """What a picture holds and what was found in it, in the picture's own coordinates, and both as COCO's json.
 
 COCO's formats are those of https://cocodataset.org/#format-data and #format-results. Annotation ids start at 1: COCO's
-evaluators mark an unmatched detection with 0. Letters: n objects, h hidden objects, d detections.
+evaluators mark an unmatched detection with 0. Letters: n objects, h unlabeled objects, d detections.
 """
 
 from __future__ import annotations
@@ -20,29 +20,32 @@ from src.structures.sample import Sample
 
 
 @dataclass(frozen=True)
-class Detections:
-    """What was found in one picture.
+class Instances:
+    """What was found in one picture, in its own pixels: a detector's `Detections` taken back from the canvas.
 
     Attributes:
         boxes: x1 y1 x2 y2 in the source picture's pixels.
         labels: 1 to 3.
         scores: probability of the label, 0 to 1, in any order.
         masks: one run-length mask of the source picture's size each; None where no masks were predicted.
+        proposals: the RPN's box that each was refined from, in the source picture's pixels; None without an RPN.
     """
 
     boxes: Float32[Tensor, "d 4"]
     labels: Int64[Tensor, " d"]
     scores: Float32[Tensor, " d"]
     masks: list[Rle] | None = None
+    proposals: Float32[Tensor, "d 4"] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def keep(self, chosen: Tensor) -> Detections:
-        """The detections that `chosen`, bool [d] or int64 indices, picks."""
+    def keep(self, chosen: Tensor) -> Instances:
+        """The instances that `chosen`, bool [d] or int64 indices, picks."""
         indices = torch.arange(len(self))[chosen]
         masks = None if self.masks is None else [self.masks[i] for i in indices.tolist()]
-        return Detections(self.boxes[indices], self.labels[indices], self.scores[indices], masks)
+        proposals = None if self.proposals is None else self.proposals[indices]
+        return Instances(self.boxes[indices], self.labels[indices], self.scores[indices], masks, proposals)
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class GroundTruth:
         labels: 1 to 3.
         masks: one run-length mask each.
         crowd: regions of many objects, in which detections count neither as right nor as wrong.
-        hidden_boxes: objects that are in the picture but not in its annotation, where the source knows them.
-        hidden_labels: their classes.
+        unlabeled_boxes: objects that are in the picture but not in its annotation, where the source knows them.
+        unlabeled_labels: their classes.
     """
 
     image_id: int
@@ -74,7 +77,7 @@ class GroundTruth:
     unlabeled_labels: Int64[Tensor, " h"]
 
     @classmethod
-    def of(cls, sample: Sample, image_id: int) -> GroundTruth:
+    def from_sample(cls, sample: Sample, image_id: int) -> GroundTruth:
         """The ground truth of a sample of the dataset file."""
         height, width = sample.image.shape[:2]
         return cls(
@@ -91,13 +94,13 @@ class GroundTruth:
         )
 
 
-def no_detections(masks: bool = True) -> Detections:
+def no_instances(masks: bool = True) -> Instances:
     """Nothing found, by a detector that predicts masks or one that does not."""
     empty = torch.zeros(0)
-    return Detections(torch.zeros(0, 4), empty.long(), empty, [] if masks else None)
+    return Instances(torch.zeros(0, 4), empty.long(), empty, [] if masks else None)
 
 
-def coco_results(ground_truth: Sequence[GroundTruth], detections: Sequence[Detections]) -> list[dict[str, Any]]:
+def coco_results(ground_truth: Sequence[GroundTruth], detections: Sequence[Instances]) -> list[dict[str, Any]]:
     """COCO's results: one dict a detection, with `segmentation` where masks were predicted.
 
     Args:
@@ -114,7 +117,7 @@ def coco_results(ground_truth: Sequence[GroundTruth], detections: Sequence[Detec
     ]
 
 
-def _picture_results(image_id: int, found: Detections) -> list[dict[str, Any]]:
+def _picture_results(image_id: int, found: Instances) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = [
         {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
         for label, box, score in zip(found.labels.tolist(), to_xywh(found.boxes), found.scores.tolist(), strict=True)
@@ -125,7 +128,7 @@ def _picture_results(image_id: int, found: Detections) -> list[dict[str, Any]]:
 
 
 def coco_ground_truth(ground_truth: Sequence[GroundTruth]) -> dict[str, Any]:
-    """COCO's instances json of the pictures: `images`, `annotations`, `categories`; hidden objects stay out."""
+    """COCO's instances json of the pictures: `images`, `annotations`, `categories`; unlabeled objects stay out."""
     images = [{"id": t.image_id, "file_name": t.name, "height": t.height, "width": t.width} for t in ground_truth]
     annotations = [entry for truth in ground_truth for entry in _picture_annotations(truth)]
     for number, entry in enumerate(annotations, start=1):

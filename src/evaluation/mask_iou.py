@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.evaluation.coco_matching import UNMATCHED, greedy_match, pair_overlaps, same_class
-from src.evaluation.instances import Detections, GroundTruth
+from src.evaluation.instances import GroundTruth, Instances
 from src.evaluation.rpn_metrics import ratio
 
 
@@ -38,7 +38,7 @@ class MaskIou:
 
 
 def mean_mask_iou(
-    ground_truth: Sequence[GroundTruth], detections: Sequence[Detections], box_iou: float = 0.5
+    ground_truth: Sequence[GroundTruth], detections: Sequence[Instances], box_iou: float = 0.5
 ) -> MaskIou:
     """Mask IoU of every object with the detection of its class that takes it.
 
@@ -53,7 +53,7 @@ def mean_mask_iou(
     return sum((_picture_iou(truth, found, box_iou) for truth, found in pairs), MaskIou())
 
 
-def _picture_iou(truth: GroundTruth, found: Detections, box_iou: float) -> MaskIou:
+def _picture_iou(truth: GroundTruth, found: Instances, box_iou: float) -> MaskIou:
     crowd = truth.crowd.numpy()
     overlap = pair_overlaps(truth, found) * same_class(truth, found)
     matches = greedy_match(overlap, found.scores.numpy(), crowd, box_iou)

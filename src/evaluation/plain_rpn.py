@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
+from lightning_fabric import Fabric
 from torch import Tensor
-from torchvision.ops import nms
 
+from src.data.batches import Batcher
 from src.data.prepared import Example
 from src.evaluation.rpn_metrics import (
-    RECALL_COUNTS,
     RegressionQuality,
     RpnAccuracy,
     proposal_recall,
@@ -24,27 +24,10 @@ from src.evaluation.rpn_metrics import (
     regression_quality,
     rpn_accuracy,
 )
-from src.ops.boxes import clip, decode, is_inside, is_not_empty
+from src.ops.boxes import is_inside
 from src.ops.matching import IGNORED
-from src.plain_rpn.anchor_grid import AnchorGrid, PartA
-
-NMS_IOU: Final = 0.7  # as Faster R-CNN's RPN
-MIN_SIZE: Final = 4.0  # canvas pixels; smaller proposals are dropped
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """Proposals of one image, best first.
-
-    Attributes:
-        boxes: clipped to the picture.
-        scores: probability of an object.
-        anchors: index of the anchor that each came from.
-    """
-
-    boxes: Float[Tensor, "k 4"]
-    scores: Float[Tensor, " k"]
-    anchors: Int64[Tensor, " k"]
+from src.plain_rpn.anchor_grid import AnchorGrid
+from src.plain_rpn.detector import PlainRpn, propose
 
 
 @dataclass
@@ -70,27 +53,16 @@ class TestResult:
     objects: list[Float[Tensor, "_ 4"]] = field(default_factory=list)
 
 
-def make_proposals(
-    logits: Float[Tensor, " N"], deltas: Float[Tensor, "N 4"], grid: AnchorGrid, most: int = RECALL_COUNTS[-1]
-) -> Proposals:
-    """Decodes every anchor, clips to the picture, drops what is empty, and keeps the best after NMS at 0.7.
-
-    Anchors across the border, though left out of training, propose too, as in Faster R-CNN.
-    """
-    boxes = clip(decode(deltas, grid.anchors), grid.content)
-    kept = is_not_empty(boxes, MIN_SIZE).nonzero().squeeze(1)
-    kept = kept[nms(boxes[kept], logits[kept], NMS_IOU)[:most]]
-    return Proposals(boxes[kept], logits[kept].sigmoid(), kept)
-
-
 @torch.no_grad()
-def evaluate(part: PartA, batches: Iterable[Sequence[Example]]) -> TestResult:
+def evaluate(detector: PlainRpn, batcher: Batcher, fabric: Fabric, batches: Iterable[Sequence[Example]]) -> TestResult:
     """Runs the network, in evaluation mode, over the test images."""
-    part.network.eval()
+    detector.eval()
     result = TestResult()
     for batch in batches:
-        for example, logits, deltas in zip(batch, *part(batch), strict=True):
-            add_image(result, part.grid, example, logits, deltas)
+        with fabric.autocast():
+            outputs = detector.predict(batcher.images(batch).tensors)
+        for example, logits, deltas in zip(batch, *outputs, strict=True):
+            add_image(result, detector.grid, example, logits, deltas)
     return result
 
 
@@ -98,14 +70,14 @@ def add_image(
     result: TestResult, grid: AnchorGrid, example: Example, logits: Float[Tensor, " N"], deltas: Float[Tensor, "N 4"]
 ) -> None:
     """Adds one image's outputs to the result."""
-    boxes, matches = example.annotated().boxes, grid.label(example)
+    boxes, matches = example.target.boxes, grid.label(example.target)
     positive = matches >= 0
-    crossing = int((~is_inside(grid.anchors, grid.content)).sum())
+    crossing = int((~is_inside(grid.anchors, grid.region)).sum())
     result.crossing += crossing
     result.ignored += int((matches == IGNORED).sum()) - crossing
     result.accuracy += rpn_accuracy(logits, matches)
     result.regression += regression_quality(deltas[positive], grid.anchors[positive], boxes[matches[positive]])
-    result.proposals.append(make_proposals(logits, deltas, grid).boxes)
+    result.proposals.append(propose(logits, deltas, grid).boxes)
     result.objects.append(boxes)
 
 

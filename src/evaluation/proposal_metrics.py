@@ -8,52 +8,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from src.core.params import BackboneParams
-from src.data.normalize import Normalization
 from src.data.prepared import Example
-from src.detector.criteria import Content, image_list, truth_of
-from src.detector.mask_rcnn import BackboneWithFpn
-from src.detector.rpn import Proposals, RegionProposalNetwork
-from src.detector.sampling import EVERYWHERE
+from src.detector.proposer import Proposer
 from src.evaluation.rpn_metrics import proposal_recall, ratio
-from src.ops.matching import NEGATIVE, MatchThresholds, label_anchors
+from src.ops.matching import EVERYWHERE, NEGATIVE, MatchThresholds, label_anchors
 from src.structures.image_list import ImageList
-
-
-@dataclass(frozen=True)
-class PartB:
-    """Backbone, FPN and RPN with what they need to see an example.
-
-    Attributes:
-        content: x1 y1 x2 y2 of the pictures on the canvas.
-    """
-
-    backbone: BackboneWithFpn
-    rpn: RegionProposalNetwork
-    fabric: Fabric
-    normalization: Normalization
-    content: Content
-
-    def images(self, examples: Sequence[Example]) -> ImageList:
-        """The normalized minibatch on the device."""
-        return image_list(examples, self.normalization, self.content, self.fabric.device)
-
-    @torch.no_grad()
-    def features(self, images: ImageList) -> list[Tensor]:
-        """P2..P5 and pool in the run's precision."""
-        self.backbone.eval()
-        with self.fabric.autocast():
-            return self.backbone(images.tensors)
-
-    @torch.no_grad()
-    def propose(self, images: ImageList, features: Sequence[Tensor]) -> list[Proposals]:
-        """Proposals of each image."""
-        self.rpn.eval()
-        with self.fabric.autocast():
-            return self.rpn(images, features)
 
 
 @dataclass(frozen=True)
@@ -80,17 +42,17 @@ class ProposalQuality:
 
 
 @torch.no_grad()
-def proposal_quality(part: PartB, examples: Iterable[Example], params: BackboneParams) -> ProposalQuality:
+def proposal_quality(proposer: Proposer, examples: Iterable[Example], params: BackboneParams) -> ProposalQuality:
     """Runs the images one by one."""
     found: list[Float[Tensor, "_ 4"]] = []
     truths: list[Float[Tensor, "_ 4"]] = []
     sums = torch.zeros(4, dtype=torch.float64)  # objectness and number of positives, of negatives
     for example in examples:
-        images = part.images([example])
-        features = part.features(images)
-        found.append(part.propose(images, features)[0].boxes.cpu())
-        truths.append(example.annotated().boxes)
-        sums += _objectness(part, images, features, example, params)
+        images = proposer.batcher.images([example])
+        features = proposer.features(images)
+        found.append(proposer.propose(images, features)[0].boxes.cpu())
+        truths.append(example.target.boxes)
+        sums += _objectness(proposer, images, features, example, params)
     return ProposalQuality(proposal_recall(found, truths), *_ratios(sums))
 
 
@@ -101,15 +63,15 @@ def _ratios(sums: Tensor) -> Iterator[float | None]:
 
 
 def _objectness(
-    part: PartB, images: ImageList, features: Sequence[Tensor], example: Example, params: BackboneParams
+    proposer: Proposer, images: ImageList, features: Sequence[Tensor], example: Example, params: BackboneParams
 ) -> Float[Tensor, " 4"]:
-    with part.fabric.autocast():
-        objectness = part.rpn.predict(features)[0][0].sigmoid()
+    with proposer.fabric.autocast():
+        objectness = proposer.rpn.predict(features)[0][0].sigmoid()
     grids = [(level.shape[2], level.shape[3]) for level in features]
-    anchors = torch.cat(part.rpn.anchors(images.tensors.shape[-2:], grids))
-    truth = truth_of(example, anchors.device)
+    anchors = torch.cat(proposer.rpn.anchors(images.tensors.shape[-2:], grids))
+    target = example.target.to(anchors.device)
     thresholds = MatchThresholds(params.fg_iou_thresh, params.bg_iou_thresh)
-    matches = label_anchors(anchors, truth.boxes, EVERYWHERE, thresholds, truth.crowd)
+    matches = label_anchors(anchors, target.boxes, EVERYWHERE, thresholds, target.crowd)
     positive, negative = objectness[matches >= 0], objectness[matches == NEGATIVE]
     sums = [float(positive.sum()), len(positive), float(negative.sum()), len(negative)]
     return torch.tensor(sums, dtype=torch.float64)

@@ -55,7 +55,7 @@ class RpnAccuracy:
         return ratio(self.negative_correct, self.negative)
 
     @property
-    def accuracy(self) -> float | None:
+    def balanced_accuracy(self) -> float | None:
         """Point-wise accuracy over labeled anchors taken 1:1, as they are sampled in training: the mean of the two.
 
         One positive meets hundreds of negatives: without the 1:1, a network that never sees an object scores .99.
@@ -64,19 +64,19 @@ class RpnAccuracy:
         return None if both[0] is None or both[1] is None else (both[0] + both[1]) / 2
 
     @property
-    def natural_accuracy(self) -> float | None:
+    def accuracy(self) -> float | None:
         """Share of all labeled anchors that are right, in their natural numbers."""
         return ratio(self.positive_correct + self.negative_correct, self.positive + self.negative)
 
     def as_metrics(self) -> dict[str, float | int | None]:
         """The entries of `metrics/rpn.json`."""
         return {
+            "balanced_accuracy": self.balanced_accuracy,
             "accuracy": self.accuracy,
             "accuracy_positive": self.accuracy_positive,
             "accuracy_negative": self.accuracy_negative,
             "labeled_positive": self.positive,
             "labeled_negative": self.negative,
-            "natural_accuracy": self.natural_accuracy,
         }
 
 
@@ -180,8 +180,8 @@ def proposal_recall(
     objects may share one, as in detectron2 they may not; at 0.5 few ever do.
 
     Args:
-        proposals: [r, 4] an image, best first.
-        ground_truth: [g, 4] an image, without crowd regions.
+        proposals: [r, 4] per image, best first.
+        ground_truth: [g, 4] per image, without crowd regions.
         counts: the numbers k of proposals.
         iou: the least overlap.
 

@@ -8,9 +8,9 @@ Which detections qualify, and why:
 * It holds less than half of any annotated object of its own class: such a box is that object, badly placed.
 
 The most confident one is taken. Where the source knows what its annotation leaves out (emoji), a detection that
-covers such a hidden object with an IoU above 0.5 comes first: there it is certain that the detector is right and the
-annotation incomplete. Elsewhere the pick may also be a plain false positive; a person has to look.
-Letters: d detections, g annotated objects, h hidden objects.
+covers such an unlabeled object with an IoU above 0.5 comes first: there it is certain that the detector is right and
+the annotation incomplete. Elsewhere the pick may also be a plain false positive; a person has to look.
+Letters: d detections, g annotated objects, h unlabeled objects.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from src.evaluation.instances import Detections, GroundTruth
+from src.evaluation.instances import GroundTruth, Instances
 from src.ops.boxes import box_iou, intersection_over_area
 from src.structures.classes import CLASS_NAMES
 
 LARGEST_IOU: Final = 0.3
 LARGEST_SHARE: Final = 0.5
-HIDDEN_IOU: Final = 0.5
+UNLABELED_IOU: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Unannotated:
         label: 1 to 3.
         probability: the classifier's, of that label.
         known: whether it covers an object that the source is known to leave out.
-        iou_with_hidden: its largest IoU with a hidden object; None where the picture has none.
+        iou_with_hidden: its largest IoU with an unlabeled object; None where the picture has none.
     """
 
     picture: int
@@ -65,8 +65,8 @@ class Unannotated:
         }
 
 
-def find_unannotated(ground_truth: Sequence[GroundTruth], detections: Sequence[Detections]) -> Unannotated | None:
-    """The best example among all pictures, or None: known hidden objects first, then by score, then the earlier one.
+def find_unannotated(ground_truth: Sequence[GroundTruth], detections: Sequence[Instances]) -> Unannotated | None:
+    """The best example among all pictures, or None: known unlabeled objects first, then by score, then the earlier one.
 
     Raises:
         ValueError: the lists differ in length.
@@ -80,7 +80,7 @@ def find_unannotated(ground_truth: Sequence[GroundTruth], detections: Sequence[D
     return best
 
 
-def is_elsewhere(truth: GroundTruth, found: Detections) -> Bool[Tensor, " d"]:
+def is_elsewhere(truth: GroundTruth, found: Instances) -> Bool[Tensor, " d"]:
     """Which detections show something that no annotation of the picture, crowd regions included, stands for."""
     if not len(truth.boxes):
         return torch.ones(len(found), dtype=torch.bool)
@@ -91,18 +91,18 @@ def is_elsewhere(truth: GroundTruth, found: Detections) -> Bool[Tensor, " d"]:
     return apart & outside & ~holds.any(dim=1)
 
 
-def _candidate(picture: int, truth: GroundTruth, found: Detections, row: int) -> Unannotated:
-    iou = _hidden_iou(found.boxes[row], truth.unlabeled_boxes)
+def _candidate(picture: int, truth: GroundTruth, found: Instances, row: int) -> Unannotated:
+    iou = _unlabeled_iou(found.boxes[row], truth.unlabeled_boxes)
     return Unannotated(
         picture=picture,
         name=truth.name,
         detection=row,
         label=int(found.labels[row]),
         probability=float(found.scores[row]),
-        known=iou is not None and iou > HIDDEN_IOU,
+        known=iou is not None and iou > UNLABELED_IOU,
         iou_with_hidden=iou,
     )
 
 
-def _hidden_iou(box: Float32[Tensor, " 4"], hidden: Float32[Tensor, "h 4"]) -> float | None:
+def _unlabeled_iou(box: Float32[Tensor, " 4"], hidden: Float32[Tensor, "h 4"]) -> float | None:
     return float(box_iou(box[None], hidden).max()) if len(hidden) else None

@@ -1,1 +1,1 @@
-"""The figures of the report, one module a stage."""
+"""Everything that draws, by subject; no number is measured here."""

@@ -97,7 +97,7 @@ def color_of(label: int) -> str:
     return CLASS_COLORS[CLASS_NAMES[label]] if 0 <= label < len(CLASS_NAMES) else CLASS_COLORS["background"]
 
 
-def draw_scene(  # noqa: PLR0913, PLR0917  a scene has many parts, all but two optional
+def draw_scene(
     ax: Axes,
     image: np.ndarray,
     boxes: Any = None,
@@ -136,9 +136,7 @@ def draw_scene(  # noqa: PLR0913, PLR0917  a scene has many parts, all but two o
     _keep_view(ax, image)
 
 
-def draw_boxes(  # noqa: PLR0913, PLR0917  a drawing has many knobs, all but three optional
-    ax: Axes, boxes: Any, color: str, linestyle: str = "-", width: float = 1.6, tag: str = ""
-) -> None:
+def draw_boxes(ax: Axes, boxes: Any, color: str, linestyle: str = "-", width: float = 1.6, tag: str = "") -> None:
     """Draws boxes [n, 4] (x1 y1 x2 y2, pixel edges) in one color and line style, each with the same tag."""
     for x1, y1, x2, y2 in _array(boxes).reshape(-1, 4).tolist():
         # Pixel edges: imshow puts the first pixel's edge at -0.5.
@@ -168,7 +166,7 @@ def tag_text(label: int | None, score: float | None) -> str:
     return f"{name} {score:.2f}".strip() if score is not None else name
 
 
-def plot_curves(  # noqa: PLR0913  a plot has many knobs, all but three optional
+def plot_curves(
     ax: Axes,
     frame: pd.DataFrame,
     columns: Mapping[str, str] | Sequence[str],
@@ -186,7 +184,7 @@ def plot_curves(  # noqa: PLR0913  a plot has many knobs, all but three optional
         columns: which columns; as a mapping, column to its name in the legend.
         smooth: rows in the running mean, centered; 1 draws the raw values alone.
         x: the column along the horizontal axis; also its label.
-        colors: one a column, repeated if there are more columns.
+        colors: one per column, repeated if there are more columns.
         line: anything `Axes.plot` takes, for the bold line (e.g. `marker="o"`, `linestyle="--"`).
     """
     names = columns if isinstance(columns, Mapping) else {column: column for column in columns}

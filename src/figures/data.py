@@ -81,15 +81,14 @@ def draw_prepared(path: Path, example: Example, normalized: Float32[Tensor, "3 h
         example: the prepared picture.
         normalized: its values after normalization and padding.
     """
-    example = example.annotated()
     image = normalized.clamp(0, 1).permute(1, 2, 0).numpy()
     height, width = image.shape[:2]
     figure, axes = new_figure(1, 2, width=7.0, height=5.45)
     lowest, highest = float(normalized.min()), float(normalized.max())
     values = f"values from {lowest:.2f} to {highest:.2f}, drawn clipped to 0..1"
     draw_scene(axes[0, 0], image, title=f"{example.name}, normalized: {values}")
-    title = f"with its ground truth, resized along: {count_text(example.labels.numpy())}"
-    draw_scene(axes[0, 1], image, example.boxes, example.labels, masks=example.masks, title=title)
+    title = f"with its ground truth, resized along: {count_text(example.target.labels.numpy())}"
+    draw_scene(axes[0, 1], image, example.target.boxes, example.target.labels, masks=example.target.masks, title=title)
     for ax in axes.flat:
         ax.set_axis_on()
         ax.grid(visible=False)

@@ -14,16 +14,16 @@ from typing import Final, Literal, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+import torch
+from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from torch import Tensor
 
 from src.evaluation.classifier import ClassifierMetrics
 from src.evaluation.detection import RECALLS, DetectionMetrics
 from src.evaluation.halves import EDGES, HalvesSummary
-from src.evaluation.instances import Detections, GroundTruth
+from src.evaluation.instances import GroundTruth, Instances
 from src.evaluation.rle import decode_masks
 from src.evaluation.unannotated import Unannotated
 from src.figures.base import (
@@ -50,31 +50,12 @@ TRUTH_STYLE: Final = ":"
 
 
 @dataclass(frozen=True)
-class Picture:
+class Scene:
     """A test image, what it holds and what was found in it, all in the source's frame."""
 
     image: UInt8[np.ndarray, "h w 3"]
     truth: GroundTruth
-    found: Detections
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """Boxes of one picture before and after the regressor, in the source's frame; r of them.
-
-    Attributes:
-        picture: the image with its ground truth.
-        proposals: from the RPN.
-        refined: what the box head makes of each.
-        labels: the class of each, 1 to 3.
-        scores: its probability.
-    """
-
-    picture: Picture
-    proposals: Float[Tensor, "r 4"]
-    refined: Float[Tensor, "r 4"]
-    labels: Int64[Tensor, " r"]
-    scores: Float[Tensor, " r"]
+    found: Instances
 
 
 def plot_confusion(metrics: ClassifierMetrics, path: Path) -> None:
@@ -131,50 +112,59 @@ def plot_halves(summary: HalvesSummary, path: Path) -> None:
     save_figure(figure, path)
 
 
-def plot_detections(pictures: Sequence[Picture], score_threshold: float, path: Path) -> None:
+def plot_detections(scenes: Sequence[Scene], score_threshold: float, path: Path) -> None:
     """Draws pictures with their detections' masks, boxes and scores, and the ground truth dotted (task 17)."""
-    figure, axes = _grid(len(pictures))
-    for ax, picture in zip(axes, pictures, strict=False):
-        sure = picture.found.keep(picture.found.scores >= score_threshold)
-        title = f"{picture.truth.name}: {len(sure)} found, {len(picture.truth.boxes)} annotated"
-        _draw_found(ax, picture, sure, title)
-        _draw_truth(ax, picture.truth)
+    figure, axes = _grid(len(scenes))
+    for ax, scene in zip(axes, scenes, strict=False):
+        sure = scene.found.keep(scene.found.scores >= score_threshold)
+        title = f"{scene.truth.name}: {len(sure)} found, {len(scene.truth.boxes)} annotated"
+        _draw_found(ax, scene, sure, title)
+        _draw_truth(ax, scene.truth)
     _line_legend(figure, {f"detection scored {score_threshold:g} or more": "-", "ground truth (white)": TRUTH_STYLE})
     save_figure(figure, path)
 
 
-def plot_before_after(refinements: Sequence[Refinement], path: Path) -> None:
-    """Draws proposals dashed, the refined boxes solid, the ground truth dotted (task 15)."""
-    figure, axes = _grid(len(refinements))
-    for ax, one in zip(axes, refinements, strict=False):
-        draw_scene(ax, one.picture.image, one.refined, one.labels, one.scores, title=one.picture.truth.name)
-        for proposal, label in zip(one.proposals, one.labels.tolist(), strict=True):
+def plot_before_after(scenes: Sequence[Scene], most: int, path: Path) -> None:
+    """Draws proposals dashed, the refined boxes solid, the ground truth dotted (task 15).
+
+    Args:
+        scenes: with detections that know their proposals, best first.
+        most: detections drawn per image.
+        path: PNG to write.
+    """
+    figure, axes = _grid(len(scenes))
+    for ax, scene in zip(axes, scenes, strict=False):
+        best = scene.found.keep(torch.arange(min(most, len(scene.found))))
+        draw_scene(ax, scene.image, best.boxes, best.labels, best.scores, title=scene.truth.name)
+        for proposal, label in zip(
+            best.proposals if best.proposals is not None else (), best.labels.tolist(), strict=False
+        ):
             draw_boxes(ax, proposal[None], color_of(label), linestyle=PROPOSAL_STYLE, width=1.2)
-        _draw_truth(ax, one.picture.truth)
+        _draw_truth(ax, scene.truth)
     _line_legend(figure, {"proposal": PROPOSAL_STYLE, "refined": "-", "ground truth (white)": TRUTH_STYLE})
     save_figure(figure, path)
 
 
-def plot_unannotated(picture: Picture, pick: Unannotated | None, path: Path) -> None:
+def plot_unannotated(scene: Scene, pick: Unannotated | None, path: Path) -> None:
     """Draws the picture with its annotation, and beside it the one detection that the annotation lacks (task 17).
 
     Args:
-        picture: the one that `pick` names; any picture if nothing was picked.
+        scene: the one that `pick` names; any picture if nothing was picked.
         pick: from `find_unannotated`; None writes a figure that says so.
         path: PNG to write.
     """
     figure, axes = new_figure(1, 2, width=4.4, height=3.6)
     left, right = axes[0]
-    truth = picture.truth
+    truth = scene.truth
     masks = decode_masks(truth.masks, truth.height, truth.width)
     title = f"{truth.name}: what is annotated"
-    draw_scene(left, picture.image, truth.boxes, truth.labels, masks=masks, title=title)
+    draw_scene(left, scene.image, truth.boxes, truth.labels, masks=masks, title=title)
     if pick is None:
-        draw_scene(right, picture.image, title="nothing found away from annotated objects")
+        draw_scene(right, scene.image, title="nothing found away from annotated objects")
     else:
-        one = picture.found.keep(picture.found.labels.new_tensor([pick.detection]))
+        one = scene.found.keep(scene.found.labels.new_tensor([pick.detection]))
         known = " (a known omission)" if pick.known else ""
-        _draw_found(right, picture, one, f"found beyond that: {CLASS_NAMES[pick.label]} {pick.probability:.2f}{known}")
+        _draw_found(right, scene, one, f"found beyond that: {CLASS_NAMES[pick.label]} {pick.probability:.2f}{known}")
     save_figure(figure, path)
 
 
@@ -189,11 +179,11 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def _draw_found(ax: Axes, picture: Picture, found: Detections, title: str) -> None:
+def _draw_found(ax: Axes, scene: Scene, found: Instances, title: str) -> None:
     masks = None
     if found.masks is not None:
-        masks = decode_masks(found.masks, picture.truth.height, picture.truth.width)
-    draw_scene(ax, picture.image, found.boxes, found.labels, found.scores, masks, title=title)
+        masks = decode_masks(found.masks, scene.truth.height, scene.truth.width)
+    draw_scene(ax, scene.image, found.boxes, found.labels, found.scores, masks, title=title)
 
 
 def _draw_truth(ax: Axes, truth: GroundTruth) -> None:

@@ -21,18 +21,18 @@ from torch import Tensor
 
 from src.core.runtime import generator
 from src.data.prepared import Example
-from src.evaluation.plain_rpn import Proposals
 from src.figures.base import INK, SERIES, TRUTH, draw_boxes, draw_scene, new_figure, save_figure
 from src.figures.base import NEGATIVE as NEGATIVE_COLOR
 from src.figures.base import POSITIVE as POSITIVE_COLOR
 from src.ops.boxes import is_inside
 from src.ops.matching import IGNORED, NEGATIVE
 from src.plain_rpn.anchor_grid import AnchorGrid
+from src.structures.proposals import Proposals
 
 COLUMNS: Final = 2
 FIELD_COLOR: Final = SERIES[3]
-NEGATIVES: Final = 5  # drawn an image
-POSITIVES: Final = 12  # best positive proposals drawn an image
+NEGATIVES: Final = 5  # drawn per image
+POSITIVES: Final = 12  # best positive proposals drawn per image
 EVEN_CHANCE: Final = 0.5
 
 
@@ -64,11 +64,11 @@ def plot_ground_truth(examples: Sequence[Example], grid: AnchorGrid, path: Path)
     """Draws each image's boxes, all its positive anchors and a few negatives; counts of every kind above it."""
     figure, axes = _panels(len(examples))
     for ax, example in zip(axes, examples, strict=False):
-        matches = grid.label(example)
+        matches = grid.label(example.target)
         _scene(ax, example)
         draw_boxes(ax, grid.anchors[_some(matches == NEGATIVE, example.index)], NEGATIVE_COLOR, "--", 1.0)
         draw_boxes(ax, grid.anchors[matches >= 0], POSITIVE_COLOR, "-", 1.0)
-        draw_boxes(ax, example.annotated().boxes, TRUTH, "-", 2.0)
+        draw_boxes(ax, example.target.boxes, TRUTH, "-", 2.0)
         ax.set_title(count_text(matches, grid), fontsize=8)  # long: four counts
     figure.suptitle("anchors: positive orange, some negatives blue; ground truth white", x=0.01, ha="left", color=INK)
     save_figure(figure, path)
@@ -76,7 +76,7 @@ def plot_ground_truth(examples: Sequence[Example], grid: AnchorGrid, path: Path)
 
 def count_text(matches: Int64[Tensor, " N"], grid: AnchorGrid) -> str:
     """How many anchors of an image have each fate."""
-    crossing = int((~is_inside(grid.anchors, grid.content)).sum())
+    crossing = int((~is_inside(grid.anchors, grid.region)).sum())
     ignored = int((matches == IGNORED).sum()) - crossing
     positive, negative = int((matches >= 0).sum()), int((matches == NEGATIVE).sum())
     return f"{positive} positive, {negative} negative, {ignored} between, {crossing} across the border"
@@ -90,7 +90,7 @@ def plot_proposals(examples: Sequence[Example], proposals: Sequence[Proposals], 
         _scene(ax, example)
         draw_boxes(ax, found.boxes[_some(~positive, example.index)], NEGATIVE_COLOR, "--", 1.0)
         draw_boxes(ax, found.boxes[positive][:POSITIVES], POSITIVE_COLOR, "-", 1.2)
-        draw_boxes(ax, example.annotated().boxes, TRUTH, "-", 2.0)
+        draw_boxes(ax, example.target.boxes, TRUTH, "-", 2.0)
         shown = min(int(positive.sum()), POSITIVES)
         ax.set_title(f"{int(positive.sum())} positive after NMS, the best {shown} drawn")
     figure.suptitle("proposals: positive orange, some negatives blue; ground truth white", x=0.01, ha="left", color=INK)
@@ -103,7 +103,7 @@ def plot_receptive_field(view: GradientView, path: Path) -> None:
     left, right = axes[0]
     _scene(left, view.example)
     draw_boxes(left, view.anchors, POSITIVE_COLOR, "-", 1.4, "anchor")
-    draw_boxes(left, view.example.annotated().boxes, TRUTH, "-", 2.0)
+    draw_boxes(left, view.example.target.boxes, TRUTH, "-", 2.0)
     draw_boxes(left, view.square, FIELD_COLOR, "-", 2.2, f"field {view.side} x {view.side}")
     left.set_title("receptive field, anchor and objects (white)")
     gradient = view.gradient.numpy()
@@ -119,7 +119,7 @@ def plot_receptive_field(view: GradientView, path: Path) -> None:
 
 
 def _panels(images: int) -> tuple[Figure, list[Axes]]:
-    """One panel an image, two in a row; panels left over are blank."""
+    """One panel per image, two in a row; panels left over are blank."""
     rows = max(1, math.ceil(images / COLUMNS))
     figure, axes = new_figure(rows, COLUMNS, width=4.6, height=3.7)
     panels: list[Axes] = list(axes.flat)

@@ -1,4 +1,4 @@
-"""Figures of stage `backbone`: proposals on the image of task 9 (task 10), before and after fine-tuning (task 8)."""
+"""Proposals on the image of task 9 (task 10), before and after fine-tuning (task 8)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.data.prepared import Example
-from src.detector.rpn import Proposals
 from src.figures.base import INK, POSITIVE, draw_boxes, draw_scene, new_figure, save_figure
+from src.structures.proposals import Proposals
 
 SHOWN = 20  # proposals drawn
 
@@ -18,7 +18,7 @@ def plot_proposals(example: Example, proposals: Proposals, path: Path) -> None:
     """The image with its ground truth, and beside it with its best proposals."""
     figure, axes = new_figure(1, 2, width=5.2, height=4.0)
     picture = example.image.permute(1, 2, 0).numpy()
-    draw_scene(axes[0, 0], picture, example.boxes, example.labels, title="ground truth alone")
+    draw_scene(axes[0, 0], picture, example.target.boxes, example.target.labels, title="ground truth alone")
     _draw(
         axes[0, 1],
         example,
@@ -45,4 +45,4 @@ def _explain(figure: Figure) -> None:
 def _draw(ax: Axes, example: Example, proposals: Proposals, title: str) -> None:
     draw_scene(ax, example.image.permute(1, 2, 0).numpy(), title=title)
     draw_boxes(ax, proposals.boxes[:SHOWN], POSITIVE, width=1.0)
-    draw_boxes(ax, example.boxes, "white", linestyle="--", width=1.4)
+    draw_boxes(ax, example.target.boxes, "white", linestyle="--", width=1.4)

@@ -23,7 +23,7 @@ def plot_history(
     """Draws one panel a loss term and one for the weighted total; train faint and smoothed, test with markers.
 
     Args:
-        train_csv: columns `iteration`, the terms (raw), `total` (weighted sum); a row an iteration.
+        train_csv: columns `iteration`, the terms (raw), `total` (weighted sum); a row per iteration.
         test_csv: the same terms, measured now and then; or None. A term it lacks is drawn for training only.
         terms: columns to draw; as a mapping, column to its name in the panel's title.
         title: above all panels.

@@ -1,1 +1,1 @@
-"""Figures and the HTML page."""
+"""Answers in words, loss curves and the HTML page."""

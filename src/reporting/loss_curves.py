@@ -8,15 +8,16 @@ from src.figures.base import new_figure, plot_curves, save_figure
 from src.figures.training import plot_history
 from src.reporting.run_results import RunResults
 
+FINE_TUNING = ("objectness", "rpn_regression", "classification", "box_regression")
 HISTORIES = {
-    "rpn": (("objectness", "regression"), "Part (a): region proposal network"),
-    "backbone": (("objectness", "regression", "classification", "refinement"), "Part (b): backbone, FPN and RPN"),
-    "box_head": (("classification", "regression"), "Box head"),
-    "mask_head": (("classification", "regression", "mask"), "Joint training of the three heads"),
+    "rpn": (("objectness", "rpn_regression"), "Part (a): region proposal network"),
+    "backbone": (FINE_TUNING, "Part (b): backbone, FPN and RPN"),
+    "box_head": (("classification", "box_regression"), "Box head"),
+    "mask_head": (("classification", "box_regression", "mask"), "Joint training of the three heads"),
 }
 
 
-def draw_charts(facts: RunResults, folder: Path) -> None:
+def draw_charts(results: RunResults, folder: Path) -> None:
     """Draws the losses of the four trainings and the two recall curves as PNGs into `folder`.
 
     A training of no epochs has no losses; its chart is left out.
@@ -25,22 +26,24 @@ def draw_charts(facts: RunResults, folder: Path) -> None:
         InputError: a stage's table is missing.
     """
     for stage, (terms, title) in HISTORIES.items():
-        if stage == "backbone" and not facts.params.backbone.epochs:
+        if stage == "backbone" and not results.params.backbone.epochs:
             continue
-        train = facts.plot(f"{stage}/train.csv")
-        test = facts.root / "plots" / stage / "test.csv"
-        known = [term for term in terms if term in facts.table(f"{stage}/train")]
+        train = results.plot(f"{stage}/train.csv")
+        test = results.root / "plots" / stage / "test.csv"
+        known = [term for term in terms if term in results.table(f"{stage}/train")]
         plot_history(train, test if test.is_file() else None, known, title, folder / f"{stage}.png")
-    _draw_recall(facts, "rpn/recall", {"recall": ""}, folder / "rpn_recall.png")
-    _draw_recall(facts, "backbone/recall", {"before": "before", "after": "after fine-tuning"}, folder / "recall.png")
+    _draw_recall(results, "evaluate_rpn/recall", {"recall": ""}, folder / "rpn_recall.png")
+    _draw_recall(
+        results, "evaluate_backbone/recall", {"before": "before", "after": "after fine-tuning"}, folder / "recall.png"
+    )
 
 
-def _draw_recall(facts: RunResults, name: str, columns: dict[str, str], path: Path) -> None:
+def _draw_recall(results: RunResults, name: str, columns: dict[str, str], path: Path) -> None:
     """Recall at IoU 0.5 against the number of proposals kept, which is spread by its logarithm."""
     figure, axes = new_figure(width=4.6, height=3.0)
-    plot_curves(axes[0, 0], facts.table(name), columns, x="proposals", marker="o", markersize=4)
+    plot_curves(axes[0, 0], results.table(name), columns, x="proposals", marker="o", markersize=4)
     axes[0, 0].set_xscale("log")
     axes[0, 0].set_ylim(0, 1.02)
-    axes[0, 0].set_xlabel("proposals kept an image, best first")
+    axes[0, 0].set_xlabel("proposals kept per image, best first")
     axes[0, 0].set_ylabel("recall at IoU 0.5")
     save_figure(figure, path)

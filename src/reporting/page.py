@@ -1,6 +1,6 @@
 """The report as one HTML file: no network, no script, every figure inside it as base64.
 
-Prose stands in `templates/` (a file a part), its numbers and conditions come from `answers/`. Names of files and
+Prose stands in `templates/` (a file per part), its numbers and conditions come from `answers/`. Names of files and
 classes are data: jinja2 escapes them.
 """
 
@@ -21,7 +21,7 @@ from src.core.files import write_text
 from src.reporting import summary as headline
 from src.reporting.answers import part_a, part_b, part_c
 from src.reporting.answers.answer import Answer, Table
-from src.reporting.answers.results import results
+from src.reporting.answers.results import overall
 from src.reporting.formatting import duration
 from src.reporting.run_results import RunResults
 from src.reporting.tasks import PARTS, TASKS
@@ -49,12 +49,13 @@ class Inlined:
     height: int
 
 
-def build_page(facts: RunResults, summary: dict[str, Any], path: Path) -> None:
+def build_page(results: RunResults, numbers: dict[str, Any], measured_on: dict[str, Any], path: Path) -> None:
     """Writes the report.
 
     Args:
-        facts: of the run; its charts are drawn already.
-        summary: from `src.reporting.summary.summarize`.
+        results: of the run; its charts are drawn already.
+        numbers: of `metrics/summary.json`.
+        measured_on: of `metrics/provenance.json`.
         path: HTML file to write.
 
     Raises:
@@ -64,9 +65,9 @@ def build_page(facts: RunResults, summary: dict[str, Any], path: Path) -> None:
     page = template.render(
         parts=PARTS,
         tasks=TASKS,
-        answers={number: answer(facts) for number, answer in ANSWERS.items()},
-        results=results(facts),
-        summary=_head(summary),
+        answers={number: answer(results) for number, answer in ANSWERS.items()},
+        results=overall(results),
+        summary=_head(results, numbers, measured_on),
     )
     write_text(path, page)
 
@@ -98,17 +99,17 @@ def inline(path: Path) -> Inlined:
     return Inlined(f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height)
 
 
-def _head(summary: dict[str, Any]) -> dict[str, Any]:
+def _head(results: RunResults, numbers: dict[str, Any], measured_on: dict[str, Any]) -> dict[str, Any]:
     """What stands above and below the answers."""
-    on, seconds = summary["measured_on"], summary["seconds"]
-    rows = [[key.replace("_", " "), str(value)] for key, value in on.items()]
-    times = [[stage.replace("_", " "), duration(value)] for stage, value in seconds.items()]
+    conditions = {**measured_on, "commit": headline.commit(results.root)}
+    rows = [[key.replace("_", " "), str(value)] for key, value in conditions.items()]
+    times = [[stage.replace("_", " "), duration(value)] for stage, value in results.seconds.items()]
     return {
-        "lead": headline.lead(summary),
-        "tiles": headline.tiles(summary),
+        "lead": headline.lead(measured_on),
+        "tiles": headline.tiles(numbers, results.seconds),
         "conditions_text": "All numbers and figures above were read from files that the pipeline's stages wrote; "
         "nothing was typed in by hand. The same parameters, machine and number of threads give the same numbers.",
         "conditions": Table(("", "value"), rows, "What the numbers were measured on."),
         "seconds": Table(("stage", "time"), times, "How long each stage took when it last ran."),
-        "attribution": ATTRIBUTION.get(on["source"], ""),
+        "attribution": ATTRIBUTION.get(measured_on["source"], ""),
     }

@@ -1,4 +1,4 @@
-"""`metrics/summary.json`: the headline numbers of a run, how long its stages took, and what they were measured on."""
+"""The head of the page and the lines in the terminal: headline numbers in words, the seconds and commit of the run."""
 
 from __future__ import annotations
 
@@ -10,38 +10,16 @@ from typing import Any, Final
 from src.core.errors import invalid
 from src.core.files import read_json
 from src.reporting.formatting import count, duration, percent, plural, score
-from src.reporting.run_results import RunResults
 
-# Headline number: the stage and key it comes from. Fractions on the test split.
-HEADLINE: Final = {
-    "box_ap": ("evaluate", "box_ap"),
-    "box_ap50": ("evaluate", "box_ap50"),
-    "mask_ap": ("evaluate", "mask_ap"),
-    "mask_ap50": ("evaluate", "mask_ap50"),
-    "mask_iou": ("evaluate", "mask_iou"),
-    "rpn_accuracy": ("rpn", "accuracy"),
-    "classifier_accuracy": ("evaluate", "classifier", "accuracy"),
-    "proposal_recall": ("evaluate", "proposal_recall"),
-}
 STAGES: Final = (
-    *("ingest", "prepare", "anchors", "rpn", "backbone", "features"),
-    *("box_head", "mask_head", "evaluate", "predict"),
+    *("ingest", "prepare", "anchors", "rpn", "evaluate_rpn", "backbone", "evaluate_backbone", "features"),
+    *("box_head", "mask_head", "detect", "evaluate", "predict"),
 )
 SOURCES: Final = {
     "emoji": "scenes composed from vector art",
     "course": "images in the course's format",
     "coco": "photos with COCO annotations",
 }
-
-
-def summarize(facts: RunResults) -> dict[str, Any]:
-    """The content of `metrics/summary.json`.
-
-    Raises:
-        InputError: a stage's file or key is missing.
-    """
-    numbers = {name: facts.value(*place) for name, place in HEADLINE.items()}
-    return {**numbers, "seconds": dict(facts.seconds), "measured_on": _measured_on(facts)}
 
 
 def read_seconds(folder: Path) -> dict[str, float]:
@@ -71,40 +49,31 @@ def commit(root: Path) -> str:
     return found.stdout.strip() or "unknown"
 
 
-def tiles(summary: dict[str, Any]) -> list[dict[str, str]]:
+def tiles(numbers: dict[str, Any], seconds: dict[str, float]) -> list[dict[str, str]]:
     """The six numbers at the head of the page."""
-    total = sum(summary["seconds"].values())
+    total = sum(seconds.values())
     return [
-        {"name": "box AP50", "value": score(summary["box_ap50"])},
-        {"name": "mask AP50", "value": score(summary["mask_ap50"])},
-        {"name": "mean mask IoU", "value": score(summary["mask_iou"])},
-        {"name": "RPN accuracy, part (a)", "value": percent(summary["rpn_accuracy"])},
-        {"name": "proposal recall, part (b)", "value": percent(summary["proposal_recall"])},
+        {"name": "box AP50", "value": score(numbers["box_ap50"])},
+        {"name": "mask AP50", "value": score(numbers["mask_ap50"])},
+        {"name": "mean mask IoU", "value": score(numbers["mask_iou"])},
+        {"name": "RPN accuracy, part (a)", "value": percent(numbers["rpn_accuracy"])},
+        {"name": "proposal recall, part (b)", "value": percent(numbers["proposal_recall"])},
         {"name": "time of all stages", "value": duration(total) if total else "not known"},
     ]
 
 
-def lead(summary: dict[str, Any]) -> str:
+def lead(measured_on: dict[str, Any]) -> str:
     """One sentence: what was done, on what."""
-    on = summary["measured_on"]
-    kind = SOURCES.get(on["source"], on["source"])
+    trained_on = plural(measured_on["train_images"], "image")
+    kind = SOURCES.get(measured_on["source"], measured_on["source"])
     return (
         f"A region proposal network built from nothing, then a full Mask R-CNN on a pretrained backbone, trained on "
-        f"{plural(on['train_images'], 'image')} and measured on {count(on['test_images'])} others: {kind}."
+        f"{trained_on} and measured on {count(measured_on['test_images'])} others: {kind}."
     )
 
 
-def headline(summary: dict[str, Any]) -> str:
+def headline(numbers: dict[str, Any], seconds: dict[str, float]) -> str:
     """The headline numbers as lines of text, for the terminal."""
-    width = max(len(tile["name"]) for tile in tiles(summary))
-    return "\n".join(f"  {tile['name']:<{width}}  {tile['value']}" for tile in tiles(summary))
-
-
-def _measured_on(facts: RunResults) -> dict[str, Any]:
-    conditions = facts.value("evaluate", "conditions")
-    return {
-        **{key: facts.value("ingest", key) for key in ("source", "images", "train_images", "test_images")},
-        **{key: facts.value("backbone", key) for key in ("backbone", "weights")},
-        **{key: conditions[key] for key in ("precision", "threads", "device", "torch", "python")},
-        "commit": commit(facts.root),
-    }
+    shown = tiles(numbers, seconds)
+    width = max(len(tile["name"]) for tile in shown)
+    return "\n".join(f"  {tile['name']:<{width}}  {tile['value']}" for tile in shown)

@@ -44,7 +44,7 @@ PARTS: Final = (
             Task(
                 4,
                 "Proposal classifier",
-                "Add the intermediate layer and one objectness score a location; train with binary cross entropy and "
+                "Add the intermediate layer and one objectness score per location; train with binary cross entropy and "
                 "plot the loss.",
             ),
             Task(
@@ -56,7 +56,7 @@ PARTS: Final = (
             Task(
                 6,
                 "Proposal regressor",
-                "Add four outputs a location for the box relative to its anchor; train with smooth L1 on positive "
+                "Add four outputs per location for the box relative to its anchor; train with smooth L1 on positive "
                 "anchors and plot the loss.",
             ),
             Task(
@@ -86,7 +86,7 @@ PARTS: Final = (
             Task(
                 10,
                 "The pretrained model",
-                "Load the weights. What does the backbone put out? What does the RPN, and which losses in training? "
+                "Load the weights. What does the backbone output? What does the RPN, and which losses in training? "
                 "Plot some proposals on the image of task 9.",
             ),
             Task(

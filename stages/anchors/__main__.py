@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from src.core import paths
 from src.core.files import atomic_write, write_json
 from src.core.params import Params
 from src.core.stage import run
 from src.data.letterbox import Letterbox
 from src.data.prepared import PreparedFile
-from src.evaluation.rpn_metrics import ratio
 from src.figures.anchors import plot_coverage, plot_histograms
 from src.ops.boxes import is_inside
 from src.plain_rpn.anchor_grid import AnchorGrid
@@ -26,15 +25,12 @@ from src.plain_rpn.statistics import BoxStatistics, anchors_from_modes, box_stat
 from src.structures.classes import LABELS
 from src.structures.sample import TEST, TRAIN
 
-PREPARED = Path("data/prepared.h5")
-ANCHORS = Path("data/anchors.json")
-METRICS = Path("metrics/anchors.json")
-PLOTS = Path("plots/anchors")
+PLOTS = paths.plots("anchors")
 
 
-def work(params: Params) -> None:
+def main(params: Params) -> None:
     """The training objects decide the anchors; coverage is measured on the objects of both splits."""
-    with PreparedFile(PREPARED) as prepared:
+    with PreparedFile(paths.PREPARED) as prepared:
         letterbox = prepared.letterbox
         train, train_labels = objects(prepared, TRAIN)
         test, test_labels = objects(prepared, TEST)
@@ -43,7 +39,7 @@ def work(params: Params) -> None:
     by_class = statistics_by_class(train, train_labels, params.anchors.bins, picture)
     # One step of the grid is left on each axis, so that some location has the anchor inside the picture.
     sizes = anchors_from_modes(overall, params.anchors.count, (picture[0] - STRIDE, picture[1] - STRIDE)).tolist()
-    write_json(ANCHORS, {"anchors": sizes, **modes(overall)})
+    write_json(paths.ANCHORS, {"anchors": sizes, **modes(overall)})
 
     boxes, labels = torch.from_numpy(np.concatenate([train, test])), np.concatenate([train_labels, test_labels])
     covered, covered_fpn = coverage(boxes, sizes, letterbox, params)
@@ -58,7 +54,7 @@ def work(params: Params) -> None:
         "larger_than_anchor": larger(train, sizes),
         "mode_counts": {"scale": int(overall.scale.counts.max()), "ratio": int(overall.log_ratio.counts.max())},
     }
-    write_json(METRICS, facts)
+    write_json(paths.metrics("anchors"), facts)
     plot_histograms(overall, by_class, PLOTS / "histograms.png")
     plot_coverage({name: part.numpy() for name, part in per_class.items()}, covered_fpn.numpy(), PLOTS / "coverage.png")
     write_tables(overall, by_class)
@@ -76,10 +72,10 @@ def objects(prepared: PreparedFile, split: str) -> tuple[np.ndarray, np.ndarray]
 
 def coverage(boxes: Tensor, sizes: list[list[float]], letterbox: Letterbox, params: Params) -> tuple[Tensor, Tensor]:
     """Each box's best IoU with part (a)'s anchors inside the picture, and with all of part (b)'s."""
-    grid = AnchorGrid.of(sizes, letterbox, params.rpn)
+    grid = AnchorGrid.from_params(sizes, letterbox, params.rpn)
     backbone = params.backbone
     pyramid = fpn_anchors(backbone.anchor_sizes, backbone.anchor_ratios, letterbox.height, letterbox.padded_width)
-    return best_ious(boxes, grid.anchors[is_inside(grid.anchors, grid.content)]), best_ious(boxes, pyramid)
+    return best_ious(boxes, grid.anchors[is_inside(grid.anchors, grid.region)]), best_ious(boxes, pyramid)
 
 
 def modes(overall: BoxStatistics) -> dict[str, list[float]]:
@@ -99,7 +95,7 @@ def describe(group: BoxStatistics) -> dict[str, Any]:
 def larger(boxes: np.ndarray, sizes: list[list[float]]) -> float | None:
     """Share of the objects that have a larger area than every anchor."""
     largest = max(width * height for width, height in sizes)
-    return ratio(int((scales(boxes) ** 2 > largest).sum()), len(boxes))
+    return int((scales(boxes) ** 2 > largest).sum()) / len(boxes) if len(boxes) else None
 
 
 def write_tables(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics]) -> None:
@@ -114,4 +110,4 @@ def write_tables(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics]) 
 
 
 if __name__ == "__main__":
-    run("anchors", work)
+    run("anchors", main)

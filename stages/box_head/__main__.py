@@ -3,44 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import torch
 
-from src.core.files import write_json
+from src.core import paths
 from src.core.params import Params
-from src.core.runtime import derive_seed, environment_info, make_fabric
+from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
-from src.detector.box_head import BoxHead
-from src.detector.checkpoints import BOX_HEAD, cpu_state_dict
-from src.training.checkpoint import Checkpoint, save_tensors
-from src.training.heads import FEATURES, PREPARED, HeadBatch, box_losses, loaders
-from src.training.loop import Data, Schedule, train
+from src.core.tensors import cpu_state_dict, save_tensors
+from src.detector.checkpoints import make_box_head
+from src.detector.roi_cache import CachedBatch, open_cached_rois
+from src.detector.roi_heads import RoiHeads
+from src.detector.sampling import RoiRules
+from src.training.checkpoint import Checkpoint
+from src.training.loop import Schedule, Training, fit
 
 
-def work(params: Params) -> None:
-    """Trains from a seeded start; writes weights, history and how many RoIs were seen."""
+def main(params: Params) -> None:
+    """Trains from a seeded start; writes weights and histories."""
     fabric, options = make_fabric(params.runtime), params.box_head
     torch.manual_seed(derive_seed(options.seed))
-    head = BoxHead(hidden=options.hidden, dropout=options.dropout).to(fabric.device)
-    train_views, test_views = loaders(params.box_head, params.box_head, mask_rois=0)
-    schedule = Schedule(
-        "box head", options.epochs, len(train_views), options.learning_rate, options.weight_decay, options.seed
+    heads = RoiHeads(make_box_head(params)).to(fabric.device)
+    train, test = open_cached_rois(
+        paths.FEATURES,
+        paths.PREPARED,
+        rules=RoiRules.from_params(params.rois, options.batch_size_per_image),
+        batch_size=options.batch_size,
+        mask_rois=0,
+        seed=options.seed,
     )
-    data = Data[HeadBatch](
-        train=train_views.batches,
-        test=lambda: test_views.batches(0),
-        losses=lambda batch: box_losses(head, batch),
+    training = Training[CachedBatch](
+        train=train.batches,
+        test=lambda: test.batches(0),
+        arguments=lambda batch: [batch.rois],
         weights=dataclasses.asdict(options.loss_weights),
         names=lambda batch: batch.names,
     )
-    checkpoint = Checkpoint("box_head", [options, params.runtime], [FEATURES, PREPARED])
-    progress = train(fabric, head, schedule, data, (Path("plots/box_head"), checkpoint))
-    save_tensors(BOX_HEAD, {"box_head": cpu_state_dict(head)})
-    facts = {"parameters": sum(one.numel() for one in head.parameters()), **progress.summary()}
-    write_json(Path("metrics/box_head.json"), {**facts, "conditions": environment_info(params.runtime)})
+    checkpoint = Checkpoint("box_head")
+    schedule = Schedule.from_params("box head", options, len(train))
+    fit(fabric, heads, schedule, training, histories=paths.plots("box_head"), checkpoint=checkpoint)
+    save_tensors(paths.BOX_HEAD, {"box_head": cpu_state_dict(heads.box_head)})
     checkpoint.clear()
 
 
 if __name__ == "__main__":
-    run("box_head", work)
+    run("box_head", main)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from src.core import paths
 from src.core.files import write_json
 from src.core.params import Params
 from src.core.stage import run
@@ -19,23 +19,20 @@ from src.sources.opening import open_source
 from src.structures.classes import LABELS
 from src.structures.sample import TEST, TRAIN
 
-DATASET = Path("data/dataset.h5")
-METRICS = Path("metrics/ingest.json")
-SHEET = Path("plots/ingest/samples.png")
 SHEET_IMAGES = 12
 
 
-def ingest(params: Params) -> None:
+def main(params: Params) -> None:
     """Reads the source, writes the dataset file, its counts and the sheet."""
     source = open_source(params.data)
     bar = tqdm(source, total=len(source), desc=f"ingest {params.data.source}", unit="image", disable=None)
-    write_dataset(DATASET, iter(bar), {"source": params.data.source})
-    with DatasetFile(DATASET) as dataset:
+    write_dataset(paths.DATASET, iter(bar), {"source": params.data.source})
+    with DatasetFile(paths.DATASET) as dataset:
         facts = describe(dataset)
         rows = rows_with_objects(dataset, TRAIN, SHEET_IMAGES)
         title = f"{facts['train_images']} training images ({params.data.source}): the first {len(rows)} with objects"
-        draw_samples(SHEET, [dataset[row] for row in rows], title)
-    write_json(METRICS, facts)
+        draw_samples(paths.plots("ingest") / "samples.png", [dataset[row] for row in rows], title)
+    write_json(paths.metrics("ingest"), facts)
 
 
 def describe(dataset: DatasetFile) -> dict[str, Any]:
@@ -62,4 +59,4 @@ def describe(dataset: DatasetFile) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run("ingest", ingest)
+    run("ingest", main)

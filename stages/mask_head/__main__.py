@@ -3,46 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import torch
 
-from src.core.files import write_json
+from src.core import paths
 from src.core.params import Params
-from src.core.runtime import derive_seed, environment_info, make_fabric
+from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
-from src.detector.checkpoints import BOX_HEAD, HEADS, cpu_state_dict, load_box_head
-from src.detector.mask_head import MaskHead
-from src.training.checkpoint import Checkpoint, save_tensors
-from src.training.heads import FEATURES, PREPARED, HeadBatch, Heads, joint_losses, loaders
-from src.training.loop import Data, Schedule, train
+from src.core.tensors import cpu_state_dict, save_tensors
+from src.detector.checkpoints import load_box_head, make_mask_head
+from src.detector.roi_cache import CachedBatch, open_cached_rois
+from src.detector.roi_heads import RoiHeads
+from src.detector.sampling import RoiRules
+from src.training.checkpoint import Checkpoint
+from src.training.loop import Schedule, Training, fit
 
 
-def work(params: Params) -> None:
-    """Goes on from the trained box head with all three losses."""
+def main(params: Params) -> None:
+    """Continues from the trained box head with all three losses; writes weights and histories."""
     fabric, options = make_fabric(params.runtime), params.mask_head
     torch.manual_seed(derive_seed(options.seed))
-    heads = Heads(load_box_head(params, fabric.device, BOX_HEAD), MaskHead(channels=options.channels))
-    heads = heads.to(fabric.device)
-    heads.mask_head.to(memory_format=torch.channels_last)
-    train_views, test_views = loaders(params.box_head, options, options.rois)
-    schedule = Schedule(
-        "mask head", options.epochs, len(train_views), options.learning_rate, options.weight_decay, options.seed
+    box_head = load_box_head(params, fabric.device)
+    mask_head = make_mask_head(params).to(fabric.device).to(memory_format=torch.channels_last)
+    heads = RoiHeads(box_head, mask_head)
+    train, test = open_cached_rois(
+        paths.FEATURES,
+        paths.PREPARED,
+        rules=RoiRules.from_params(params.rois, params.box_head.batch_size_per_image),
+        batch_size=options.batch_size,
+        mask_rois=options.batch_size_per_image,
+        seed=options.seed,
     )
-    data = Data[HeadBatch](
-        train=train_views.batches,
-        test=lambda: test_views.batches(0),
-        losses=lambda batch: joint_losses(heads, batch),
+    training = Training[CachedBatch](
+        train=train.batches,
+        test=lambda: test.batches(0),
+        arguments=lambda batch: [batch.rois],
         weights=dataclasses.asdict(options.loss_weights),
         names=lambda batch: batch.names,
     )
-    checkpoint = Checkpoint("mask_head", [options, params.box_head, params.runtime], [FEATURES, PREPARED, BOX_HEAD])
-    progress = train(fabric, heads, schedule, data, (Path("plots/mask_head"), checkpoint))
-    save_tensors(HEADS, {"box_head": cpu_state_dict(heads.box_head), "mask_head": cpu_state_dict(heads.mask_head)})
-    facts = {"parameters": sum(one.numel() for one in heads.mask_head.parameters()), **progress.summary()}
-    write_json(Path("metrics/mask_head.json"), {**facts, "conditions": environment_info(params.runtime)})
+    checkpoint = Checkpoint("mask_head")
+    schedule = Schedule.from_params("mask head", options, len(train))
+    fit(fabric, heads, schedule, training, histories=paths.plots("mask_head"), checkpoint=checkpoint)
+    save_tensors(paths.MASK_HEAD, {"box_head": cpu_state_dict(box_head), "mask_head": cpu_state_dict(mask_head)})
     checkpoint.clear()
 
 
 if __name__ == "__main__":
-    run("mask_head", work)
+    run("mask_head", main)

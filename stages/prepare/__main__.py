@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from jaxtyping import Float32
 from torch import Tensor
 from tqdm import tqdm
 
+from src.core import paths
 from src.core.files import write_json
 from src.core.params import Params
 from src.core.stage import run
@@ -21,22 +21,17 @@ from src.data.selection import two_object_row
 from src.figures.data import draw_prepared
 from src.structures.classes import CLASS_NAMES
 
-DATASET = Path("data/dataset.h5")
-PREPARED = Path("data/prepared.h5")
-METRICS = Path("metrics/prepare.json")
-FIGURE = Path("plots/prepare/two_objects.png")
 
-
-def prepare(params: Params) -> None:
+def main(params: Params) -> None:
     """Writes the prepared file, then shows and describes its picture with two objects."""
-    with DatasetFile(DATASET) as dataset:
-        write_prepared(PREPARED, dataset, params.prepare, tqdm(range(len(dataset)), desc="prepare", unit="image"))
-    normalization = Normalization.of(params.prepare)
-    with PreparedFile(PREPARED) as prepared:
+    with DatasetFile(paths.DATASET) as dataset:
+        write_prepared(paths.PREPARED, dataset, params.prepare, tqdm(range(len(dataset)), desc="prepare", unit="image"))
+    normalization = Normalization.from_params(params.prepare)
+    with PreparedFile(paths.PREPARED) as prepared:
         example = prepared.example(two_object_row(prepared))
-        normalized = normalize(example.image[None], normalization, torch.tensor([prepared.letterbox.content]))[0]
-        draw_prepared(FIGURE, example, normalized)
-        write_json(METRICS, describe(prepared.letterbox, normalization, example.annotated(), normalized))
+        normalized = normalize(example.image[None], normalization, torch.tensor([prepared.letterbox.region]))[0]
+        draw_prepared(paths.plots("prepare") / "two_objects.png", example, normalized)
+        write_json(paths.metrics("prepare"), describe(prepared.letterbox, normalization, example, normalized))
 
 
 def describe(
@@ -57,11 +52,11 @@ def describe(
         "maximum": round(float(normalized.max()), 4),
         "example": {
             "name": example.name,
-            "labels": [CLASS_NAMES[label] for label in example.labels.tolist()],
-            "boxes": [[round(value, 2) for value in box] for box in example.boxes.tolist()],
+            "labels": [CLASS_NAMES[label] for label in example.target.labels.tolist()],
+            "boxes": [[round(value, 2) for value in box] for box in example.target.boxes.tolist()],
         },
     }
 
 
 if __name__ == "__main__":
-    run("prepare", prepare)
+    run("prepare", main)

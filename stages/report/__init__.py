@@ -1,1 +1,1 @@
-"""Stage `report`: the page with all 18 tasks, and the headline numbers (all tasks)."""
+"""Stage `report`: the page with all 18 tasks."""

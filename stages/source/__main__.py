@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from src.core import paths
 from src.core.errors import InputError, invalid
 from src.core.files import write_json
 from src.core.params import DataParams, Params
@@ -35,12 +36,12 @@ def check_root(data: DataParams, here: Path, workspace: Path) -> None:
         raise invalid("params.yaml", "a folder for 'data.root'", data.root)
 
 
-def work(params: Params) -> None:
+def main(params: Params) -> None:
     """Writes `data/source.json`: the source's name and folder."""
     here = Path.cwd()
     check_root(params.data, here, Path(os.environ.get("DVC_ROOT", here)))
-    write_json(Path("data/source.json"), {"source": params.data.source, "root": params.data.root})
+    write_json(paths.SOURCE, {"source": params.data.source, "root": params.data.root})
 
 
 if __name__ == "__main__":
-    run("source", work)
+    run("source", main)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from src.evaluation.instances import Detections, GroundTruth
+from src.evaluation.instances import GroundTruth, Instances
 from src.evaluation.rle import encode_masks
 
 HEIGHT, WIDTH = 40, 60
@@ -43,7 +43,7 @@ def truth(
     boxes: Sequence[Box] = (),
     labels: Sequence[int] = (),
     crowd: Sequence[bool] | None = None,
-    hidden: Sequence[Box] = (),
+    unlabeled: Sequence[Box] = (),
     image_id: int = 0,
     *,
     masks: np.ndarray | None = None,
@@ -58,8 +58,8 @@ def truth(
         labels=torch.tensor(labels, dtype=torch.int64),
         masks=encode_masks(box_masks(boxes) if masks is None else masks),
         crowd=torch.tensor([False] * len(boxes) if crowd is None else crowd, dtype=torch.bool),
-        unlabeled_boxes=as_boxes(hidden),
-        unlabeled_labels=torch.ones(len(hidden), dtype=torch.int64),
+        unlabeled_boxes=as_boxes(unlabeled),
+        unlabeled_labels=torch.ones(len(unlabeled), dtype=torch.int64),
     )
 
 
@@ -69,17 +69,19 @@ def found(
     scores: Sequence[float] = (),
     *,
     masks: np.ndarray | None = None,
-) -> Detections:
-    """Detections, each of them as its box filled in unless `masks` [n, HEIGHT, WIDTH] says otherwise."""
-    return Detections(
+    proposals: Sequence[Box] | None = None,
+) -> Instances:
+    """Instances, each of them as its box filled in unless `masks` [n, HEIGHT, WIDTH] says otherwise."""
+    return Instances(
         boxes=as_boxes(boxes),
         labels=torch.tensor(labels, dtype=torch.int64),
         scores=torch.tensor(scores, dtype=torch.float32),
         masks=encode_masks(box_masks(boxes) if masks is None else masks),
+        proposals=None if proposals is None else as_boxes(proposals),
     )
 
 
-def random_scene(seed: int, images: int = 6, ties: bool = False) -> tuple[list[GroundTruth], list[Detections]]:
+def random_scene(seed: int, images: int = 6, ties: bool = False) -> tuple[list[GroundTruth], list[Instances]]:
     """Objects, crowd regions and detections near and far, some classes and images empty; quarter pixels, any shape."""
     draw = np.random.default_rng(seed)
     truths, finds = [], []

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from src.evaluation.bootstrap import SEED, ap50_intervals, bootstrap_ap50, match_class, weighted_ap50
-from src.evaluation.detection import coco_ground_truth, coco_results, evaluate_detections
+from src.evaluation.detection import evaluate_detections
+from src.evaluation.instances import coco_ground_truth, coco_results
 from src.evaluation.rle import encode_masks
 from tests.evaluation.scenes import HEIGHT, WIDTH, found, random_scene, truth
 

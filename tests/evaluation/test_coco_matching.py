@@ -9,7 +9,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from src.evaluation.coco_matching import UNMATCHED, greedy_match, pair_overlaps, same_class
-from src.evaluation.instances import Detections, coco_ground_truth, coco_results
+from src.evaluation.instances import Instances, coco_ground_truth, coco_results
 from tests.evaluation.scenes import found, random_scene, truth
 
 
@@ -74,4 +74,4 @@ def test_nothing_to_match():
 def test_masks_that_are_missing_are_named():
     one = found([[0, 0, 5, 5]], [1], [0.5])
     with pytest.raises(ValueError, match="test/000000: expected detections with masks"):
-        pair_overlaps(truth(), Detections(one.boxes, one.labels, one.scores), "mask")
+        pair_overlaps(truth(), Instances(one.boxes, one.labels, one.scores), "mask")

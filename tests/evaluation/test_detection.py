@@ -11,15 +11,8 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from src.evaluation.detection import (
-    RECALLS,
-    Detections,
-    GroundTruth,
-    coco_ground_truth,
-    coco_results,
-    curve_rows,
-    evaluate_detections,
-)
+from src.evaluation.detection import RECALLS, curve_rows, evaluate_detections
+from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.rle import mask_areas
 from tests.evaluation.scenes import box_masks, found, random_scene, truth
 
@@ -61,7 +54,7 @@ def test_random_scenes_hold_what_they_should():
     crowds = [bool(one.crowd.any()) for truths, _ in scenes for one in truths]
     assert any(crowds)
     assert any(not len(one.boxes) for truths, _ in scenes for one in truths)
-    pictures: list[GroundTruth | Detections] = []
+    pictures: list[GroundTruth | Instances] = []
     for truths, finds in scenes:
         pictures += [*truths, *finds]
     boxes = torch.cat([one.boxes for one in pictures])
@@ -154,7 +147,7 @@ def test_a_false_positive_on_an_image_without_objects_costs():
 
 def test_without_masks_mask_ap_is_undefined():
     one = found([[0, 0, 10, 10]], [1], [0.9])
-    metrics = evaluate([truth([[0, 0, 10, 10]], [1])], [Detections(one.boxes, one.labels, one.scores)])
+    metrics = evaluate([truth([[0, 0, 10, 10]], [1])], [Instances(one.boxes, one.labels, one.scores)])
     assert metrics.box.ap == 1.0
     assert as_list(metrics.mask) == [None, None, None]
 
@@ -162,7 +155,7 @@ def test_without_masks_mask_ap_is_undefined():
 def test_box_and_mask_are_measured_apart():
     thing = truth([[0, 0, 20, 20]], [1])
     mask_of_a_part = found([[0, 0, 20, 5]], [1], [0.9]).masks
-    one = Detections(torch.tensor([[0.0, 0, 20, 20]]), torch.tensor([1]), torch.tensor([0.9]), mask_of_a_part)
+    one = Instances(torch.tensor([[0.0, 0, 20, 20]]), torch.tensor([1]), torch.tensor([0.9]), mask_of_a_part)
     metrics = evaluate([thing], [one])
     assert (metrics.box.ap50, metrics.mask.ap50) == (1.0, 0.0)
 

@@ -47,5 +47,5 @@ def test_no_boxes():
 def test_lengths_must_agree():
     with pytest.raises((ValueError, TypeError)):  # TypeError from the shapes that only tests check
         summarize_halves(torch.zeros(4), torch.zeros(8))
-    with pytest.raises(ValueError, match="four a box"):
+    with pytest.raises(ValueError, match="four per box"):
         summarize_halves(torch.zeros(3), torch.zeros(3))

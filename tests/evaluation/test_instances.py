@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.evaluation.instances import GroundTruth, coco_ground_truth, coco_results, no_detections
+from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results, no_instances
 from src.structures.sample import Sample
 from tests.evaluation.scenes import found, truth
 
@@ -25,9 +25,9 @@ def test_results_json_by_hand():
 
 
 def test_results_without_masks_have_no_segmentation():
-    nothing = no_detections(masks=False)
+    nothing = no_instances(masks=False)
     assert nothing.masks is None
-    assert no_detections().masks == []
+    assert no_instances().masks == []
     one = found([[1, 2, 5, 9]], [3], [0.5])
     bare = type(one)(one.boxes, one.labels, one.scores)
     assert set(coco_results([truth()], [bare])[0]) == {"image_id", "category_id", "bbox", "score"}
@@ -36,7 +36,7 @@ def test_results_without_masks_have_no_segmentation():
 def test_ground_truth_json_by_hand():
     pictures = [
         truth([[0.5, 0.25, 4.75, 5.125], [1, 1, 3, 3]], [1, 2], [False, True], image_id=4),
-        truth([[2.125, 2.75, 9.5, 9.25]], [3], hidden=[[0, 0, 1, 1]], image_id=5),
+        truth([[2.125, 2.75, 9.5, 9.25]], [3], unlabeled=[[0, 0, 1, 1]], image_id=5),
         truth(image_id=6),
     ]
     value = coco_ground_truth(pictures)
@@ -65,17 +65,27 @@ def test_ground_truth_of_a_sample():
         unlabeled_labels=np.zeros(0, np.int64),
         split="train",
     )
-    one = GroundTruth.of(sample, 11)
+    one = GroundTruth.from_sample(sample, 11)
     assert (one.image_id, one.name, one.height, one.width) == (11, "train/000001", 300, 400)
     assert coco_ground_truth([one])["annotations"][0]["area"] == 200
 
 
-def test_keep_takes_masks_along():
-    three = found([[0, 0, 2, 2], [0, 0, 3, 3], [0, 0, 4, 4]], [1, 2, 3], [0.1, 0.9, 0.5])
+def test_keep_takes_masks_and_proposals_along():
+    boxes, proposals = [[0, 0, 2, 2], [0, 0, 3, 3], [0, 0, 4, 4]], [[0, 0, 5, 5], [0, 0, 6, 6], [0, 0, 7, 7]]
+    three = found(boxes, [1, 2, 3], [0.1, 0.9, 0.5], proposals=proposals)
     kept = three.keep(three.scores > 0.3)
     assert kept.labels.tolist() == [2, 3]
     assert kept.masks == three.masks[1:]
+    assert kept.proposals.tolist() == proposals[1:]
     assert three.keep(torch.tensor([2, 0])).labels.tolist() == [3, 1]
+    assert three.keep(torch.tensor([2, 0])).proposals.tolist() == [proposals[2], proposals[0]]
+
+
+def test_keep_without_masks_or_proposals():
+    three = found([[0, 0, 2, 2]] * 3, [1, 2, 3], [0.1, 0.9, 0.5])
+    assert three.keep(three.scores > 0.3).proposals is None
+    bare = Instances(three.boxes, three.labels, three.scores)
+    assert bare.keep(three.scores > 0.3).masks is None
 
 
 def test_lists_of_different_length_are_refused():

@@ -2,15 +2,15 @@
 
 import pytest
 
-from src.evaluation.instances import Detections
+from src.evaluation.instances import Instances
 from src.evaluation.mask_iou import MaskIou, mean_mask_iou
 from tests.evaluation.scenes import as_boxes, found, truth
 
 
 def with_masks(boxes, masks_of, labels, scores):
-    """Detections whose masks are those of other boxes."""
+    """Instances whose masks are those of other boxes."""
     one = found(masks_of, labels, scores)
-    return Detections(as_boxes(boxes), one.labels, one.scores, one.masks)
+    return Instances(as_boxes(boxes), one.labels, one.scores, one.masks)
 
 
 def test_the_box_decides_and_the_mask_is_measured():

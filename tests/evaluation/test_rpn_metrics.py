@@ -25,15 +25,15 @@ def test_accuracy_by_hand():
     matches = torch.tensor([0, 0, NEGATIVE, NEGATIVE, 3, NEGATIVE, IGNORED, NEGATIVE])
     counts = rpn_accuracy(logits, matches)
     assert counts == RpnAccuracy(positive=3, negative=4, positive_correct=2, negative_correct=3)
-    assert counts.accuracy == pytest.approx((2 / 3 + 3 / 4) / 2)
-    assert counts.natural_accuracy == pytest.approx(5 / 7)
+    assert counts.balanced_accuracy == pytest.approx((2 / 3 + 3 / 4) / 2)
+    assert counts.accuracy == pytest.approx(5 / 7)
     assert counts.as_metrics()["labeled_positive"] == 3
 
 
 def test_accuracy_is_one_to_one_however_rare_positives_are():
     matches = torch.cat([torch.zeros(1, dtype=torch.int64), torch.full((999,), NEGATIVE)])
     blind = rpn_accuracy(torch.full((1000,), -5.0), matches)
-    assert (blind.accuracy, blind.natural_accuracy) == (0.5, 0.999)
+    assert (blind.balanced_accuracy, blind.accuracy) == (0.5, 0.999)
 
 
 def test_sums_over_images_are_not_means_of_means():
@@ -44,8 +44,8 @@ def test_sums_over_images_are_not_means_of_means():
 
 def test_undefined_accuracy_is_none():
     only_negative = rpn_accuracy(torch.tensor([-1.0, 1.0]), torch.tensor([NEGATIVE, NEGATIVE]))
-    assert (only_negative.accuracy_negative, only_negative.natural_accuracy) == (0.5, 0.5)
-    assert only_negative.accuracy is None
+    assert (only_negative.accuracy_negative, only_negative.accuracy) == (0.5, 0.5)
+    assert only_negative.balanced_accuracy is None
     assert only_negative.accuracy_positive is None
     assert set(rpn_accuracy(torch.zeros(0), torch.zeros(0, dtype=torch.int64)).as_metrics().values()) == {None, 0}
 

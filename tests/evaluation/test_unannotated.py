@@ -48,15 +48,15 @@ def test_the_most_confident_one_is_taken():
     }
 
 
-def test_a_hidden_object_goes_before_a_more_confident_stranger():
-    pictures = [truth([THING], [1]), truth([THING], [1], hidden=[[40, 0, 55, 20]], image_id=1)]
+def test_an_unlabeled_object_goes_before_a_more_confident_stranger():
+    pictures = [truth([THING], [1]), truth([THING], [1], unlabeled=[[40, 0, 55, 20]], image_id=1)]
     best = find_unannotated(pictures, [found([FAR], [1], [0.99]), found([FAR], [1], [0.5])])
     assert (best.picture, best.known, best.iou_with_hidden) == (1, True, pytest.approx(0.75))
     json.dumps(best.as_metrics(), allow_nan=False)
 
 
-def test_a_hidden_object_that_is_hardly_touched_is_not_known():
-    picture = truth([THING], [1], hidden=[[40, 0, 55, 30]])  # IoU 0.5: not above it
+def test_an_unlabeled_object_that_is_hardly_touched_is_not_known():
+    picture = truth([THING], [1], unlabeled=[[40, 0, 55, 30]])  # IoU 0.5: not above it
     best = find_unannotated([picture], [found([FAR], [1], [0.5])])
     assert (best.known, best.iou_with_hidden) == (False, pytest.approx(0.5))
 

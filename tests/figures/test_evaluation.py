@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from src.evaluation.classifier import classifier_metrics
-from src.evaluation.detection import coco_ground_truth, coco_results, evaluate_detections
+from src.evaluation.detection import evaluate_detections
 from src.evaluation.halves import summarize_halves
+from src.evaluation.instances import coco_ground_truth, coco_results
 from src.evaluation.unannotated import find_unannotated
 from src.figures import evaluation
 from src.figures.evaluation import (
-    Picture,
-    Refinement,
+    Scene,
     plot_before_after,
     plot_confusion,
     plot_detections,
@@ -21,7 +21,7 @@ from src.figures.evaluation import (
     plot_precision_recall,
     plot_unannotated,
 )
-from tests.evaluation.scenes import HEIGHT, WIDTH, as_boxes, found, truth
+from tests.evaluation.scenes import HEIGHT, WIDTH, found, truth
 
 IMAGE = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
 THING, FAR = [5, 5, 25, 30], [38, 4, 55, 20]
@@ -84,26 +84,33 @@ def styles(ax):
 
 
 def test_detections_above_the_threshold_are_drawn(drawn):
-    picture = Picture(IMAGE, truth([THING], [1]), found([THING, FAR], [1, 3], [0.9, 0.4]))
-    ax = drawn(plot_detections, [picture] * 4, 0.5).axes[0]
+    scene = Scene(IMAGE, truth([THING], [1]), found([THING, FAR], [1, 3], [0.9, 0.4]))
+    ax = drawn(plot_detections, [scene] * 4, 0.5).axes[0]
     assert texts(ax) == ["vehicle 0.90"]
     assert ax.get_title(loc="left") == "test/000000: 1 found, 1 annotated"
     assert styles(ax).count(":") == 1
 
 
 def test_before_after_uses_a_style_for_each_box(drawn):
-    picture = Picture(IMAGE, truth([THING, FAR], [1, 2], [False, True]), found())
-    one = Refinement(picture, as_boxes([[5, 5, 15, 30]]), as_boxes([THING]), torch.tensor([1]), torch.tensor([0.8]))
-    ax = drawn(plot_before_after, [one]).axes[0]
+    detections = found([THING], [1], [0.8], proposals=[[5, 5, 15, 30]])
+    ax = drawn(plot_before_after, [Scene(IMAGE, truth([THING, FAR], [1, 2], [False, True]), detections)], 3).axes[0]
+    assert texts(ax) == ["vehicle 0.80"]
     assert sorted(styles(ax)) == sorted(["--", "-", "-", ":"])  # proposal, refined, the truth's shadow, the truth
     dashed = next(patch for patch in ax.patches if patch.get_linestyle() == "--")
     assert dashed.get_bbox().bounds == (4.5, 4.5, 10.0, 25.0)
 
 
+def test_before_after_draws_the_first_detections_of_an_image(drawn):
+    detections = found([THING] * 3, [1, 2, 3], [0.8, 0.7, 0.6], proposals=[THING, FAR, FAR])
+    ax = drawn(plot_before_after, [Scene(IMAGE, truth([THING], [1]), detections)], 2).axes[0]
+    assert texts(ax) == ["vehicle 0.80", "person 0.70"]
+    assert styles(ax).count("--") == 2
+
+
 def test_the_unannotated_object_is_drawn_alone(drawn):
-    picture = Picture(IMAGE, truth([THING], [1], hidden=[FAR]), found([THING, FAR], [1, 3], [0.9, 0.7]))
-    pick = find_unannotated([picture.truth], [picture.found])
-    left, right = drawn(plot_unannotated, picture, pick).axes
+    scene = Scene(IMAGE, truth([THING], [1], unlabeled=[FAR]), found([THING, FAR], [1, 3], [0.9, 0.7]))
+    pick = find_unannotated([scene.truth], [scene.found])
+    left, right = drawn(plot_unannotated, scene, pick).axes
     assert texts(left) == ["vehicle"]
     assert texts(right) == ["animal 0.70"]
     assert right.get_title(loc="left") == "found beyond that: animal 0.70 (a known omission)"
@@ -111,7 +118,7 @@ def test_the_unannotated_object_is_drawn_alone(drawn):
 
 def test_nothing_to_draw(tmp_path):
     empty = torch.zeros(0, dtype=torch.int64)
-    nothing = Picture(IMAGE, truth(), found())
+    nothing = Scene(IMAGE, truth(), found(proposals=[]))
     path = tmp_path / "deep" / "figure.png"
     for plot, arguments in (
         (plot_confusion, (classifier_metrics(empty, empty),)),
@@ -119,7 +126,8 @@ def test_nothing_to_draw(tmp_path):
         (plot_halves, (summarize_halves(torch.zeros(0), torch.zeros(0)),)),
         (plot_detections, ([nothing], 0.5)),
         (plot_detections, ([], 0.5)),
-        (plot_before_after, ([],)),
+        (plot_before_after, ([], 3)),
+        (plot_before_after, ([nothing], 3)),
         (plot_unannotated, (nothing, None)),
     ):
         plot(*arguments, path)
@@ -128,7 +136,7 @@ def test_nothing_to_draw(tmp_path):
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
-    picture = Picture(IMAGE, truth([THING], [1]), found([THING], [1], [0.9]))
+    scene = Scene(IMAGE, truth([THING], [1]), found([THING], [1], [0.9]))
     for name in "ab":
-        plot_detections([picture], 0.5, tmp_path / name)
+        plot_detections([scene], 0.5, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -1,4 +1,4 @@
-"""The figures of stages `anchors` and `rpn`: they draw what they are given, the empty case too, and repeat."""
+"""The figures of stages `anchors` and `evaluate_rpn`: they draw what they are given, the empty case too, and repeat."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-from src.evaluation.plain_rpn import make_proposals
 from src.figures import plain_rpn as figures
 from src.figures.anchors import plot_coverage, plot_histograms
 from src.figures.plain_rpn import GradientView, plot_ground_truth, plot_proposals, plot_receptive_field
+from src.plain_rpn.anchor_grid import AnchorGrid
+from src.plain_rpn.detector import propose
 from src.plain_rpn.statistics import box_statistics, statistics_by_class
-from tests.evaluation.test_plain_rpn import BOX, example_with, grid
+from tests.evaluation.grids import BOX, example_with, small_grid, target_of
 
-__all__ = ["grid"]
+
+@pytest.fixture
+def grid() -> AnchorGrid:
+    return small_grid()
 
 
 def test_histograms_twice_and_with_an_empty_class(tmp_path):
@@ -34,7 +38,7 @@ def test_coverage_with_an_empty_class(tmp_path):
 
 
 def test_ground_truth_counts_every_anchor(grid):
-    matches = grid.label(example_with(BOX))
+    matches = grid.label(target_of(BOX))
     counts = [int(word) for word in figures.count_text(matches, grid).split() if word.isdigit()]
     assert sum(counts) == len(grid.anchors)
     assert counts[0] == int((matches >= 0).sum()) > 0
@@ -44,13 +48,13 @@ def test_all_positives_and_a_few_negatives_are_drawn(grid, tmp_path, monkeypatch
     drawn: dict[str, int] = {}
     monkeypatch.setattr(figures, "draw_boxes", lambda ax, boxes, color, *_: drawn.update({color: len(boxes)}))
     plot_ground_truth([example_with(BOX)], grid, tmp_path / "truth.png")
-    positives = int((grid.label(example_with(BOX)) >= 0).sum())
+    positives = int((grid.label(target_of(BOX)) >= 0).sum())
     assert drawn == {figures.POSITIVE_COLOR: positives, figures.NEGATIVE_COLOR: figures.NEGATIVES, figures.TRUTH: 1}
 
 
 @pytest.mark.parametrize("images", [0, 1, 3])
 def test_proposals_of_any_number_of_images(grid, tmp_path, images):
-    found = make_proposals(torch.linspace(-2, 2, 48), torch.zeros(48, 4), grid)
+    found = propose(torch.linspace(-2, 2, 48), torch.zeros(48, 4), grid)
     examples = [example_with(BOX)] * images
     plot_proposals(examples, [found] * images, tmp_path / "proposals.png")
     plot_ground_truth(examples, grid, tmp_path / "truth.png")

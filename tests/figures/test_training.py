@@ -10,7 +10,7 @@ from src.core.errors import InputError
 from src.figures import training
 from src.figures.base import new_figure
 from src.figures.training import plot_history
-from tests.reporting.facts import history
+from tests.reporting.runs import history
 
 
 @pytest.mark.parametrize(

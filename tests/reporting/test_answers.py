@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from src.core.params import load_params
+from src.core.params_file import load_params
 from src.reporting.answers import anchors, detection, part_a, part_b, part_c
-from src.reporting.answers.losses import Course, course, describe
-from src.reporting.answers.results import results
-from tests.reporting.facts import history, metrics, with_params, write_run
+from src.reporting.answers.losses import LossTrend, describe, loss_trend
+from src.reporting.answers.results import overall
+from tests.reporting.runs import history, metrics, with_params, write_run
 
 
 def words(tmp_path: Path, task: Any, **changes: Any) -> dict[str, str]:
@@ -64,11 +64,12 @@ def test_recall_absent_and_undefined(tmp_path: Path) -> None:
 
 
 def test_weights_are_read_off_the_history(tmp_path: Path) -> None:
-    facts = write_run(tmp_path)
-    assert part_a.task_7(facts).words["weights"] == "equal"
-    history(tmp_path / "plots/rpn", ("objectness", "regression"), weights={"regression": 5.0})
-    assert "1 and 5" in part_a.task_7(facts).words["weights"]
-    assert part_c.task_16(facts).words["weights"].endswith("1 for classification, 1 for regression and 2 for mask.")
+    results = write_run(tmp_path)
+    assert part_a.task_7(results).words["weights"] == "equal"
+    history(tmp_path / "plots/rpn", ("objectness", "rpn_regression"), weights={"rpn_regression": 5.0})
+    assert "1 and 5" in part_a.task_7(results).words["weights"]
+    told = part_c.task_16(results).words["weights"]
+    assert told.endswith("1 for classification, 1 for box regression and 2 for mask.")
 
 
 def test_no_positive_anchor(tmp_path: Path) -> None:
@@ -77,28 +78,28 @@ def test_no_positive_anchor(tmp_path: Path) -> None:
 
 
 def test_loss_that_rises_overfits_or_has_no_test(tmp_path: Path) -> None:
-    facts = write_run(tmp_path)
-    assert describe(course(facts, "rpn", "objectness")).startswith("fell from")
+    results = write_run(tmp_path)
+    assert describe(loss_trend(results, "rpn", "objectness")).startswith("fell from")
     history(tmp_path / "plots/rpn", ("objectness",), end=3.0)
-    assert describe(course(facts, "rpn", "objectness")).startswith("rose from")
-    assert "no overfitting" in describe(Course(1, 1, 0.2, 0.21, 1))
-    assert "wide gap" in describe(Course(1, 1, 0.2, 0.9, 1))
-    assert describe(Course(1, 1, 0.2, None, 1)).endswith("on the training images.")
-    assert Course(0.0, 0.0, 0.0, None, 1).left == 1
+    assert describe(loss_trend(results, "rpn", "objectness")).startswith("rose from")
+    assert "no overfitting" in describe(LossTrend(1, 1, 0.2, 0.21, 1))
+    assert "wide gap" in describe(LossTrend(1, 1, 0.2, 0.9, 1))
+    assert describe(LossTrend(1, 1, 0.2, None, 1)).endswith("on the training images.")
+    assert LossTrend(0.0, 0.0, 0.0, None, 1).left == 1
 
 
 def test_loss_that_rose_on_the_way() -> None:
-    terms = {"classification": Course(0.13, 0.28, 0.1, None, 1), "mask": Course(0.7, 0.71, 0.3, None, 1)}
+    terms = {"classification": LossTrend(0.13, 0.28, 0.1, None, 1), "mask": LossTrend(0.7, 0.71, 0.3, None, 1)}
     assert part_c._rises(terms).startswith(" Before that, classification rose to 0.280:")
     assert part_c._rises({"mask": terms["mask"]}) == ""
-    assert part_c._rises({"mask": Course(0.1, 0.3, 0.3, None, 1)}) == ""  # it grew, which is said elsewhere
+    assert part_c._rises({"mask": LossTrend(0.1, 0.3, 0.3, None, 1)}) == ""  # it grew, which is said elsewhere
 
 
 def test_the_highest_mean_of_a_curve(tmp_path: Path) -> None:
-    facts = write_run(tmp_path)
+    results = write_run(tmp_path)
     table = pd.DataFrame({"iteration": range(100), "mask": [0.1] * 50 + [0.5] * 10 + [0.1] * 40})
     table.to_csv(tmp_path / "plots/mask_head/train.csv", index=False)
-    assert course(facts, "mask_head", "mask").highest == pytest.approx(0.5)
+    assert loss_trend(results, "mask_head", "mask").highest == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +149,11 @@ def test_fine_tuning_that_helps_harms_or_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("strides", "said"),
-    [(0, "The body stays"), (1, "1 stride of the body's five"), (2, "2 strides of the body's five")],
+    ("stages", "said"),
+    [(0, "The body stays"), (1, "1 stage of the body's five"), (2, "2 stages of the body's five")],
 )
-def test_which_part_of_the_body_learns(strides: int, said: str, tmp_path: Path) -> None:
-    params = with_params(load_params(), "backbone", trainable_layers=strides, epochs=1)
+def test_which_part_of_the_body_learns(stages: int, said: str, tmp_path: Path) -> None:
+    params = with_params(load_params(), "backbone", trainable_layers=stages, epochs=1)
     assert said in part_b.task_8(write_run(tmp_path, params=params)).words["learns"]
 
 
@@ -175,16 +176,17 @@ def test_candidates_are_counted_over_levels(batched: bool, tmp_path: Path) -> No
 
 def test_roi_align_parity(tmp_path: Path) -> None:
     assert "same function" in words(tmp_path, part_b.task_12)["parity"]
-    assert "more than" in words(tmp_path, part_b.task_12, features__largest_difference_from_torchvision=0.01)["parity"]
+    far = {"pooled": [256, 7, 7], "largest_difference_from_torchvision": 0.01}
+    assert "more than" in words(tmp_path, part_b.task_12, backbone__roi_align=far)["parity"]
     nothing = {"P2": None, "P3": None}
     assert words(tmp_path, part_b.task_12, features__levels=nothing)["levels"] == "No box was pooled."
 
 
 def test_seconds_that_are_not_known(tmp_path: Path) -> None:
-    facts = write_run(tmp_path)
-    assert "took 6.7 min" in part_b.task_11(facts).words["cost"]
-    facts.seconds.clear()
-    assert "not known" in part_b.task_11(facts).words["cost"]
+    results = write_run(tmp_path)
+    assert "took 6.7 min" in part_b.task_11(results).words["cost"]
+    results.seconds.clear()
+    assert "not known" in part_b.task_11(results).words["cost"]
 
 
 @pytest.mark.parametrize(
@@ -235,10 +237,10 @@ def test_unannotated_known_unknown_and_none(tmp_path: Path) -> None:
 
 
 def test_pictures_of_ones_own(tmp_path: Path) -> None:
-    facts = write_run(tmp_path)
-    assert len(part_c.task_18(facts).gallery) == 1
+    results = write_run(tmp_path)
+    assert len(part_c.task_18(results).gallery) == 1
     (tmp_path / "plots/predict/street.png").unlink()
-    answer = part_c.task_18(facts)
+    answer = part_c.task_18(results)
     assert answer.gallery == []
     assert "held no picture" in answer.words["number"]
 
@@ -247,15 +249,15 @@ def test_pictures_of_ones_own(tmp_path: Path) -> None:
     ("box", "said"), [(0.8, "most objects"), (0.5, "many objects"), (0.1, "some objects"), (None, "undefined")]
 )
 def test_verdict(box: float | None, said: str, tmp_path: Path) -> None:
-    assert said in words(tmp_path, results, evaluate__box_ap50=box)["verdict"]
+    assert said in words(tmp_path, overall, evaluate__box_ap50=box)["verdict"]
 
 
 def test_how_many_of_the_sure_detections_are_right(tmp_path: Path) -> None:
     kinds = {"correct": 6, "duplicate": 1, "classification": 1, "localization": 0, "both": 0, "background": 0}
-    told = words(tmp_path, results, evaluate__errors={**kinds, "missed": 5, "ignored": 3})["errors"]
+    told = words(tmp_path, overall, evaluate__errors={**kinds, "missed": 5, "ignored": 3})["errors"]
     assert told == "Of the detector's 8 detections scored 0.5 or more, 75.0% are correct (task 15)."
     none = dict.fromkeys(kinds, 0) | {"missed": 5, "ignored": 0}
-    assert words(tmp_path, results, evaluate__errors=none)["errors"] == "No detection is scored 0.5 or more."
+    assert words(tmp_path, overall, evaluate__errors=none)["errors"] == "No detection is scored 0.5 or more."
 
 
 def test_recall_says_on_which_images(tmp_path: Path) -> None:
@@ -266,18 +268,18 @@ def test_recall_says_on_which_images(tmp_path: Path) -> None:
 
 
 def test_how_far_ap_moves_with_other_test_images(tmp_path: Path) -> None:
-    told = words(tmp_path, results)["interval"]
+    told = words(tmp_path, overall)["interval"]
     assert "between 0.713 and 0.834 for box and between 0.688 and 0.809 for mask" in told
-    assert words(tmp_path, results, evaluate__ap50_interval={"box": None, "mask": None})["interval"] == ""
+    assert words(tmp_path, overall, evaluate__ap50_interval={"box": None, "mask": None})["interval"] == ""
 
 
 def test_peers_only_beside_the_genuine_set(tmp_path: Path) -> None:
-    assert "peers" not in results(write_run(tmp_path)).tables
-    assert "peers" not in results(write_run(tmp_path, metrics(ingest__source="course"))).tables
+    assert "peers" not in overall(write_run(tmp_path)).tables
+    assert "peers" not in overall(write_run(tmp_path, metrics(ingest__source="course"))).tables
     genuine = metrics(ingest__source="course", ingest__images=3265)
-    assert len(results(write_run(tmp_path, genuine)).tables["peers"].rows) == 7
+    assert len(overall(write_run(tmp_path, genuine)).tables["peers"].rows) == 7
 
 
 def test_a_checkpoint_may_have_seen_the_test_images(tmp_path: Path) -> None:
-    assert "optimistic" in words(tmp_path, results, backbone__weights="checkpoint680.pth")["caution"]
-    assert "optimistic" not in words(tmp_path, results)["caution"]
+    assert "optimistic" in words(tmp_path, overall, backbone__weights="checkpoint680.pth")["caution"]
+    assert "optimistic" not in words(tmp_path, overall)["caution"]

@@ -1,5 +1,6 @@
 """The page as a whole: one file, all 18 tasks, nothing from the network, every name escaped, the truth in any case."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,12 +9,12 @@ from typing import Any
 import pytest
 
 from src.core.errors import InputError
-from src.core.params import load_params
-from src.reporting.loss_curves import draw_charts
+from src.core.params_file import load_params
+from src.reporting.loss_curves import HISTORIES, draw_charts
 from src.reporting.page import ANSWERS, build_page, inline
-from src.reporting.summary import summarize
+from src.reporting.run_results import RunResults
 from src.reporting.tasks import TASKS
-from tests.reporting.facts import METRICS, metrics, picture, with_params, write_run
+from tests.reporting.runs import METRICS, metrics, picture, with_params, write_metrics, write_run
 
 HOSTILE = '<script>alert("x")</script>&\'.jpg'
 VOID = {"meta", "img", "link", "br"}
@@ -41,9 +42,14 @@ class Reader(HTMLParser):
 
 
 def page(tmp_path: Path, content: dict[str, Any] | None = None, **options: Any) -> str:
-    facts = write_run(tmp_path, content, **options)
-    build_page(facts, summarize(facts), tmp_path / "report/index.html")
-    return (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    results = write_run(tmp_path, content, **options)
+    return built(results, tmp_path / "report/index.html")
+
+
+def built(results: RunResults, path: Path) -> str:
+    """The page of a run, as it stands in the file."""
+    build_page(results, results.value("summary"), results.value("provenance"), path)
+    return path.read_text(encoding="utf-8")
 
 
 def read(html: str) -> Reader:
@@ -87,10 +93,9 @@ def test_hostile_names_are_escaped(tmp_path: Path) -> None:
     content = metrics(evaluate__unannotated__image=HOSTILE, prepare__example__name=HOSTILE, backbone__weights=HOSTILE)
     content["evaluate"]["unannotated"]["class"] = "<img src=x onerror=alert(1)>"
     content["evaluate"]["by_class"] = {HOSTILE: content["evaluate"]["by_class"]["person"]}
-    facts = write_run(tmp_path, content)
+    results = write_run(tmp_path, content)
     picture(tmp_path / "plots/predict/<b>&\"'.png")
-    build_page(facts, summarize(facts), tmp_path / "index.html")
-    html = (tmp_path / "index.html").read_text()
+    html = built(results, tmp_path / "index.html")
     reader = read(html)
     assert "<script" not in html
     assert "onerror=alert(1)&gt;" in html
@@ -111,16 +116,17 @@ OPTIONAL = [place for stage in ("anchors", "rpn", "backbone", "evaluate") for pl
 @pytest.mark.parametrize("chunk", range(4))
 def test_undefined_numbers_are_told_as_such(chunk: int, tmp_path: Path) -> None:
     """Each measured fraction, made null, still gives a whole page without a Python word in it."""
-    facts = write_run(tmp_path)
-    summary = summarize(facts)
-    for place in OPTIONAL[chunk::16]:
+    whole = write_run(tmp_path)
+    numbers, measured_on = whole.value("summary"), whole.value("provenance")
+    for place in OPTIONAL[chunk::4]:
         content = metrics()
         entry = content
         for key in place[:-1]:
             entry = entry[key]
         entry[place[-1]] = None
-        facts = write_run(tmp_path, content)
-        build_page(facts, summary, tmp_path / "index.html")
+        write_metrics(tmp_path, content)
+        results = RunResults(tmp_path, whole.params, whole.charts, whole.seconds)
+        build_page(results, numbers, measured_on, tmp_path / "index.html")
         prose = "".join(read((tmp_path / "index.html").read_text()).text)
         assert not re.search(r"\bNone\b|\bnan\b", prose), place
 
@@ -147,30 +153,34 @@ def test_gaps_are_filled_with_whole_sentences(tmp_path: Path) -> None:
         assert not re.search(r"\.\.| ,| \.|:\.", text), text
 
 
-@pytest.mark.parametrize("stage", ["ingest", "prepare", "anchors", "rpn", "backbone", "features", "evaluate"])
+NEEDLESS: dict[str, set[str]] = {  # what a page is whole without, the headline being in files of its own
+    "ingest": {"train_images", "objects", "objects_per_image", "unannotated_objects", "crowd_objects"},
+    "prepare": set(),
+    "anchors": {"mode_counts"},
+    "rpn": {"recall", "anchor_counts", "conditions"},
+    "backbone": {"normalization", "compared", "example", "conditions"},
+    "features": set(),
+    "evaluate": {"mask_iou_coverage", "proposals", "proposal_recall", "detections", "test_images", "conditions"},
+}
+
+
+@pytest.mark.parametrize("stage", NEEDLESS)
 def test_each_missing_fact_names_file_and_key(stage: str, tmp_path: Path) -> None:
-    needless = {
-        "conditions",
-        "normalization",
-        "objects_per_image",
-        "crowd_objects",
-        "unannotated_objects",
-        "detections",
-        "proposals",
-    }
-    needless |= {"mode_counts", "anchor_counts", "recall"} | ({"objects"} if stage == "ingest" else set())
-    for key in [key for key in METRICS[stage] if key not in needless]:
+    for key in METRICS[stage]:
         content = metrics()
         del content[stage][key]
+        if key in NEEDLESS[stage]:
+            read(page(tmp_path, content))
+            continue
         with pytest.raises(InputError, match=rf"metrics/{stage}\.json: expected the key '{key}'"):
             page(tmp_path, content)
 
 
 def test_missing_figures_are_named(tmp_path: Path) -> None:
-    facts = write_run(tmp_path)
-    (tmp_path / "plots/features/crops.png").unlink()
-    with pytest.raises(InputError, match=r"plots/features/crops\.png: no such file"):
-        build_page(facts, summarize(facts), tmp_path / "index.html")
+    results = write_run(tmp_path)
+    (tmp_path / "plots/evaluate_backbone/crops.png").unlink()
+    with pytest.raises(InputError, match=r"plots/evaluate_backbone/crops\.png: no such file"):
+        built(results, tmp_path / "index.html")
     assert not (tmp_path / "index.html").exists()
 
 
@@ -181,15 +191,20 @@ def test_only_pngs_are_inlined(tmp_path: Path) -> None:
 
 
 def test_a_run_without_fine_tuning(tmp_path: Path) -> None:
-    facts = write_run(tmp_path, params=with_params(load_params(), "backbone", epochs=0))
-    (facts.charts / "backbone.png").unlink()
+    results = write_run(tmp_path, params=with_params(load_params(), "backbone", epochs=0))
+    (results.charts / "backbone.png").unlink()
     (tmp_path / "plots/backbone/train.csv").unlink()
-    draw_charts(facts, facts.charts)
-    build_page(facts, summarize(facts), tmp_path / "index.html")
-    assert "keeps the weights" in (tmp_path / "index.html").read_text()
+    draw_charts(results, results.charts)
+    assert "keeps the weights" in built(results, tmp_path / "index.html")
 
 
 def test_charts(tmp_path: Path) -> None:
-    facts = write_run(tmp_path)
-    draw_charts(facts, facts.charts)
-    assert all(inline(path).width > 300 for path in facts.charts.iterdir())
+    results = write_run(tmp_path)
+    draw_charts(results, results.charts)
+    assert all(inline(path).width > 300 for path in results.charts.iterdir())
+
+
+@pytest.mark.parametrize("stage", HISTORIES)
+def test_charts_show_every_term_that_the_stage_weighs(stage: str) -> None:
+    weights = getattr(load_params(), stage).loss_weights
+    assert HISTORIES[stage][0] == tuple(field.name for field in dataclasses.fields(weights))

@@ -1,43 +1,35 @@
-"""`metrics/summary.json`: numbers, seconds, provenance."""
+"""The head of the page and the lines in the terminal."""
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from src.core.errors import InputError
+from src.evaluation.headline import headline_numbers, provenance
 from src.reporting import summary
-from tests.reporting.facts import metrics, write_run
+from tests.reporting.runs import metrics
 
 
-def test_headline_numbers_and_provenance(tmp_path: Path) -> None:
-    found = summary.summarize(write_run(tmp_path))
-    assert {key: found[key] for key in summary.HEADLINE} == {
-        "box_ap": 0.487,
-        "box_ap50": 0.782,
-        "mask_ap": 0.441,
-        "mask_ap50": 0.751,
-        "mask_iou": 0.812,
-        "rpn_accuracy": 0.912,
-        "classifier_accuracy": 0.941,
-        "proposal_recall": 0.93,
-    }
-    assert set(found["measured_on"]) == {
-        *("source", "images", "train_images", "test_images", "backbone", "weights"),
-        *("precision", "threads", "device", "torch", "python", "commit"),
-    }
-    assert found["measured_on"]["source"] == "emoji"
-    json.dumps(found, allow_nan=False)
-    assert "0.782" in summary.headline(found)
+def test_the_terminal_s_lines_are_the_headline() -> None:
+    assert "0.782" in summary.headline(headline_numbers(metrics()), {"rpn": 61.0})
 
 
-def test_undefined_numbers_and_unknown_times(tmp_path: Path) -> None:
-    facts = write_run(tmp_path, metrics(rpn__accuracy=None))
-    facts.seconds.clear()
-    values = {tile["name"]: tile["value"] for tile in summary.tiles(summary.summarize(facts))}
+@pytest.mark.parametrize(
+    ("images", "source", "said"),
+    [(240, "emoji", "trained on 240 images"), (1, "course", "trained on 1 image"), (2, "mine", "80 others: mine.")],
+)
+def test_the_lead_says_what_was_measured_on_what(images: int, source: str, said: str) -> None:
+    assert said in summary.lead(provenance(metrics(ingest__train_images=images, ingest__source=source)))
+
+
+def test_undefined_numbers_and_unknown_times() -> None:
+    numbers = headline_numbers(metrics(rpn__balanced_accuracy=None))
+    values = {tile["name"]: tile["value"] for tile in summary.tiles(numbers, {})}
     assert values["RPN accuracy, part (a)"] == "undefined"
     assert values["time of all stages"] == "not known"
+    values = {tile["name"]: tile["value"] for tile in summary.tiles(numbers, {"rpn": 60.0, "detect": 40.0})}
+    assert values["time of all stages"] == "1.7 min"
 
 
 def test_seconds_are_read_for_stages_only(tmp_path: Path) -> None:

@@ -1,10 +1,7 @@
-"""Stages `anchors` and `rpn` on tiny pictures: every file of theirs, and a training that goes on after a kill."""
+"""Stages `anchors`, `rpn` and `evaluate_rpn` on tiny pictures: all their files, and a training that survives a kill."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,47 +9,41 @@ import pandas as pd
 import pytest
 import torch
 
-from src.core.params import Params, PrepareParams, RuntimeParams, load_params
-from src.data.prepared import PreparedFile
+from src.core.params import Params
+from src.data.dataset import DatasetFile
+from src.data.prepared import PreparedFile, write_prepared
 from src.training import loop
 from src.training.loop import Progress
 from stages.anchors import __main__ as anchors
+from stages.evaluate_rpn import __main__ as evaluate_rpn
 from stages.rpn import __main__ as rpn
-from tests.factories import make_prepared
+from tests.factories import make_dataset, make_prepared, make_samples
+from tests.stages.workspace import make_workspace, read, tiny_params, written_by
 
-ROOT = Path(__file__).resolve().parents[2]
-CANVAS = PrepareParams(96, 128, 160, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+NUMBERS = {  # of metrics/rpn.json; scripts of people may read them
+    *("layers", "parameters", "receptive_field", "receptive_field_measured", "boxes_larger_than_field"),
+    *("balanced_accuracy", "accuracy", "accuracy_positive", "accuracy_negative", "labeled_positive"),
+    *("labeled_negative", "regression_iou", "anchor_iou", "smooth_l1", "recall", "anchor_counts", "conditions"),
+}
 
 
 @pytest.fixture
 def params() -> Params:
-    whole = load_params(ROOT / "params.yaml")
-    tiny = dataclasses.replace(whole.rpn, epochs=2, batch_size=2, samples=16)
-    return dataclasses.replace(whole, rpn=tiny, prepare=CANVAS, runtime=RuntimeParams("float32", 1))
+    return tiny_params()
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    return make_prepared(tmp_path_factory.mktemp("prepared"), images=8, prepare=CANVAS)
+    return make_prepared(tmp_path_factory.mktemp("prepared"), images=8)
 
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch, prepared) -> Path:
-    (tmp_path / "data").mkdir()
-    os.link(prepared, tmp_path / "data" / "prepared.h5")
-    for folder in ("src", "stages"):  # the checkpoint's fingerprint hashes the code
-        (tmp_path / folder).symlink_to(ROOT / folder)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    return tmp_path
-
-
-def read(path: Path):
-    return json.loads(path.read_text(encoding="utf-8"))
+    return make_workspace(tmp_path, monkeypatch, prepared)
 
 
 def test_anchors_writes_what_the_training_objects_say(workspace, params):
-    anchors.work(params)
+    anchors.main(params)
     facts, found = read(workspace / "metrics/anchors.json"), read(workspace / "data/anchors.json")
     with PreparedFile(workspace / "data/prepared.h5") as file:
         train = np.concatenate([file.boxes(i) for i in file.indices("train")])
@@ -73,27 +64,69 @@ def test_anchors_writes_what_the_training_objects_say(workspace, params):
     assert (workspace / "plots/anchors/coverage.png").stat().st_size > 1000
 
 
-def test_rpn_writes_every_file_of_its_contract(workspace, params):
-    anchors.work(params)
-    rpn.work(params)
-    facts = read(workspace / "metrics/rpn.json")
-    assert facts["receptive_field"] == facts["receptive_field_measured"] == 172
-    assert facts["accuracy"] == pytest.approx((facts["accuracy_positive"] + facts["accuracy_negative"]) / 2)
-    assert sum(facts["anchor_counts"].values()) == 6 * 10
-    assert facts["layers"][-1]["output"] == [4, 6, 10]
-    assert list(facts["recall"]) == ["10", "50", "100", "200", "1000"]
+def test_rpn_writes_weights_and_histories_and_nothing_else(workspace, params):
+    anchors.main(params)
+    written = written_by(rpn.main, params, workspace)
+    assert list(written) == ["models/rpn.pt", "plots/rpn/test.csv", "plots/rpn/train.csv"]
     train, test = (pd.read_csv(workspace / f"plots/rpn/{name}.csv") for name in ("train", "test"))
     assert train["iteration"].tolist() == [1, 2, 3, 4, 5, 6]
     assert train["epoch"].tolist() == [1, 1, 1, 2, 2, 2]
-    assert {"objectness_weighted", "regression_weighted", "total"} <= set(train)
-    assert test.columns.tolist() == ["iteration", "objectness", "regression", "total"]
+    terms = ["objectness", "rpn_regression", "objectness_weighted", "rpn_regression_weighted", "total"]
+    assert train.columns.tolist() == ["iteration", "epoch", *terms]
+    assert test.columns.tolist() == ["iteration", *terms]
     assert test["iteration"].tolist() == [3, 6]
     saved = torch.load(workspace / "models/rpn.pt", weights_only=True)
     assert saved["anchors"] == read(workspace / "data/anchors.json")["anchors"]
     assert "backbone.convolution5.0.weight" in saved["network"]
-    for name in ("ground_truth", "proposals", "receptive_field"):
-        assert (workspace / f"plots/rpn/{name}.png").stat().st_size > 1000
-    assert pd.read_csv(workspace / "plots/rpn/recall.csv")["proposals"].tolist() == [10, 50, 100, 200, 1000]
+
+
+def test_evaluate_rpn_writes_numbers_and_figures_and_trains_nothing(workspace, params):
+    anchors.main(params)
+    rpn.main(params)
+    written = written_by(evaluate_rpn.main, params, workspace)
+    figures = {f"plots/evaluate_rpn/{name}.png" for name in ("ground_truth", "proposals", "receptive_field")}
+    assert set(written) == {"metrics/rpn.json", "plots/evaluate_rpn/recall.csv", *figures}
+    facts = read(workspace / "metrics/rpn.json")
+    assert set(facts) == NUMBERS
+    assert facts["receptive_field"] == facts["receptive_field_measured"] == 172
+    assert facts["balanced_accuracy"] == pytest.approx((facts["accuracy_positive"] + facts["accuracy_negative"]) / 2)
+    assert sum(facts["anchor_counts"].values()) == 6 * 10
+    assert facts["layers"][-1]["output"] == [4, 6, 10]
+    assert list(facts["recall"]) == ["10", "50", "100", "200", "1000"]
+    assert facts["conditions"]["test_images"] == 2
+    assert all(len(written[name]) > 1000 for name in figures)
+    recall = pd.read_csv(workspace / "plots/evaluate_rpn/recall.csv")
+    assert recall["proposals"].tolist() == [10, 50, 100, 200, 1000]
+    assert recall["recall"].tolist() == pytest.approx(list(facts["recall"].values()))
+
+
+def test_evaluating_again_gives_the_same_bytes(workspace, params):
+    anchors.main(params)
+    rpn.main(params)
+    evaluate_rpn.main(params)
+    outputs = [workspace / "metrics/rpn.json", *sorted((workspace / "plots/evaluate_rpn").iterdir())]
+    first = [path.read_bytes() for path in outputs]
+    evaluate_rpn.main(params)
+    assert [path.read_bytes() for path in outputs] == first
+
+
+def test_a_picture_without_objects_is_measured_and_drawn(tmp_path, monkeypatch, params):
+    """The last two are for testing, both empty: nothing is positive, nothing can be recalled."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    with DatasetFile(make_dataset(folder / "dataset.h5", make_samples(8, empty=(6, 7)))) as dataset:
+        write_prepared(folder / "prepared.h5", dataset, params.prepare)
+    (tmp_path / "work").mkdir()
+    workspace = make_workspace(tmp_path / "work", monkeypatch, folder / "prepared.h5")
+    anchors.main(params)
+    rpn.main(params)
+    evaluate_rpn.main(params)
+    facts = read(workspace / "metrics/rpn.json")
+    undefined = ("balanced_accuracy", "accuracy_positive", "regression_iou", "boxes_larger_than_field")
+    assert {facts[key] for key in undefined} == {None}
+    assert set(facts["recall"].values()) == {None}
+    assert pd.read_csv(workspace / "plots/evaluate_rpn/recall.csv")["recall"].isna().all()
+    assert (workspace / "plots/evaluate_rpn/receptive_field.png").stat().st_size > 1000
 
 
 class KilledError(Exception):
@@ -101,8 +134,8 @@ class KilledError(Exception):
 
 
 def test_a_killed_training_ends_as_an_undisturbed_one(workspace, params, monkeypatch):
-    anchors.work(params)
-    rpn.work(params)
+    anchors.main(params)
+    rpn.main(params)
     outputs = [workspace / name for name in ("models/rpn.pt", "plots/rpn/train.csv", "plots/rpn/test.csv")]
     undisturbed = [path.read_bytes() for path in outputs]
     assert not list((workspace / ".cache/training/rpn").glob("*/state.pt"))
@@ -118,11 +151,11 @@ def test_a_killed_training_ends_as_an_undisturbed_one(workspace, params, monkeyp
 
     monkeypatch.setattr(loop, "_step", dying_step)
     with pytest.raises(KilledError):
-        rpn.work(params)
+        rpn.main(params)
     monkeypatch.setattr(loop, "_step", take_step)
     resumed: list[int] = []
     restore = Progress.restore
     monkeypatch.setattr(Progress, "restore", lambda self, state: (restore(self, state), resumed.append(self.iteration)))
-    rpn.work(params)
+    rpn.main(params)
     assert resumed == [4]
     assert [path.read_bytes() for path in outputs] == undisturbed

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from src.core.files import read_json
-from src.core.params import load_params
+from src.core.params_file import load_params
 from src.data.prepared import PreparedFile
-from stages.ingest.__main__ import ingest
-from stages.prepare.__main__ import prepare
+from stages.ingest import __main__ as ingest
+from stages.prepare import __main__ as prepare
 from tests.factories import SMALL, data_params, make_coco, make_course
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
@@ -26,8 +26,8 @@ def test_from_files_to_the_prepared_file(
     monkeypatch.delenv("DVC_ROOT", raising=False)
     make(tmp_path / "input", 10, 3)
     params = dataclasses.replace(PARAMS, data=data_params(source, "input"), prepare=SMALL)
-    ingest(params)
-    prepare(params)
+    ingest.main(params)
+    prepare.main(params)
     facts = read_json(Path("metrics/ingest.json"))
     assert (facts["source"], facts["images"], facts["train_images"], facts["test_images"]) == (source, 10, 8, 2)
     assert facts["objects"] == sum(sum(split.values()) for split in facts["split"].values())

@@ -1,15 +1,16 @@
-"""The stage `report`: page and summary from the files of the others, or one line about what is missing."""
+"""The stage `report`: the page from the files of the others, or one line about what is missing."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from src.core.errors import InputError
-from src.core.params import load_params
+from src.core.params_file import load_params
+from src.reporting import summary
 from stages.report import __main__ as report
-from tests.reporting.facts import write_run
+from tests.reporting.runs import write_run
+from tests.stages.workspace import ROOT
 
 
 @pytest.fixture
@@ -24,30 +25,37 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_page_summary_and_headline(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    params = Path(__file__).parents[2] / "params.yaml"
-    report.work(load_params(params))
-    summary = json.loads((workspace / "metrics/summary.json").read_text())
-    assert summary["box_ap50"] == 0.782
-    assert summary["seconds"] == {"rpn": 61.0}
+def test_page_and_headline(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {path: path.read_bytes() for path in (workspace / "metrics").iterdir()}
+    report.main(load_params(ROOT / "params.yaml"))
+    assert {path: path.read_bytes() for path in (workspace / "metrics").iterdir()} == metrics
     assert (workspace / "report/index.html").stat().st_size > 50_000
     printed = capsys.readouterr().out
     assert str(workspace / "report/index.html") in printed
     assert "0.782" in printed
+    assert "61 s" in printed
+
+
+def test_seconds_and_the_commit_are_in_the_page(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "commit", lambda root: "abc1234")
+    (workspace / ".cache/seconds/rpn.json").write_text("7000.0")
+    report.main(load_params(ROOT / "params.yaml"))
+    page = (workspace / "report/index.html").read_text()
+    assert "abc1234" in page
+    assert "1.9 h" in page
 
 
 def test_the_same_run_gives_the_same_page(workspace: Path) -> None:
-    params = load_params(Path(__file__).parents[2] / "params.yaml")
-    report.work(params)
+    params = load_params(ROOT / "params.yaml")
+    report.main(params)
     first = (workspace / "report/index.html").read_bytes()
     shutil.rmtree(workspace / "report")
-    report.work(params)
+    report.main(params)
     assert (workspace / "report/index.html").read_bytes() == first
 
 
 def test_nothing_is_written_when_a_stage_has_not_run(workspace: Path) -> None:
     (workspace / "metrics/rpn.json").unlink()
     with pytest.raises(InputError, match=r"metrics/rpn\.json: no such file; the stage 'rpn' has not run"):
-        report.work(load_params(Path(__file__).parents[2] / "params.yaml"))
+        report.main(load_params(ROOT / "params.yaml"))
     assert not (workspace / "report").exists()
-    assert not (workspace / "metrics/summary.json").exists()

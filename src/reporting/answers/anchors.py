@@ -9,36 +9,36 @@ from src.reporting.formatting import count, listing, percent, score, size
 from src.reporting.run_results import RunResults
 
 
-def task_2(facts: RunResults) -> Answer:
+def task_2(results: RunResults) -> Answer:
     """Histograms, modes, anchors, coverage, and the observations."""
-    median, mode = facts.value("anchors", "scale_median"), facts.value("anchors", "scale_mode")
-    anchors = facts.value("anchors", "anchors")
-    coverage = facts.value("anchors", "coverage")
+    median, mode = results.value("anchors", "scale_median"), results.value("anchors", "scale_mode")
+    anchors = results.value("anchors", "anchors")
+    coverage = results.value("anchors", "coverage")
     words = {
-        "objects": count(facts.value("anchors", "objects")),
+        "objects": count(results.value("anchors", "objects")),
         "scale_mode": score(mode, 0),
-        "ratio_mode": score(facts.value("anchors", "ratio_mode"), 2),
+        "ratio_mode": score(results.value("anchors", "ratio_mode"), 2),
         "anchors": f"{'anchor' if len(anchors) == 1 else 'anchors'} {listing([size(*sides) for sides in anchors])}",
         "tail": _tail(median, mode),
-        "classes": _classes(facts.value("anchors", "by_class")),
+        "classes": _classes(results.value("anchors", "by_class")),
         "coverage": _coverage(coverage),
         "worst": _worst_class(coverage.get("by_class", {})),
-        "larger": percent(facts.value("anchors", "larger_than_anchor")),
-        "fpn": _fpn(coverage, facts.value("anchors", "coverage_fpn")),
+        "larger": percent(results.value("anchors", "larger_than_anchor")),
+        "fpn": _fpn(coverage, results.value("anchors", "coverage_fpn")),
     }
     figures = {
         "histograms": Picture(
-            facts.plot("anchors/histograms.png"),
+            results.plot("anchors/histograms.png"),
             "Histograms of box scale and of the logarithm of the aspect ratio, overall and by class",
             "Scale is the square root of a box's area in canvas pixels; the ratio is height over width, by logarithm.",
         ),
         "coverage": Picture(
-            facts.plot("anchors/coverage.png"),
+            results.plot("anchors/coverage.png"),
             "Distribution of the best IoU of each ground-truth box with any anchor",
             "Coverage: the best IoU that each ground-truth box reaches with any anchor.",
         ),
     }
-    return Answer(words, figures, {"classes": _table(facts)})
+    return Answer(words, figures, {"classes": _table(results)})
 
 
 def _tail(median: float | None, mode: float | None) -> str:
@@ -130,10 +130,10 @@ def _fpn(single: dict[str, float | None], pyramid: dict[str, float | None]) -> s
     )
 
 
-def _table(facts: RunResults) -> Table:
-    by_class = facts.value("anchors", "by_class")
-    reached = facts.value("anchors", "coverage")
-    rows = [_row("all", facts.value("anchors"), reached)]
+def _table(results: RunResults) -> Table:
+    by_class = results.value("anchors", "by_class")
+    reached = results.value("anchors", "coverage")
+    rows = [_row("all", results.value("anchors"), reached)]
     for name, entry in by_class.items():
         coverage = reached.get("by_class", {}).get(name, {})
         rows.append(_row(name, entry, coverage))

@@ -19,7 +19,7 @@ class Picture:
 
     Attributes:
         path: a PNG.
-        alt: what it shows, for who cannot see it.
+        alt: what it shows, for screen readers.
         caption: how to read it.
     """
 
@@ -34,7 +34,7 @@ class Table:
 
     Attributes:
         head: the columns' names.
-        rows: one text a column.
+        rows: one text per column.
         caption: what it shows.
     """
 

@@ -20,43 +20,43 @@ KINDS = {
 }
 
 
-def task_15(facts: RunResults) -> Answer:
+def task_15(results: RunResults) -> Answer:
     """Post-processing as specified, classifier metrics, boxes before and after, the halves."""
-    params, classifier = facts.params.evaluate, facts.value("evaluate", "classifier")
-    halves = facts.value("evaluate", "halves")
+    params, classifier = results.params.evaluate, results.value("evaluate", "classifier")
+    halves = results.value("evaluate", "halves")
     words = {
         "nms": f"{params.nms_iou:g}",
-        "most": count(params.detections),
+        "most": count(params.detections_per_image),
         "threshold": f"{params.score_threshold:g}",
-        "border": _border(facts.value("evaluate", "border"), params.border),
+        "border": _border(results.value("evaluate", "border"), params.border),
         "accuracy": percent(classifier["accuracy"]),
         "macro_precision": percent(classifier["macro_precision"]),
         "macro_recall": percent(classifier["macro_recall"]),
         "confusion": _confusions(classifier["confusion"]),
-        "regressor": _regressor(facts.value("evaluate", "regressor")),
+        "regressor": _regressor(results.value("evaluate", "regressor")),
         "halves": _halves(halves),
         "sides": _sides(halves.get("after_by_side")),
-        "trained": _trained(facts.params.box_head.fg_iou_thresh),
+        "trained": _trained(results.params.rois.fg_iou_thresh),
     }
     tables = {"classifier": _classifier_table(classifier), "confusion": _confusion_table(classifier["confusion"])}
-    tables["errors"] = _errors_table(facts.value("evaluate", "errors"), facts.params.predict.score_threshold)
-    return Answer(words, _figures(facts), tables)
+    tables["errors"] = _errors_table(results.value("evaluate", "errors"), results.params.predict.score_threshold)
+    return Answer(words, _figures(results), tables)
 
 
-def _figures(facts: RunResults) -> dict[str, Picture]:
+def _figures(results: RunResults) -> dict[str, Picture]:
     return {
         "confusion": Picture(
-            facts.plot("evaluate/confusion.png"),
+            results.plot("evaluate/confusion.png"),
             "Confusion matrix of the classifier over test regions",
             "Confusion matrix over test regions, background included: rows the truth, columns the prediction.",
         ),
         "refined": Picture(
-            facts.plot("evaluate/before_after.png"),
+            results.plot("evaluate/before_after.png"),
             "Proposals of the RPN and the boxes that the regressor makes of them on test images",
             "Each proposal of the RPN, and the box that the regressor makes of it.",
         ),
         "halves": Picture(
-            facts.plot("evaluate/halves.png"),
+            results.plot("evaluate/halves.png"),
             "Distribution of the IoU of halved boxes with their objects before and after the regressor",
             "Ground-truth boxes cut in half: IoU with the whole object before and after the regressor.",
         ),

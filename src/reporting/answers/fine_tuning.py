@@ -15,49 +15,50 @@ WEIGHTS = {
 }
 
 
-def task_8(facts: RunResults) -> Answer:
+def task_8(results: RunResults) -> Answer:
     """Proposals before and after fine-tuning."""
-    before, after = facts.value("backbone", "before"), facts.value("backbone", "after")
-    tuned = facts.params.backbone.epochs > 0
+    before, after = results.value("backbone", "before"), results.value("backbone", "after")
+    tuned = results.params.backbone.epochs > 0
     words = {
-        "start": WEIGHTS.get(facts.value("backbone", "weights"), "a checkpoint file in the course's format"),
-        "learns": _learns(facts.params.backbone.trainable_layers) if tuned else "",
-        "verdict": _tuning(before, after, facts.value("backbone", "weights")) if tuned else _untuned(before),
+        "start": WEIGHTS.get(results.value("backbone", "weights"), "a checkpoint file in the course's format"),
+        "learns": _learns(results.params.backbone.trainable_layers) if tuned else "",
+        "verdict": _tuning(before, after, results.value("backbone", "weights")) if tuned else _untuned(before),
         "separation": _separation(before, after) if tuned else "",
     }
     figures = {
         "images": Picture(
-            facts.plot("backbone/before_after.png"),
+            results.plot("evaluate_backbone/before_after.png"),
             "The best proposals before and after fine-tuning on the same test image",
             "The best proposals on the same test image, before and after fine-tuning; dashed: the ground truth.",
         ),
         "recall": Picture(
-            facts.charts / "recall.png",
+            results.charts / "recall.png",
             "Proposal recall at IoU 0.5 against the number of proposals, before and after fine-tuning",
             "Proposal recall on the same test images before and after fine-tuning.",
         ),
     }
     if tuned:
         figures["history"] = Picture(
-            facts.charts / "backbone.png",
+            results.charts / "backbone.png",
             "Losses of the fine-tuning over iterations",
-            "Losses of the fine-tuning; classification and refinement belong to an auxiliary head. Faint: each "
+            "Losses of the fine-tuning; classification and box regression belong to an auxiliary head. Faint: each "
             "iteration; bold: running mean; dashed: test images.",
         )
-    return Answer(words, figures, {"recall": _recall_table(before, after, where_measured(facts))})
+    return Answer(words, figures, {"recall": _recall_table(before, after, where_measured(results))})
 
 
-def where_measured(facts: RunResults) -> str:
+def where_measured(results: RunResults) -> str:
     """The test images that proposal recall was measured on, if not on all."""
-    compared, images = facts.maybe("backbone", "compared"), facts.value("ingest", "test_images")
+    compared, images = results.maybe("backbone", "compared"), results.value("ingest", "test_images")
     return f" in {count(compared)} of the test images" if compared and compared < images else ""
 
 
-def _learns(strides: int) -> str:
-    """What the fine-tuning changes, from how many of the body's five strides learn."""
-    if strides == 0:
+def _learns(stages: int) -> str:
+    """What the fine-tuning changes, from how many of the body's five stages are trainable."""
+    if stages == 0:
         return "The body stays as it started; pyramid and RPN learn."
-    return f"{plural(strides, 'stride')} of the body's five, counted from the deepest, can learn, with pyramid and RPN."
+    learn = "is trainable" if stages == 1 else "are trainable"
+    return f"{plural(stages, 'stage')} of the body's five, counted from the deepest, {learn}, with pyramid and RPN."
 
 
 def _tuning(before: dict[str, Any], after: dict[str, Any], weights: str) -> str:
@@ -67,7 +68,7 @@ def _tuning(before: dict[str, Any], after: dict[str, Any], weights: str) -> str:
     if not known:
         return "Proposal recall was not measured in this run."
     most, few = max(known, key=int), min(known, key=int)
-    text = f"with {count(int(most))} proposals an image, recall at IoU 0.5 {change(first[most], last[most])}"
+    text = f"with {count(int(most))} proposals per image, recall at IoU 0.5 {change(first[most], last[most])}"
     if few != most:
         text += f"; with {count(int(few))}, where ranking decides, it {change(first[few], last[few])}"
     if weights in ("imagenet", "none"):
@@ -86,7 +87,7 @@ def _untuned(before: dict[str, Any]) -> str:
     if not known:
         return f"{text}."
     most = max(known, key=int)
-    return f"{text}; {count(int(most))} proposals an image cover {percent(recall[most])} of the test objects."
+    return f"{text}; {count(int(most))} proposals per image cover {percent(recall[most])} of the test objects."
 
 
 def _separation(before: dict[str, Any], after: dict[str, Any]) -> str:
@@ -106,4 +107,4 @@ def _separation(before: dict[str, Any], after: dict[str, Any]) -> str:
 def _recall_table(before: dict[str, Any], after: dict[str, Any], where: str) -> Table:
     keys = sorted(after["recall"], key=int)
     rows = [[count(int(key)), percent(before["recall"].get(key)), percent(after["recall"][key])] for key in keys]
-    return Table(("proposals an image", "before", "after"), rows, f"Objects covered with IoU at least 0.5{where}.")
+    return Table(("proposals per image", "before", "after"), rows, f"Objects covered with IoU at least 0.5{where}.")

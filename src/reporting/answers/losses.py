@@ -16,7 +16,7 @@ FAR: Final = 1.6
 
 
 @dataclass(frozen=True)
-class Course:
+class LossTrend:
     """One loss term from the first to the last iterations.
 
     `highest` is the highest mean of as many iterations as either end has; `test` the last on the test split, if any.
@@ -39,24 +39,24 @@ class Course:
         return self.last / self.first if self.first else 1.0
 
 
-def course(facts: RunResults, stage: str, term: str) -> Course:
+def loss_trend(results: RunResults, stage: str, term: str) -> LossTrend:
     """Reads `plots/<stage>/train.csv`, and `test.csv` where there is one.
 
     Raises:
         InputError: the table of the training is missing, or lacks the term.
     """
-    train = facts.table(f"{stage}/train")
-    facts.columns(f"{stage}/train", train, term)
+    train = results.table(f"{stage}/train")
+    results.columns(f"{stage}/train", train, term)
     rows = max(1, round(END_SHARE * len(train)))
     first, last = float(train[term].head(rows).mean()), float(train[term].tail(rows).mean())
     highest = float(train[term].rolling(rows).mean().max())
     raw, weighted = train[term].sum(), train.get(f"{term}_weighted", train[term]).sum()
-    has_test = (facts.root / "plots" / stage / "test.csv").is_file()
-    test = facts.table(f"{stage}/test") if has_test else pd.DataFrame()
-    return Course(first, highest, last, _last(test, term), float(weighted / raw) if raw else 1.0)
+    has_test = (results.root / "plots" / stage / "test.csv").is_file()
+    test = results.table(f"{stage}/test") if has_test else pd.DataFrame()
+    return LossTrend(first, highest, last, _last(test, term), float(weighted / raw) if raw else 1.0)
 
 
-def describe(loss: Course) -> str:
+def describe(loss: LossTrend) -> str:
     """`fell from 0.693 to 0.210 on the training images; ...`: the whole story of one curve."""
     text = f"{change(loss.first, loss.last, 'score')} on the training images"
     if loss.test is None:

@@ -6,38 +6,38 @@ from typing import Any
 
 from src.reporting.answers.anchors import task_2
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.answers.losses import course, describe
+from src.reporting.answers.losses import describe, loss_trend
 from src.reporting.formatting import TIMES, change, count, is_above, percent, plural, score, size
 from src.reporting.run_results import RunResults
 
 __all__ = ["task_1", "task_2", "task_3", "task_4", "task_5", "task_6", "task_7"]
 
 
-def task_1(facts: RunResults) -> Answer:
+def task_1(results: RunResults) -> Answer:
     """The table of layers with the shape after each."""
-    layers = facts.value("rpn", "layers")
+    layers = results.value("rpn", "layers")
     rows = [_layer_row(layer) for layer in layers]
     head = ("layer", "kernel", "stride", "output (channels, rows, columns)", "parameters", "sees (px)")
     table = Table(head, rows, "The network of part (a), and the shape after each layer for one image.")
     backbone = [layer for layer in layers if str(layer["layer"]).startswith("backbone")] or layers
     grid = backbone[-1]["output"]
-    height, width = facts.value("prepare", "height"), facts.value("prepare", "padded_width")
+    height, width = results.value("prepare", "height"), results.value("prepare", "padded_width")
     words = {
         "canvas": size(height, width),
         "grid": size(*grid[-2:]),
         "channels": count(grid[0]),
         "locations": count(grid[-2] * grid[-1]),
         "stride": count(height / grid[-2]),
-        "parameters": count(facts.value("rpn", "parameters")),
+        "parameters": count(results.value("rpn", "parameters")),
     }
     return Answer(words, tables={"layers": table})
 
 
-def task_3(facts: RunResults) -> Answer:
+def task_3(results: RunResults) -> Answer:
     """The ground truth of the RPN, drawn, and how rare a positive is."""
-    positive, negative = facts.value("rpn", "labeled_positive"), facts.value("rpn", "labeled_negative")
+    positive, negative = results.value("rpn", "labeled_positive"), results.value("rpn", "labeled_negative")
     figure = Picture(
-        facts.plot("rpn/ground_truth.png"),
+        results.plot("evaluate_rpn/ground_truth.png"),
         "Test images with their ground-truth boxes and the anchors labeled positive and negative",
         "Ground-truth boxes, all anchors that the rules label positive, and some that they label negative.",
     )
@@ -45,32 +45,32 @@ def task_3(facts: RunResults) -> Answer:
     if positive:
         rarity = f"one positive stands against {count(negative / positive)} negatives"
     words = {
-        "fg_iou_thresh": f"{facts.params.rpn.fg_iou_thresh:g}",
-        "bg_iou_thresh": f"{facts.params.rpn.bg_iou_thresh:g}",
-        "samples": count(facts.params.rpn.samples),
+        "fg_iou_thresh": f"{results.params.rpn.fg_iou_thresh:g}",
+        "bg_iou_thresh": f"{results.params.rpn.bg_iou_thresh:g}",
+        "samples": count(results.params.rpn.batch_size_per_image),
         "positive": count(positive),
         "negative": count(negative),
         "rarity": rarity,
     }
-    counts = facts.maybe("rpn", "anchor_counts")
+    counts = results.maybe("rpn", "anchor_counts")
     tables = {"counts": _counts_table(counts)} if isinstance(counts, dict) else {}
     return Answer(words, {"truth": figure}, tables)
 
 
-def task_4(facts: RunResults) -> Answer:
+def task_4(results: RunResults) -> Answer:
     """The proposal classifier's loss."""
-    return Answer({"loss": describe(course(facts, "rpn", "objectness"))}, {"history": rpn_history(facts)})
+    return Answer({"loss": describe(loss_trend(results, "rpn", "objectness"))}, {"history": rpn_history(results)})
 
 
-def task_5(facts: RunResults) -> Answer:
+def task_5(results: RunResults) -> Answer:
     """The receptive field against the sizes of the objects and of the anchor."""
-    field, larger = facts.value("rpn", "receptive_field"), facts.value("rpn", "boxes_larger_than_field")
-    measured = facts.value("rpn", "receptive_field_measured")
+    field, larger = results.value("rpn", "receptive_field"), results.value("rpn", "boxes_larger_than_field")
+    measured = results.value("rpn", "receptive_field_measured")
     sides = measured if isinstance(measured, list) else [measured, measured]
     agrees = all(side == field for side in sides)
-    scale = facts.value("prepare", "scale_y")
+    scale = results.value("prepare", "scale_y")
     figure = Picture(
-        facts.plot("rpn/receptive_field.png"),
+        results.plot("evaluate_rpn/receptive_field.png"),
         "Size of the gradient of one intermediate neuron at each pixel of the input",
         "Which pixels one neuron of the intermediate layer sees: the gradient of its output with respect to the input.",
     )
@@ -79,50 +79,50 @@ def task_5(facts: RunResults) -> Answer:
         "original": size(field / scale, field / scale),
         "measured": f"{'confirms' if agrees else 'finds'} {size(*sides)}",
         "enough": _enough(larger),
-        "anchors": _field_and_anchors(facts.value("anchors", "anchors"), field),
-        "median": _median_and_field(facts.value("anchors", "scale_median"), field),
+        "anchors": _field_and_anchors(results.value("anchors", "anchors"), field),
+        "median": _median_and_field(results.value("anchors", "scale_median"), field),
     }
     return Answer(words, {"field": figure})
 
 
-def task_6(facts: RunResults) -> Answer:
+def task_6(results: RunResults) -> Answer:
     """The proposal regressor's loss."""
-    return Answer({"loss": describe(course(facts, "rpn", "regression"))})
+    return Answer({"loss": describe(loss_trend(results, "rpn", "rpn_regression"))})
 
 
-def task_7(facts: RunResults) -> Answer:
+def task_7(results: RunResults) -> Answer:
     """Equal weights, test accuracy of classifier and regressor, proposals."""
-    objectness, regression = course(facts, "rpn", "objectness"), course(facts, "rpn", "regression")
+    objectness, regression = loss_trend(results, "rpn", "objectness"), loss_trend(results, "rpn", "rpn_regression")
     weights = (objectness.weight, regression.weight)
     equal = abs(weights[0] - weights[1]) < 1e-3 * max(weights)
     words = {
         "weights": "equal" if equal else f"not equal in this run: {weights[0]:.3g} and {weights[1]:.3g}",
-        "total": describe(course(facts, "rpn", "total")),
-        "accuracy": percent(facts.value("rpn", "accuracy")),
-        "sides": _sides(facts.value("rpn", "accuracy_positive"), facts.value("rpn", "accuracy_negative")),
-        "natural": percent(facts.value("rpn", "natural_accuracy")),
-        "regressor": _regressor(facts),
-        "recall": _recall_sentence(facts.maybe("rpn", "recall")),
+        "total": describe(loss_trend(results, "rpn", "total")),
+        "accuracy": percent(results.value("rpn", "balanced_accuracy")),
+        "sides": _sides(results.value("rpn", "accuracy_positive"), results.value("rpn", "accuracy_negative")),
+        "natural": percent(results.value("rpn", "accuracy")),
+        "regressor": _regressor(results),
+        "recall": _recall_sentence(results.maybe("rpn", "recall")),
     }
     figures = {
         "proposals": Picture(
-            facts.plot("rpn/proposals.png"),
+            results.plot("evaluate_rpn/proposals.png"),
             "Test images with positive and negative region proposals in two colors",
             "Positive and some negative region proposals on fixed test images.",
         ),
         "recall": Picture(
-            facts.charts / "rpn_recall.png",
+            results.charts / "rpn_recall.png",
             "Recall at IoU 0.5 against the number of proposals kept",
             "Share of the test objects that the best proposals of an image cover with an IoU of at least 0.5.",
         ),
     }
-    return Answer(words, figures, {"accuracy": _accuracy_table(facts)})
+    return Answer(words, figures, {"accuracy": _accuracy_table(results)})
 
 
-def rpn_history(facts: RunResults) -> Picture:
+def rpn_history(results: RunResults) -> Picture:
     """The three loss curves of part (a)."""
     return Picture(
-        facts.charts / "rpn.png",
+        results.charts / "rpn.png",
         "Objectness, regression and total loss over iterations, training and test",
         "Losses of part (a) over iterations. Faint: each iteration; bold: running mean; dashed: test images.",
     )
@@ -194,12 +194,12 @@ def _sides(positive: float | None, negative: float | None) -> str:
     return f"{text}: negatives are harder; 1:1 sampling makes the network generous, and clutter passes for objects."
 
 
-def _regressor(facts: RunResults) -> str:
-    before, after = facts.value("rpn", "anchor_iou"), facts.value("rpn", "regression_iou")
+def _regressor(results: RunResults) -> str:
+    before, after = results.value("rpn", "anchor_iou"), results.value("rpn", "regression_iou")
     if before is None or after is None:
         return "No test anchor is positive, so the regressor cannot be measured."
     verdict = "it moves boxes towards their objects" if after > before else "it does not help on these images"
-    loss = score(facts.value("rpn", "smooth_l1"))
+    loss = score(results.value("rpn", "smooth_l1"))
     return (
         f"Over the positive test anchors the mean IoU with the object {change(before, after, 'score')} by decoding the "
         f"regressor's deltas: {verdict}. The smooth L1 loss there, summed over the four deltas, is {loss}."
@@ -220,17 +220,17 @@ def _recall_sentence(recall: dict[str, float | None] | None) -> str:
     return f"{text} What it never covers, no later stage could find: part (b)'s pyramid has to do better."
 
 
-def _accuracy_table(facts: RunResults) -> Table:
+def _accuracy_table(results: RunResults) -> Table:
     entries = (
-        ("accuracy, both kinds 1:1", percent(facts.value("rpn", "accuracy"))),
-        ("accuracy on positives", percent(facts.value("rpn", "accuracy_positive"))),
-        ("accuracy on negatives", percent(facts.value("rpn", "accuracy_negative"))),
-        ("accuracy in natural numbers", percent(facts.value("rpn", "natural_accuracy"))),
-        ("mean IoU of the anchors", score(facts.value("rpn", "anchor_iou"))),
-        ("mean IoU of the decoded boxes", score(facts.value("rpn", "regression_iou"))),
-        ("smooth L1 a positive", score(facts.value("rpn", "smooth_l1"))),
+        ("balanced accuracy, both kinds 1:1", percent(results.value("rpn", "balanced_accuracy"))),
+        ("accuracy on positives", percent(results.value("rpn", "accuracy_positive"))),
+        ("accuracy on negatives", percent(results.value("rpn", "accuracy_negative"))),
+        ("accuracy over all labeled anchors", percent(results.value("rpn", "accuracy"))),
+        ("mean IoU of the anchors", score(results.value("rpn", "anchor_iou"))),
+        ("mean IoU of the decoded boxes", score(results.value("rpn", "regression_iou"))),
+        ("smooth L1 per positive", score(results.value("rpn", "smooth_l1"))),
     )
-    recall = facts.maybe("rpn", "recall") or {}
+    recall = results.maybe("rpn", "recall") or {}
     rows = [*entries, *((f"recall at {k} proposals", percent(value)) for k, value in recall.items())]
     return Table(
         ("on the test split", "value"), rows, "Classifier, regressor and proposals of part (a), point by point."

@@ -21,37 +21,37 @@ LEVELS = {
 }
 
 
-def task_9(facts: RunResults) -> Answer:
+def task_9(results: RunResults) -> Answer:
     """The prepared image."""
-    example = facts.value("prepare", "example")
+    example = results.value("prepare", "example")
     number = len(example["labels"])
     words = {
-        "content": size(facts.value("prepare", "height"), facts.value("prepare", "width")),
-        "canvas": size(facts.value("prepare", "height"), facts.value("prepare", "padded_width")),
-        "left": plural(round(facts.value("prepare", "left")), "column"),
-        "right": count(facts.value("prepare", "right")),
-        "mean": _numbers(facts.value("prepare", "mean")),
-        "std": _numbers(facts.value("prepare", "std")),
-        "scale_x": score(facts.value("prepare", "scale_x"), 4),
-        "scale_y": score(facts.value("prepare", "scale_y"), 4),
-        "minimum": score(facts.value("prepare", "minimum"), 2),
-        "maximum": score(facts.value("prepare", "maximum"), 2),
+        "content": size(results.value("prepare", "height"), results.value("prepare", "width")),
+        "canvas": size(results.value("prepare", "height"), results.value("prepare", "padded_width")),
+        "left": plural(round(results.value("prepare", "left")), "column"),
+        "right": count(results.value("prepare", "right")),
+        "mean": _numbers(results.value("prepare", "mean")),
+        "std": _numbers(results.value("prepare", "std")),
+        "scale_x": score(results.value("prepare", "scale_x"), 4),
+        "scale_y": score(results.value("prepare", "scale_y"), 4),
+        "minimum": score(results.value("prepare", "minimum"), 2),
+        "maximum": score(results.value("prepare", "maximum"), 2),
         "name": str(example["name"]),
-        "fed": _fed(facts.maybe("backbone", "normalization"), facts),
+        "fed": _fed(results.maybe("backbone", "normalization"), results),
         "number": "two objects" if number == 2 else f"{plural(number, 'object')} (no test image has two)",
     }
     figure = Picture(
-        facts.plot("prepare/two_objects.png"),
+        results.plot("prepare/two_objects.png"),
         "A test image after resizing, normalizing and padding, with masks, labels and boxes",
         "The prepared image, its normalized values clipped to [0, 1], with masks, labels and ground-truth boxes.",
     )
     return Answer(words, {"image": figure})
 
 
-def task_10(facts: RunResults) -> Answer:
+def task_10(results: RunResults) -> Answer:
     """The backbone's outputs and the RPN's proposals."""
-    outputs = facts.value("backbone", "outputs")
-    losses = facts.value("backbone", "losses_in_train_mode")
+    outputs = results.value("backbone", "outputs")
+    losses = results.value("backbone", "losses_in_train_mode")
     rows = [
         [
             str(output["name"]),
@@ -62,17 +62,17 @@ def task_10(facts: RunResults) -> Answer:
         ]
         for output in outputs
     ]
-    found = facts.value("backbone", "proposals_on_example")
-    most = facts.params.proposals.post_nms_top_n
+    found = results.value("backbone", "proposals_on_example")
+    most = results.params.proposals.post_nms_top_n
     words = {
-        "backbone": str(facts.value("backbone", "backbone")),
+        "backbone": str(results.value("backbone", "backbone")),
         "levels": count(len(outputs)),
         "channels": count(_shape(outputs[0])[0]),
         "proposals": plural(found, "proposal"),
         "limit": "the limit" if found >= most else f"below the limit of {count(most)}, since the rest overlapped",
         "objectness": score(losses["objectness"]),
-        "regression": score(losses["regression"]),
-        "candidates": count(candidates(facts)),
+        "regression": score(losses["rpn_regression"]),
+        "candidates": count(candidates(results)),
     }
     table = Table(
         ("output", "shape", "stride (px)", "anchor size (px)", "what it serves"),
@@ -80,63 +80,63 @@ def task_10(facts: RunResults) -> Answer:
         "Outputs of the backbone for one image.",
     )
     figure = Picture(
-        facts.plot("backbone/proposals.png"),
+        results.plot("evaluate_backbone/proposals.png"),
         "The image of task 9 with some of the proposals of the RPN",
         "Some of the proposals of the fine-tuned RPN on the image of task 9.",
     )
     return Answer(words, {"proposals": figure}, {"outputs": table})
 
 
-def task_11(facts: RunResults) -> Answer:
+def task_11(results: RunResults) -> Answer:
     """Alternating and end-to-end training; what this run's own scheme cost."""
-    recall = facts.value("backbone", "proposal_recall")
+    recall = results.value("backbone", "proposal_recall")
     reach = "an unknown share, as recall was not measured"
     if recall is not None:
-        reach = f"{percent(recall)} of the objects{where_measured(facts)} at IoU 0.5"
-    kept = count(facts.params.proposals.post_nms_top_n)
-    return Answer({"cost": _cost(facts.seconds), "ceiling": reach, "kept": kept})
+        reach = f"{percent(recall)} of the objects{where_measured(results)} at IoU 0.5"
+    kept = count(results.params.proposals.post_nms_top_n)
+    return Answer({"cost": _cost(results.seconds), "ceiling": reach, "kept": kept})
 
 
-def task_12(facts: RunResults) -> Answer:
+def task_12(results: RunResults) -> Answer:
     """RoIAlign against torchvision's, and the levels that RoIs are pooled from."""
-    difference = facts.value("features", "largest_difference_from_torchvision")
-    levels = facts.value("features", "levels")
-    stride = max(output["stride"] for output in facts.value("backbone", "outputs"))
+    difference = results.value("backbone", "roi_align", "largest_difference_from_torchvision")
+    levels = results.value("features", "levels")
+    stride = max(output["stride"] for output in results.value("backbone", "outputs"))
     words = {
-        "pooled": size(*facts.value("features", "pooled")),
-        "rois": count(facts.value("features", "rois")),
-        "images": count(facts.value("features", "images")),
+        "pooled": size(*results.value("backbone", "roi_align", "pooled")),
+        "rois": count(results.value("features", "rois")),
+        "images": count(results.value("features", "images")),
         "parity": _parity(difference),
         "levels": _levels(levels),
         "half": count(min(stride, 32) / 2),
     }
     figure = Picture(
-        facts.plot("features/crops.png"),
+        results.plot("evaluate_backbone/crops.png"),
         "The image of task 9 and many of its regions, each warped to a square grid by RoIAlign",
         "The same image and many of its crops after RoIAlign.",
     )
     return Answer(words, {"crops": figure})
 
 
-def task_13(facts: RunResults) -> Answer:
+def task_13(results: RunResults) -> Answer:
     """Two stages against one, with the numbers of candidates in this run."""
-    recall = facts.value("backbone", "proposal_recall")
-    kept = facts.params.proposals.post_nms_top_n
+    recall = results.value("backbone", "proposal_recall")
+    kept = results.params.proposals.post_nms_top_n
     words = {
-        "candidates": count(candidates(facts)),
+        "candidates": count(candidates(results)),
         "kept": count(kept),
         "share": "an unknown share" if recall is None else percent(recall),
-        "where": where_measured(facts),
-        "heads": count(facts.params.features.proposals),
-        "thinning": count(candidates(facts) / kept),
+        "where": where_measured(results),
+        "heads": count(results.params.features.proposals),
+        "thinning": count(candidates(results) / kept),
     }
     return Answer(words)
 
 
-def candidates(facts: RunResults) -> int:
+def candidates(results: RunResults) -> int:
     """Anchors of one image over all levels of the pyramid."""
-    cells = sum(math.prod(_shape(output)[1:]) for output in facts.value("backbone", "outputs"))
-    return cells * len(facts.params.backbone.anchor_ratios)
+    cells = sum(math.prod(_shape(output)[1:]) for output in results.value("backbone", "outputs"))
+    return cells * len(results.params.backbone.anchor_ratios)
 
 
 def _shape(output: dict[str, Any]) -> list[int]:
@@ -144,9 +144,9 @@ def _shape(output: dict[str, Any]) -> list[int]:
     return list(output["shape"])[-3:]
 
 
-def _fed(normalization: dict[str, Any] | None, facts: RunResults) -> str:
+def _fed(normalization: dict[str, Any] | None, results: RunResults) -> str:
     """What part (b)'s backbone gets instead, where its weights expect another normalization."""
-    if normalization is None or normalization["mean"] == facts.value("prepare", "mean"):
+    if normalization is None or normalization["mean"] == results.value("prepare", "mean"):
         return ""
     mean, std = _numbers(normalization["mean"]), _numbers(normalization["std"])
     return f"The weights of this run's backbone expect mean {mean} and deviation {std}, so part (b) feeds it those."
@@ -160,7 +160,7 @@ def _cost(seconds: dict[str, float]) -> str:
     backbone, features, box, mask = (duration(seconds[name]) for name in names)
     return (
         f"The fine-tuning took {backbone}, running backbone and RPN once over all images {features}, and the two "
-        f"trainings of the heads on what was kept {box} and {mask}."
+        f"trainings of the heads on the cached features {box} and {mask}."
     )
 
 

@@ -6,81 +6,81 @@ from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.detection import task_15
-from src.reporting.answers.losses import Course, course, describe
+from src.reporting.answers.losses import LossTrend, describe, loss_trend
 from src.reporting.formatting import count, is_above, listing, percent, score
 from src.reporting.run_results import RunResults
 
 __all__ = ["task_14", "task_15", "task_16", "task_17", "task_18"]
 
 
-def task_14(facts: RunResults) -> Answer:
+def task_14(results: RunResults) -> Answer:
     """The box head's ground truth, sampling, and losses."""
-    params = facts.params.box_head
-    share = params.positive_fraction
+    params, rois = results.params.box_head, results.params.rois
+    share = rois.positive_fraction
     words = {
-        "hidden": count(params.hidden),
-        "inputs": count(_product(facts.value("features", "pooled"))),
-        "iou": f"{params.fg_iou_thresh:g}",
-        "rois": count(params.rois),
+        "hidden": count(params.representation_size),
+        "inputs": count(_product(results.value("backbone", "roi_align", "pooled"))),
+        "iou": f"{rois.fg_iou_thresh:g}",
+        "rois": count(params.batch_size_per_image),
         "mixture": f"{(1 - share) / share:.3g} negatives to 1 positive" if share else "negatives only",
-        "proposals": count(facts.params.features.proposals),
-        "classification": describe(course(facts, "box_head", "classification")),
-        "regression": describe(course(facts, "box_head", "regression")),
+        "proposals": count(results.params.features.proposals),
+        "classification": describe(loss_trend(results, "box_head", "classification")),
+        "regression": describe(loss_trend(results, "box_head", "box_regression")),
     }
-    return Answer(words, {"history": _history(facts, "box_head", "Classification, regression and total loss")})
+    return Answer(words, {"history": _history(results, "box_head", "Classification, regression and total loss")})
 
 
-def task_16(facts: RunResults) -> Answer:
+def task_16(results: RunResults) -> Answer:
     """Joint training, loss weights, and the masks' quality."""
-    terms = {term: course(facts, "mask_head", term) for term in ("classification", "regression", "mask")}
-    lowest = facts.params.evaluate.score_threshold
+    terms = {term: loss_trend(results, "mask_head", term) for term in ("classification", "box_regression", "mask")}
+    lowest = results.params.evaluate.score_threshold
     words = {
         "mask": describe(terms["mask"]),
         "weights": _weights(terms),
         "speeds": _speeds(terms),
-        "threshold": f"{facts.params.evaluate.mask_threshold:g}",
-        "iou": _mask_iou(facts.value("evaluate", "mask_iou"), facts.maybe("evaluate", "mask_iou_coverage"), lowest),
-        "quality": _mask_quality(facts.value("evaluate", "mask_ap50"), facts.value("evaluate", "box_ap50")),
+        "threshold": f"{results.params.evaluate.mask_threshold:g}",
+        "iou": _mask_iou(results.value("evaluate", "mask_iou"), results.maybe("evaluate", "mask_iou_coverage"), lowest),
+        "quality": _mask_quality(results.value("evaluate", "mask_ap50"), results.value("evaluate", "box_ap50")),
     }
     caption = "Classification, regression, mask and total loss"
-    return Answer(words, {"history": _history(facts, "mask_head", caption)}, {"losses": _losses_table(terms)})
+    return Answer(words, {"history": _history(results, "mask_head", caption)}, {"losses": _losses_table(terms)})
 
 
-def task_17(facts: RunResults) -> Answer:
+def task_17(results: RunResults) -> Answer:
     """Detections on images, and one that the ground truth lacks."""
     figures = {
         "detections": Picture(
-            facts.plot("evaluate/detections.png"),
+            results.plot("evaluate/detections.png"),
             "Test images with predicted boxes, masks, classes and scores",
             "Predicted boxes and masks with the classifier's confidence, on fixed test images.",
         )
     }
-    found = facts.value("evaluate", "unannotated")
+    found = results.value("evaluate", "unannotated")
     if found is not None:
         figures["unannotated"] = Picture(
-            facts.plot("evaluate/unannotated.png"),
+            results.plot("evaluate/unannotated.png"),
             f"Test image {found['image']} with an object that is detected but not annotated",
             f"{found['image']}: the detection of class {found['class']} has no counterpart in the ground truth.",
         )
     return Answer({"unannotated": _unannotated(found)}, figures)
 
 
-def task_18(facts: RunResults) -> Answer:
+def task_18(results: RunResults) -> Answer:
     """Every picture of the folder `pictures/`, with its detections."""
     gallery = [
         Picture(path, f"Detections on the picture {path.stem}", f"{path.stem}: boxes, masks, classes and scores.")
-        for path in facts.pictures("predict")
+        for path in results.pictures("predict")
     ]
     if not gallery:
         text = "The folder pictures/ held no picture when this run was made."
     else:
         text = f"The folder pictures/ held {count(len(gallery))} {'picture' if len(gallery) == 1 else 'pictures'}."
-    return Answer({"number": text, "threshold": f"{facts.params.predict.score_threshold:g}"}, gallery=gallery)
+    return Answer({"number": text, "threshold": f"{results.params.predict.score_threshold:g}"}, gallery=gallery)
 
 
-def _history(facts: RunResults, stage: str, shown: str) -> Picture:
+def _history(results: RunResults, stage: str, shown: str) -> Picture:
     return Picture(
-        facts.charts / f"{stage}.png",
+        results.charts / f"{stage}.png",
         f"{shown} over iterations",
         f"{shown}, over iterations. Faint: each iteration; bold: running mean; dashed: test images.",
     )
@@ -93,42 +93,47 @@ def _product(sides: list[int]) -> int:
     return result
 
 
-def _losses_table(terms: dict[str, Course]) -> Table:
+def _spoken(term: str) -> str:
+    """A loss term's name in prose."""
+    return term.replace("_", " ")
+
+
+def _losses_table(terms: dict[str, LossTrend]) -> Table:
     rows = [
-        [name, f"{term.weight:.3g}", *map(score, (term.first, term.highest, term.last, term.test))]
+        [_spoken(name), f"{term.weight:.3g}", *map(score, (term.first, term.highest, term.last, term.test))]
         for name, term in terms.items()
     ]
     head = ("loss", "weight", "first", "highest", "last", "last on test images")
     return Table(head, rows, "The three losses of joint training, unweighted.")
 
 
-def _weights(terms: dict[str, Course]) -> str:
+def _weights(terms: dict[str, LossTrend]) -> str:
     """The weights in use, read off the history (weighted over raw)."""
-    values = {name: term.weight for name, term in terms.items()}
+    values = {_spoken(name): term.weight for name, term in terms.items()}
     if max(values.values()) - min(values.values()) < 1e-3:
         return "The three losses have equal weights in this run."
     return f"The weights in this run are {listing([f'{value:.3g} for {name}' for name, value in values.items()])}."
 
 
-def _speeds(terms: dict[str, Course]) -> str:
+def _speeds(terms: dict[str, LossTrend]) -> str:
     """Which loss converged how far, and what that suggests for the weights."""
-    parts = [f"{name} ended at {percent(term.left)}" for name, term in terms.items()]
+    parts = [f"{_spoken(name)} ended at {percent(term.left)}" for name, term in terms.items()]
     text = f"Of what each loss began with, {listing(parts)}.{_rises(terms)}"
     slowest = max(terms, key=lambda name: terms[name].left)
     if terms[slowest].left > 1:
-        return f"{text} The loss of {slowest} grew: its weight deserves a second look."
+        return f"{text} The loss of {_spoken(slowest)} grew: its weight deserves a second look."
     if slowest == "mask":
-        return f"{text} The mask loss moved least: more passes, or a higher rate of learning, are the next experiment."
+        return f"{text} The mask loss moved least: more epochs, or a higher learning rate, are the next experiment."
     return (
-        f"{text} That {slowest} moved least is as it should be: the box head comes trained from task 14, only the "
-        f"mask branch starts from nothing."
+        f"{text} That {_spoken(slowest)} moved least is as it should be: the box head comes trained from task 14, "
+        f"only the mask branch starts from nothing."
     )
 
 
-def _rises(terms: dict[str, Course]) -> str:
+def _rises(terms: dict[str, LossTrend]) -> str:
     """Which losses rose well above their beginning before they came to their end."""
-    rose = [f"{name} rose to {score(term.highest)}" for name, term in terms.items() if term.rose]
-    return f" Before that, {listing(rose)}: the rate of learning climbs anew in this second training." if rose else ""
+    rose = [f"{_spoken(name)} rose to {score(term.highest)}" for name, term in terms.items() if term.rose]
+    return f" Before that, {listing(rose)}: the learning rate climbs anew in this second training." if rose else ""
 
 
 def _mask_iou(mean: float | None, coverage: float | None, lowest: float) -> str:

@@ -22,24 +22,24 @@ PEERS: Final = (
 )
 
 
-def results(facts: RunResults) -> Answer:
+def overall(results: RunResults) -> Answer:
     """AP of boxes and masks, and what to make of it."""
-    source, images = facts.value("ingest", "source"), facts.value("ingest", "images")
+    source, images = results.value("ingest", "source"), results.value("ingest", "images")
     words = {
-        "verdict": _verdict(facts.value("evaluate", "box_ap50"), facts.value("evaluate", "mask_ap50")),
-        "errors": _errors(facts.value("evaluate", "errors"), facts.params.predict.score_threshold),
-        "classes": _classes(facts.value("evaluate", "by_class")),
-        "interval": _interval(facts.value("evaluate", "ap50_interval")),
-        "caution": _caution(facts, source),
+        "verdict": _verdict(results.value("evaluate", "box_ap50"), results.value("evaluate", "mask_ap50")),
+        "errors": _errors(results.value("evaluate", "errors"), results.params.predict.score_threshold),
+        "classes": _classes(results.value("evaluate", "by_class")),
+        "interval": _interval(results.value("evaluate", "ap50_interval")),
+        "caution": _caution(results, source),
     }
     figures = {}
-    if (facts.root / "plots/evaluate/precision_recall.png").is_file():
+    if (results.root / "plots/evaluate/precision_recall.png").is_file():
         figures["curve"] = Picture(
-            facts.plot("evaluate/precision_recall.png"),
+            results.plot("evaluate/precision_recall.png"),
             "Precision over recall on the test split",
             "Precision over recall on the test split.",
         )
-    tables = {"precision": _table(facts)}
+    tables = {"precision": _table(results)}
     if source == "course" and images == GENUINE_IMAGES:
         head = ("solution", "vehicle", "person", "animal", "mean")
         tables["peers"] = Table(head, PEERS, "Box AP at IoU 0.5 of public solutions, as they report it.")
@@ -82,10 +82,10 @@ def _interval(intervals: dict[str, dict[str, Any] | None]) -> str:
     return f"Drawing the test images anew, with replacement, leaves AP50 {' and '.join(texts)} in 95 of 100 draws."
 
 
-def _caution(facts: RunResults, source: str) -> str:
+def _caution(results: RunResults, source: str) -> str:
     """What a reader has to know before comparing: test set, seed, provenance of the weights."""
-    test = facts.value("ingest", "test_images")
-    objects = sum(entry["test"] for entry in facts.value("ingest", "split").values())
+    test = results.value("ingest", "test_images")
+    objects = sum(entry["test"] for entry in results.value("ingest", "split").values())
     text = f"The test split has {plural(test, 'image')} with {plural(objects, 'object')}"
     if objects:
         worst = 100 * math.sqrt(0.25 / objects)
@@ -93,7 +93,7 @@ def _caution(facts: RunResults, source: str) -> str:
     text += ". It is one run with one seed, and numbers on other data cannot be compared with it."
     if source == "emoji":
         text += " The scenes are composed from drawings; shapes of the test split never occur in training."
-    weights = str(facts.value("backbone", "weights"))
+    weights = str(results.value("backbone", "weights"))
     if weights not in ("imagenet", "coco", "none"):
         text += (
             " The backbone comes from a checkpoint; if it was fine-tuned on these data, as the course's was, it may "
@@ -104,10 +104,10 @@ def _caution(facts: RunResults, source: str) -> str:
     return text
 
 
-def _table(facts: RunResults) -> Table:
+def _table(results: RunResults) -> Table:
     keys = [f"{kind}_{threshold}" for kind in ("box", "mask") for threshold in ("ap", "ap50", "ap75")]
-    rows = [["all", *(score(facts.value("evaluate", key)) for key in keys)]]
-    for name, entry in facts.value("evaluate", "by_class").items():
+    rows = [["all", *(score(results.value("evaluate", key)) for key in keys)]]
+    for name, entry in results.value("evaluate", "by_class").items():
         rows.append([name, *(score(entry[key]) for key in keys)])
     head = ["class", *(f"{kind} {threshold}" for kind in ("box", "mask") for threshold in ("AP", "AP50", "AP75"))]
-    return Table(head, rows, f"Average precision on {count(facts.value('ingest', 'test_images'))} test images.")
+    return Table(head, rows, f"Average precision on {count(results.value('ingest', 'test_images'))} test images.")

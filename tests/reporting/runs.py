@@ -13,14 +13,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from src.core.params import Params, load_params
+from src.core.params import Params
+from src.core.params_file import load_params
+from src.evaluation.headline import headline_numbers, provenance
 from src.reporting.run_results import RunResults
 
 CLASSES = ("vehicle", "person", "animal")
 CONDITIONS = {"device": "CPU (x86_64)", "precision": "bf16", "threads": 2, "python": "3.11.9", "torch": "2.14.1"}
 FIGURES = (
-    *("ingest/samples", "prepare/two_objects", "anchors/histograms", "anchors/coverage", "rpn/ground_truth"),
-    *("rpn/proposals", "rpn/receptive_field", "backbone/proposals", "backbone/before_after", "features/crops"),
+    *("ingest/samples", "prepare/two_objects", "anchors/histograms", "anchors/coverage"),
+    *("evaluate_rpn/ground_truth", "evaluate_rpn/proposals", "evaluate_rpn/receptive_field"),
+    *("evaluate_backbone/proposals", "evaluate_backbone/before_after", "evaluate_backbone/crops"),
     *("evaluate/detections", "evaluate/before_after", "evaluate/halves", "evaluate/unannotated"),
     *("evaluate/confusion", "predict/street"),
 )
@@ -107,12 +110,12 @@ METRICS: dict[str, Any] = {
             }
         ],
         "parameters": 1681813,
-        "accuracy": 0.912,
+        "balanced_accuracy": 0.912,
+        "accuracy": 0.939,
         "accuracy_positive": 0.884,
         "accuracy_negative": 0.940,
         "labeled_positive": 310,
         "labeled_negative": 151230,
-        "natural_accuracy": 0.939,
         "regression_iou": 0.742,
         "anchor_iou": 0.601,
         "smooth_l1": 0.231,
@@ -133,22 +136,21 @@ METRICS: dict[str, Any] = {
                 (("P2", [200, 272]), ("P3", [100, 136]), ("P4", [50, 68]), ("P5", [25, 34]), ("pool", [13, 17])), 2
             )
         ],
-        "losses_in_train_mode": {"objectness": 0.695, "regression": 0.21},
+        "losses_in_train_mode": {"objectness": 0.695, "rpn_regression": 0.21},
         "before": {"recall": FIRST_RECALL, "objectness_positive": 0.51, "objectness_negative": 0.50},
         "after": {"recall": RECALL, "objectness_positive": 0.83, "objectness_negative": 0.04},
         "proposal_recall": 0.93,
+        "compared": 32,
         "proposals_on_example": 1000,
+        "example": "test/000003",
+        "roi_align": {"pooled": [256, 7, 7], "largest_difference_from_torchvision": 7.6e-06},
         "conditions": CONDITIONS,
     },
     "features": {
         "images": 560,
         "rois": 112000,
-        "largest_difference_from_torchvision": 7.6e-06,
-        "pooled": [256, 7, 7],
         "levels": {"P2": 0.21, "P3": 0.27, "P4": 0.41, "P5": 0.11},
     },
-    "box_head": {},
-    "mask_head": {},
     "evaluate": {
         "box_ap": 0.487,
         "box_ap50": 0.782,
@@ -172,6 +174,7 @@ METRICS: dict[str, Any] = {
             "mask": {"estimate": 0.751, "low": 0.688, "high": 0.809, "resamples": 1000},
         },
         "mask_iou": 0.812,
+        "mask_iou_coverage": 0.9,
         "proposal_recall": 0.93,
         "proposals": 200,
         "classifier": {
@@ -215,14 +218,15 @@ METRICS: dict[str, Any] = {
             "iou_with_hidden": 0.84,
         },
         "detections": 144,
+        "test_images": 80,
         "conditions": CONDITIONS,
     },
-    "predict": {},
+    "predict": {"pictures": 1, "detections": 2, "conditions": CONDITIONS},
 }
 
 
 def metrics(**changes: Any) -> dict[str, Any]:
-    """A copy of the metrics; `rpn__accuracy=0.5` changes `metrics/rpn.json`'s `accuracy`, and so on down."""
+    """A copy of the metrics; `rpn__parameters=5` changes `metrics/rpn.json`'s `parameters`, and so on down."""
     result = copy.deepcopy(METRICS)
     for place, value in changes.items():
         *path, last = place.split("__")
@@ -235,10 +239,10 @@ def metrics(**changes: Any) -> dict[str, Any]:
 
 def write_run(root: Path, content: dict[str, Any] | None = None, params: Params | None = None) -> RunResults:
     """Writes the metrics, plots and tables of a run into `root` and gives their reader."""
-    for stage, value in (METRICS if content is None else content).items():
-        path = root / "metrics" / f"{stage}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value))
+    content = METRICS if content is None else content
+    write_metrics(root, content)
+    known = {stage: value | content.get(stage, {}) for stage, value in METRICS.items()}  # what `content` lacks too
+    write_metrics(root, {"summary": headline_numbers(known), "provenance": provenance(known)})
     for name in FIGURES:
         path = root / "plots" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -252,6 +256,13 @@ def write_run(root: Path, content: dict[str, Any] | None = None, params: Params 
     return RunResults(root, params or load_params(), charts, seconds)
 
 
+def write_metrics(root: Path, content: dict[str, Any]) -> None:
+    """Writes a file for each stage."""
+    (root / "metrics").mkdir(parents=True, exist_ok=True)
+    for stage, value in content.items():
+        (root / "metrics" / f"{stage}.json").write_text(json.dumps(value))
+
+
 def picture(path: Path, width: int = 32, height: int = 24) -> None:
     """A small PNG of gray noise."""
     noise = np.random.default_rng(len(path.name)).integers(0, 255, (height, width, 3), np.uint8)
@@ -260,15 +271,15 @@ def picture(path: Path, width: int = 32, height: int = 24) -> None:
 
 def write_tables(plots: Path) -> None:
     """Histories that fall, and recall curves."""
-    history(plots / "rpn", ("objectness", "regression"), weights={})
-    history(plots / "backbone", ("objectness", "regression", "classification", "refinement"), test=False)
-    history(plots / "box_head", ("classification", "regression"))
-    history(plots / "mask_head", ("classification", "regression", "mask"), weights={"mask": 2.0})
+    history(plots / "rpn", ("objectness", "rpn_regression"), weights={})
+    history(plots / "backbone", ("objectness", "rpn_regression", "classification", "box_regression"), test=False)
+    history(plots / "box_head", ("classification", "box_regression"))
+    history(plots / "mask_head", ("classification", "box_regression", "mask"), weights={"mask": 2.0})
     counts = [int(key) for key in RECALL]
     recall = {"proposals": counts, "recall": list(RECALL.values())}
-    pd.DataFrame(recall).to_csv(plots / "rpn" / "recall.csv", index=False)
+    pd.DataFrame(recall).to_csv(plots / "evaluate_rpn" / "recall.csv", index=False)
     both = {"proposals": counts, "before": list(FIRST_RECALL.values()), "after": list(RECALL.values())}
-    pd.DataFrame(both).to_csv(plots / "backbone" / "recall.csv", index=False)
+    pd.DataFrame(both).to_csv(plots / "evaluate_backbone" / "recall.csv", index=False)
 
 
 def history(

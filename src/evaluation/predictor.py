@@ -1,0 +1,71 @@
+"""The assembled detector on whole pictures: from the canvas back to the picture's own pixels (tasks 16 to 18)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from lightning_fabric import Fabric
+
+from src.core.params import Params
+from src.core.runtime import make_fabric
+from src.data.batches import Batcher
+from src.data.letterbox import Letterbox
+from src.data.prepared import Example
+from src.detector.backbones import NORMALIZATIONS
+from src.detector.checkpoints import load_detector
+from src.detector.mask_rcnn import MaskRCNN
+from src.evaluation.instances import Instances
+from src.evaluation.rle import encode_masks
+from src.ops.masks import paste_masks
+from src.structures.detections import Detections
+from src.structures.target import no_target
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained detector with what it needs to see pictures.
+
+    Attributes:
+        detector: frozen.
+        fabric: device and precision.
+        params: of the run.
+    """
+
+    detector: MaskRCNN
+    fabric: Fabric
+    params: Params
+
+    @classmethod
+    def load(cls, params: Params) -> Predictor:
+        """The detector that the pipeline trained."""
+        fabric = make_fabric(params.runtime)
+        return cls(load_detector(params, fabric.device), fabric, params)
+
+    def batcher(self, letterbox: Letterbox) -> Batcher:
+        """Minibatches of pictures that lie on the canvas as `letterbox` says."""
+        return Batcher(NORMALIZATIONS[self.params.backbone.name], letterbox.region, self.fabric.device)
+
+    @torch.no_grad()
+    def detect(self, example: Example, letterbox: Letterbox) -> Detections:
+        """Detections of one example, on the canvas and on the processor."""
+        with self.fabric.autocast():
+            return self.detector.detect(self.batcher(letterbox).images([example]))[0].cpu()
+
+    def predict(self, picture: UInt8[np.ndarray, "h w 3"]) -> Instances:
+        """What is in a picture, in its own pixels, above `predict.score_threshold`."""
+        letterbox = Letterbox.from_params(self.params.prepare, *picture.shape[:2])
+        image = torch.from_numpy(letterbox.image_to_canvas(picture)).permute(2, 0, 1)
+        example = Example(0, "picture", image, no_target(*image.shape[1:]))
+        found = to_source(self.detect(example, letterbox), letterbox, self.params.evaluate.mask_threshold)
+        return found.keep(found.scores >= self.params.predict.score_threshold)
+
+
+def to_source(found: Detections, letterbox: Letterbox, mask_threshold: float) -> Instances:
+    """Detections in the source picture: boxes moved back, masks pasted bilinearly, then thresholded (task 16)."""
+    boxes = letterbox.boxes_to_source(found.boxes)
+    masks = paste_masks(found.masks.float(), boxes, letterbox.source_height, letterbox.source_width) >= mask_threshold
+    proposals = letterbox.boxes_to_source(found.proposals)
+    return Instances(boxes, found.labels, found.scores, encode_masks(masks), proposals)

@@ -1,0 +1,1 @@
+"""Stage `detect` (task 15): the detector on every test image."""

@@ -1,0 +1,41 @@
+"""Stage `detect` (task 15): the detector on every test image; what it found is written in the images' own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+from src.core import paths
+from src.core.files import write_json
+from src.core.params import Params
+from src.core.stage import run
+from src.data.dataset import DatasetFile
+from src.data.prepared import PreparedFile
+from src.evaluation.analysis import SecondStageAnalysis, read_analyses, write_analyses
+from src.evaluation.instances import GroundTruth, coco_ground_truth, coco_results
+from src.evaluation.predictor import Predictor
+from src.evaluation.second_stage import analyze
+
+
+def main(params: Params) -> None:
+    """Runs the detector; writes detections and ground truth, also in COCO's formats for other tools."""
+    write_analyses(paths.DETECTIONS, analyses(Predictor.load(params)))
+    with DatasetFile(paths.DATASET) as dataset:
+        rows = enumerate(dataset.indices("test"), start=1)
+        truth = [GroundTruth.from_sample(dataset[row], number) for number, row in rows]
+    found = [image.found[params.evaluate.border] for image in read_analyses(paths.DETECTIONS)]
+    write_json(paths.PREDICTIONS, coco_results(truth, found))
+    write_json(paths.GROUND_TRUTH, coco_ground_truth(truth))
+
+
+def analyses(predictor: Predictor) -> Iterator[SecondStageAnalysis]:
+    """Of each test image in turn, under a progress bar."""
+    with PreparedFile(paths.PREPARED) as prepared:
+        test = prepared.indices("test")
+        for example in tqdm(prepared.examples(test, masks=False), desc="detect", total=len(test), unit="image"):
+            yield analyze(predictor, example, prepared.letterbox)
+
+
+if __name__ == "__main__":
+    run("detect", main)
