@@ -3,7 +3,7 @@
 # make test                 lint, types, import contracts, all tests
 # make faults               the tests of killed stages, with a dozen kills a stage
 # make bench                speeds beside torchvision's, after `make report`; writes benchmarks/README.md
-# make audit                known holes in the pinned packages; asks PyPI
+# make audit                known vulnerabilities in the pinned packages; asks PyPI
 # PYTHON=/path/to/python    chooses the interpreter (3.10 to 3.13) that .venv is made with
 
 SHELL := /bin/bash
@@ -15,7 +15,7 @@ export PIP_ROOT_USER_ACTION := ignore
 CANDIDATES := $(or $(PYTHON),python3.12 python3.11 python3.13 python3.10 python3)
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help report predict test lint types unit faults bench audit deps lock clean
+.PHONY: help report predict test lint types unit faults bench audit lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -24,6 +24,8 @@ report: .venv/ready
 	@mkdir -p .cache && touch .cache/report-started
 	@dvc repro
 	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
+	@git cat-file -e HEAD:dvc.lock 2> /dev/null || echo "  Keep this run as what later ones are compared with:" \
+	    "git add dvc.lock metrics && git commit -m 'First run'"
 
 predict: .venv/ready
 	@[ -n "$(IMAGE)" ] || { echo "make predict: say which picture: make predict IMAGE=my.jpg" >&2; exit 2; }
@@ -35,7 +37,6 @@ lint: .venv/ready-to-test
 	@ruff check .
 	@ruff format --check .
 	@lint-imports
-	@python -m tools.code_deps
 
 # The last numpy for Python 3.10 asks for type arguments that later ones default; types do not depend on the version.
 types: .venv/ready-to-test
@@ -63,9 +64,6 @@ audit: .venv/made
 	@python -m pip install --quiet pip-audit
 	@python -m pip_audit --strict --disable-pip --require-hashes -r requirements.txt -r requirements-test.txt
 	@python -m pip_audit --strict --disable-pip --no-deps -r requirements-torch.txt
-
-deps: .venv/ready
-	@python -m tools.code_deps --write
 
 # Resolves pyproject.toml's ranges around requirements.in, then writes each file of the pinned set with the hashes of all
 # its wheels. torch and torchvision stand apart, without: their builds for GPUs and for processors alone bear the same

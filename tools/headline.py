@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from src.core import paths
 from src.core.files import read_json
-from src.reporting.summary import headline
+from src.core.runtime import cache_dir
+from src.reporting.summary import headline, read_seconds
 
 
 def main() -> None:
     """Prints them as the stage `report` does."""
-    print(f"\n{headline(read_json(Path('metrics/summary.json')))}\n\n  {Path('report/index.html').resolve()}\n")
+    numbers = headline(read_json(paths.SUMMARY), read_seconds(cache_dir() / "seconds"))
+    print(f"\n{numbers}\n\n  {paths.REPORT.resolve()}\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Writes the page that `dvc plots show` and `dvc plots diff` fill, with Vega inside: they then need no network.
 
 DVC's own page loads Vega from a content network and stays blank without one. The wheel `vl-convert-python` carries
-the same libraries; this puts them into `.dvc/plots.html`, which `.dvc/config` names as `plots.html_template`.
-`make` runs it at set-up: `python -m tools.plots_page`.
+the same libraries; this puts them into `.dvc/plots.html` and names that file in `.dvc/config.local`. Neither is in
+Git, so before set-up DVC falls back on its own page. `make` runs it at set-up: `python -m tools.plots_page`.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import vl_convert
@@ -38,9 +40,11 @@ img { max-width: 45vw; height: auto; }
 
 
 def main() -> None:
-    """Writes the page."""
+    """Writes the page, and has DVC use it."""
     bundle = vl_convert.javascript_bundle(None, vl_version=VEGA_LITE)  # type: ignore[arg-type]  # its stub wants a text
     write_text(PAGE, TEMPLATE.replace("%s", bundle.replace("</script", "<\\/script"), 1))
+    setting = ["config", "--local", "plots.html_template", PAGE.name]
+    subprocess.run([sys.executable, "-m", "dvc", *setting], cwd=PAGE.parent, check=True)  # noqa: S603  no input in it
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from ruamel.yaml import YAML
 
 from src.data.h5 import ROOM
@@ -65,7 +66,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def outputs(workspace: Workspace, name: str) -> list[Path]:
     """What dvc.yaml says a stage writes."""
-    stages = YAML(typ="safe").load((workspace.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = yaml.safe_load((workspace.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     return [workspace.root / (entry if isinstance(entry, str) else next(iter(entry))) for entry in stages[name]["outs"]]
 
 
@@ -85,17 +86,12 @@ def test_a_run_from_clean_repeats_to_the_byte(emoji: Run, tmp_path: Path) -> Non
     again = make_workspace(tmp_path / "again", {})
     again.dvc("repro")
     first, second = (locked(workspace) for workspace in (emoji.workspace, again))
-    timed = {"report/index.html", "metrics/summary.json"}  # they say how long stages took, and the commit
+    timed = {"report/index.html"}  # it says how long stages took, and the commit
     assert timed < first.keys()
-    assert len(first) > 25
+    assert len(first) > 30
     assert {path: second[path] for path in second if path not in timed} == {
         path: first[path] for path in first if path not in timed
     }
-    summaries = [workspace.json("metrics/summary.json") for workspace in (emoji.workspace, again)]
-    for summary in summaries:
-        assert summary.pop("seconds")
-        assert summary["measured_on"].pop("commit")
-    assert summaries[0] == summaries[1]
 
 
 def locked(workspace: Workspace) -> dict[str, str]:
@@ -104,7 +100,7 @@ def locked(workspace: Workspace) -> dict[str, str]:
     return {entry["path"]: entry["md5"] for made in stages.values() for entry in made["outs"]}
 
 
-@pytest.mark.parametrize("name", ["prepare", "rpn", "backbone", "features", "box_head", "mask_head"])
+@pytest.mark.parametrize("name", ["prepare", "rpn", "backbone", "features", "box_head", "mask_head", "detect"])
 def test_killed_at_random_a_stage_ends_as_undisturbed(
     copy: Workspace, name: str, request: pytest.FixtureRequest
 ) -> None:
@@ -133,7 +129,6 @@ def test_killed_at_random_a_stage_ends_as_undisturbed(
 HALF = """
 import os, signal, sys
 from pathlib import Path
-from src.training import checkpoint
 whole = Path.write_bytes
 def half(self, content):
     if ".state-" in self.name:
@@ -143,7 +138,7 @@ def half(self, content):
 Path.write_bytes = half
 from stages.box_head import __main__ as box_head
 from src.core.stage import run
-run("box_head", box_head.work)
+run("box_head", box_head.main)
 """
 
 

@@ -19,7 +19,7 @@ from tests.structure.project import PROJECT, tracked_files
 RECORDER = Path(__file__).parent / "recorder"
 MINUTES = 40  # ends what hangs; a whole run takes one on two idle cores with bf16, many on busy ones without
 
-# A twelfth of the canvas, one pass, narrow heads: every line of every stage runs, nothing is learned.
+# A twelfth of the canvas, one epoch, narrow heads: every line of every stage runs, nothing is learned.
 TINY = {
     "data.emoji.train": 8,
     "data.emoji.test": 4,
@@ -30,22 +30,22 @@ TINY = {
     "prepare.padded_width": 160,
     "rpn.epochs": 1,
     "rpn.batch_size": 4,
-    "rpn.samples": 16,
+    "rpn.batch_size_per_image": 16,
     "backbone.epochs": 1,
     "backbone.anchor_sizes": [8, 16, 32, 64, 96],
-    "backbone.samples": 32,
-    "backbone.rois": 8,
+    "backbone.rpn_batch_size_per_image": 32,
+    "backbone.box_batch_size_per_image": 8,
     "proposals.pre_nms_top_n": 60,
     "proposals.post_nms_top_n": 60,
     "features.proposals": 24,
     "features.mask_rois": 4,
-    "box_head.hidden": 32,
+    "box_head.representation_size": 32,
     "box_head.epochs": 1,
-    "box_head.rois": 16,
+    "box_head.batch_size_per_image": 16,
     "mask_head.channels": 16,
     "mask_head.epochs": 1,
     "evaluate.score_threshold": 0.0,
-    "evaluate.detections": 20,
+    "evaluate.detections_per_image": 20,
     "report.images": 2,
     "runtime.precision": "float32",
     "runtime.threads": 1,

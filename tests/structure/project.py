@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ruamel.yaml import YAML
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -16,14 +17,19 @@ ORDER = (
     "prepare",
     "anchors",
     "rpn",
+    "evaluate_rpn",
     "backbone",
+    "evaluate_backbone",
     "features",
     "box_head",
     "mask_head",
+    "detect",
     "evaluate",
     "predict",
     "report",
 )
+TRAINING = ("rpn", "backbone", "box_head", "mask_head")
+EVALUATION = ("evaluate_rpn", "evaluate_backbone", "detect", "evaluate", "predict")
 
 
 @cache
@@ -34,9 +40,14 @@ def tracked_files() -> tuple[Path, ...]:
     return tuple(path for name in names if name and (path := PROJECT / name).is_file())
 
 
-def read_yaml(name: str) -> Any:
-    """A YAML file of the project."""
-    return YAML(typ="safe", pure=True).load((PROJECT / name).read_text(encoding="utf-8"))
+def read_params() -> Any:
+    """params.yaml, which DVC writes in YAML 1.2."""
+    return YAML(typ="safe", pure=True).load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+
+
+def read_pipeline() -> Any:
+    """dvc.yaml, which people write."""
+    return yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
 
 
 def paths_of(entries: list[Any] | None) -> list[str]:

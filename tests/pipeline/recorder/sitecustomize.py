@@ -42,8 +42,8 @@ def record_params(module) -> None:
         params = load(*args)
         watch(params, "", names)
         kept.append(params)
-        for kind in vars(module).values():
-            if dataclasses.is_dataclass(kind) and kind is not module.Constraint:
+        for kind in vars(sys.modules["src.core.params"]).values():
+            if dataclasses.is_dataclass(kind) and kind.__name__ != "Constraint":
                 kind.__getattribute__ = note
         return params
 
@@ -54,7 +54,7 @@ class Finder(importlib.abc.MetaPathFinder):
     """Finds `src.core.params` as usual and patches it once it is loaded."""
 
     def find_spec(self, name, path, target=None):
-        if name != "src.core.params":
+        if name != "src.core.params_file":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         execute = spec.loader.exec_module
