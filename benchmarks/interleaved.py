@@ -1,7 +1,7 @@
-"""Contests: ours and its peers take turns in one process, so that whatever slows the machine slows them all.
+"""Benchmark cases: ours and its baselines run in turns, so that whatever slows the machine slows them all.
 
-A ratio is taken within each round, where the contestants ran seconds apart; the median over the rounds stands for the
-contest, the quartiles for its spread. The first round warms up and does not count.
+A ratio is taken within each round, where the implementations ran seconds apart; the median over the rounds stands for
+the case, the quartiles for its spread. The first round warms up and does not count.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class BenchmarkCase:
     Attributes:
         work: what is done.
         conditions: sizes, counts, what is left out.
-        contestants: calls by name, ours first; each name says the precision.
-        images: how many images a call of each contestant treats, by name; its seconds are divided by them. 1 where a
-            name is missing.
-        goal: how many times faster than the first peer ours is to be.
+        implementations: calls by name, ours first, then the baselines; each name says the precision.
+        images: how many images a call of each implementation treats, by name; its seconds are divided by them. 1 where
+            a name is missing.
+        goal: how many times faster than the first baseline ours is to be.
         agreement: how far the results lie apart, in words with a number.
     """
 
     work: str
     conditions: str
-    contestants: Mapping[str, Callable[[], Any]]
+    implementations: Mapping[str, Callable[[], Any]]
     goal: float | None = None
     agreement: str = ""
     images: Mapping[str, int] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
+    def from_values(cls, values: Sequence[float]) -> Spread:
         """Of one value or more."""
         if len(values) == 1:
             return cls(values[0], values[0], values[0])
@@ -55,26 +55,25 @@ class Spread:
         return cls(median, low, high)
 
 
-def hold(contest: BenchmarkCase, rounds: int) -> dict[str, Any]:
-    """Runs the contestants `rounds` times in turns after one warm-up; the entry of results.json."""
-    seconds: dict[str, list[float]] = {name: [] for name in contest.contestants}
-    for turn in tqdm(range(rounds + 1), desc=contest.work, unit="round"):
-        for name, call in contest.contestants.items():
+def run_interleaved(case: BenchmarkCase, rounds: int) -> dict[str, Any]:
+    """Runs the implementations in turns, `rounds` times after one warm-up; the entry of results.json."""
+    seconds: dict[str, list[float]] = {name: [] for name in case.implementations}
+    for turn in tqdm(range(rounds + 1), desc=case.work, unit="round"):
+        for name, call in case.implementations.items():
             start = time.perf_counter()
             call()
             if turn:
-                seconds[name].append((time.perf_counter() - start) / contest.images.get(name, 1))
-    ours, *peers = seconds
+                seconds[name].append((time.perf_counter() - start) / case.images.get(name, 1))
+    ours, *baselines = seconds
     ratios = {
-        peer: dataclasses.asdict(Spread.of([b / a for a, b in zip(seconds[ours], seconds[peer], strict=True)]))
-        for peer in peers
+        name: [theirs / own for own, theirs in zip(seconds[ours], seconds[name], strict=True)] for name in baselines
     }
     return {
-        "work": contest.work,
-        "conditions": contest.conditions,
-        "seconds": {name: dataclasses.asdict(Spread.of(values)) for name, values in seconds.items()},
-        "ratios": ratios,
-        "goal": contest.goal,
-        "agreement": contest.agreement,
+        "work": case.work,
+        "conditions": case.conditions,
+        "seconds": {name: dataclasses.asdict(Spread.from_values(values)) for name, values in seconds.items()},
+        "ratios": {name: dataclasses.asdict(Spread.from_values(values)) for name, values in ratios.items()},
+        "goal": case.goal,
+        "agreement": case.agreement,
         "rounds": rounds,
     }

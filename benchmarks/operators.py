@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import io
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,15 +20,14 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops import box_iou as torchvision_iou
 
 from benchmarks.interleaved import BenchmarkCase
-from src.detector.backbones import STRIDES
-from src.detector.sampling import EVERYWHERE
+from src.detector.fpn import STRIDES
 from src.evaluation.detection import evaluate_detections
-from src.evaluation.instances import Detections, GroundTruth, coco_ground_truth, coco_results
+from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.rle import encode_masks
-from src.ops.anchors import grid_anchors, size_ratio_anchors
+from src.ops.anchors import PYRAMID_STRIDES, grid_anchors, size_ratio_anchors
 from src.ops.boxes import encode
 from src.ops.masks import paste_masks
-from src.ops.matching import MatchThresholds, label_anchors
+from src.ops.matching import EVERYWHERE, MatchThresholds, label_anchors
 from src.ops.roi_align import multiscale_roi_align
 
 CANVAS = (800, 1088)  # H, W
@@ -36,12 +36,12 @@ EVALUATED, CLASSES = 200, 3  # images of the evaluation
 
 
 def cpu_bf16() -> torch.autocast:
-    """PyTorch's mixed precision in bf16 on the processor, as the peers are run under it."""
+    """PyTorch's mixed precision in bf16 on the processor, as the baselines are run under it."""
     return torch.autocast("cpu", dtype=torch.bfloat16)
 
 
-def contests() -> Iterator[Callable[[], BenchmarkCase]]:
-    """Makers of all contests; each holds its tensors only while it runs."""
+def cases() -> Iterator[Callable[[], BenchmarkCase]]:
+    """Makers of all cases; a case holds its tensors only while it runs."""
     for cells in (7, 14):
         for backward in (False, True):
             yield functools.partial(roi_align, cells, backward)
@@ -84,7 +84,7 @@ def roi_align(cells: int, backward: bool) -> BenchmarkCase:
         work=f"RoIAlign P={cells}, {'forward and backward' if backward else 'forward'}",
         conditions=f"{IMAGES} images x {PROPOSALS} proposals over P2..P5 of {CANVAS[0]}x{CANVAS[1]}, "
         f"{CHANNELS} channels",
-        contestants={
+        implementations={
             "ours, bf16": lambda: run(pool_ours, halves),
             "torchvision, float32": lambda: run(pool_theirs, planes),
             "torchvision, bf16 autocast": lambda: run(under_autocast, halves),
@@ -111,11 +111,11 @@ def with_gradient(pool: Callable[[list[Tensor]], Tensor], levels: list[Tensor]) 
 def matching() -> BenchmarkCase:
     """Labels and deltas of one image's anchors, of which all lie in reach."""
     draw = torch.Generator().manual_seed(1)
-    sides = [(CANVAS[0] // s, CANVAS[1] // s) for s in STRIDES] + [(13, 17)]
+    grids = [(math.ceil(CANVAS[0] / stride), math.ceil(CANVAS[1] / stride)) for stride in PYRAMID_STRIDES]
     anchors = torch.cat(
         [
-            grid_anchors(size_ratio_anchors(size, (0.5, 1.0, 2.0)).round(), *side, stride)
-            for size, side, stride in zip((32, 64, 128, 256, 512), sides, (*STRIDES, 64), strict=True)
+            grid_anchors(size_ratio_anchors(size, (0.5, 1.0, 2.0)).round(), *grid, stride)
+            for size, grid, stride in zip((32, 64, 128, 256, 512), grids, PYRAMID_STRIDES, strict=True)
         ]
     )
     boxes = random_boxes(2, draw)
@@ -138,7 +138,7 @@ def matching() -> BenchmarkCase:
         work="Matching and encoding",
         conditions=f"one image's {len(anchors):,} anchors, {len(boxes)} objects; torchvision encodes all anchors, "
         "ours those that the loss can use",
-        contestants={"ours, float32": ours, "torchvision, float32": theirs},
+        implementations={"ours, float32": ours, "torchvision, float32": theirs},
         goal=1.0,
         agreement=f"{same:,} of {len(anchors):,} labels alike",
     )
@@ -151,7 +151,7 @@ def pasting() -> BenchmarkCase:
     return BenchmarkCase(
         work="Pasting 100 masks",
         conditions=f"28x28 cells into {CANVAS[0]}x{CANVAS[1]} pixels, boxes of 16 to 600 pixels a side",
-        contestants={
+        implementations={
             "ours, float32": lambda: paste_masks(masks, boxes, *CANVAS),
             "torchvision, float32": lambda: paste_masks_in_image(masks[:, None], boxes, CANVAS),
         },
@@ -177,13 +177,13 @@ def evaluation() -> BenchmarkCase:
     return BenchmarkCase(
         work="COCO evaluation, box and mask",
         conditions=f"{EVALUATED} images, {len(annotations['annotations'])} objects, {len(results):,} detections",
-        contestants={"ours": ours, "pycocotools": theirs},
+        implementations={"ours": ours, "pycocotools": theirs},
         goal=3.0,
         agreement=f"largest difference of AP: {apart:.1e}",
     )
 
 
-def scene(number: int, draw: torch.Generator) -> tuple[GroundTruth, Detections]:
+def scene(number: int, draw: torch.Generator) -> tuple[GroundTruth, Instances]:
     """Two objects and 50 detections, some of which are shifted copies of the objects."""
     height, width = 300, 400
     corners = torch.rand(2, 2, generator=draw) * torch.tensor([200.0, 150.0])
@@ -208,7 +208,7 @@ def scene(number: int, draw: torch.Generator) -> tuple[GroundTruth, Detections]:
     scores = torch.rand(50, generator=draw)
     order = scores.argsort(descending=True)
     masks = encode_masks(ellipses(detected[order], height, width))
-    return truth, Detections(detected[order], found_labels[order], scores[order], masks)
+    return truth, Instances(detected[order], found_labels[order], scores[order], masks)
 
 
 def ellipses(boxes: Tensor, height: int, width: int) -> Tensor:

@@ -10,7 +10,7 @@ from src.core.files import write_text
 
 HEAD = """# Side by side
 
-Written by `make bench` from `results.json`; do not edit. Contestants take turns in one process. A ratio is taken
+Written by `make bench` from `results.json`; do not edit. Implementations run in turns in one process. A ratio is taken
 within each round; the table gives the median over the rounds and, in brackets, the quartiles. A first round warms up
 and does not count. torchvision is run as its users run it, in float32, and again under the same bf16 autocast as ours;
 the goals hold against it in float32.
@@ -22,10 +22,10 @@ def write_page(results: Mapping[str, Any], path: Path) -> None:
     parts = [HEAD, measured_on(results["conditions"])]
     if "trained_with" in results:
         parts.append(f"The trained models come from a run with {in_words(results['trained_with'])}.\n")
-    rows = [row for entry in results["contests"] for row in contest_rows(entry)]
+    rows = [row for entry in results["cases"] for row in case_rows(entry)]
     parts.append(table(("work", "ours", "theirs", "ours takes", "theirs takes", "times faster", "goal"), rows))
     parts.append("## What was measured\n")
-    parts += [f"* **{entry['work']}**: {description(entry)}" for entry in results["contests"]]
+    parts += [f"* **{entry['work']}**: {description(entry)}" for entry in results["cases"]]
     if "steps" in results:
         parts.append("\n## Against the machine's limit\n\n" + limit(results["peak_gflop_a_second"]))
         head = ("step", "GFLOP", "seconds", "share of the bf16 peak")
@@ -61,19 +61,19 @@ def limit(peak: Mapping[str, float]) -> str:
     return f"Square matrices of 2048 multiply at {numbers} (best of two seconds).\n"
 
 
-def contest_rows(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """One row a peer; the goal stands beside the first."""
-    ours, *peers = entry["seconds"]
+def case_rows(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One row per baseline; the goal stands beside the first."""
+    ours, *baselines = entry["seconds"]
     rows: list[tuple[str, ...]] = []
-    for place, peer in enumerate(peers):
-        ratio = entry["ratios"][peer]
+    for place, baseline in enumerate(baselines):
+        ratio = entry["ratios"][baseline]
         rows.append(
             (
                 entry["work"] if place == 0 else "",
                 ours,
-                peer,
+                baseline,
                 time_of(entry["seconds"][ours]["median"]),
-                time_of(entry["seconds"][peer]["median"]),
+                time_of(entry["seconds"][baseline]["median"]),
                 f"{ratio['median']:.1f} ({ratio['low']:.1f} to {ratio['high']:.1f})",
                 goal(entry["goal"], ratio["median"]) if place == 0 else "",
             )

@@ -1,15 +1,15 @@
 """Accuracy at equal cost: torchvision's Mask R-CNN on the pictures of the last run, beside what that run reached.
 
 torchvision's detector starts from the same ImageNet weights and learns from the same pictures, mirrored half of the
-time, as its fine-tuning tutorial has it: SGD at 0.005, momentum 0.9, weight decay 0.0005, two images a step, with a
-warm-up over the first tenth and a cosine to the end, in the precision that ours has. Tests run after every pass, by the
-laboratory's own evaluation. Run after `dvc repro` (or `dvc exp run`) on the photos; it goes on from its last pass if
-it was stopped.
+time, as its fine-tuning tutorial has it: SGD at 0.005, momentum 0.9, weight decay 0.0005, two images per step, with a
+warm-up over the first tenth and a cosine to the end, in the precision that ours has. Tests run after every epoch, by
+the laboratory's own evaluation. Run after `dvc repro` (or `dvc exp run`) on the photos; it resumes from its last epoch
+if it was stopped.
 
 Every run so tested adds its point to ours, told apart by the parameters in `SCHEME`; every schedule of torchvision's
-adds its curve, told apart by those in `PEER_SCHEME`.
+adds its curve, told apart by those in `BASELINE_SCHEME`.
 
-    python -m benchmarks.photos [--passes 4] [--layers 2]
+    python -m benchmarks.photos [--epochs 4] [--trainable-layers 2]
 """
 
 from __future__ import annotations
@@ -29,27 +29,30 @@ from tqdm import tqdm
 
 from benchmarks.page import in_words, table
 from benchmarks.torchvision_baseline import targets_of, torchvision_mask_rcnn
+from src.core import paths
 from src.core.files import read_json, write_json, write_text
-from src.core.params import Params, load_params
+from src.core.params import Params
+from src.core.params_file import load_params
 from src.core.runtime import cache_dir, environment_info, make_fabric, precision_name
+from src.core.tensors import save_tensors
 from src.data.dataset import DatasetFile
 from src.data.letterbox import Letterbox
 from src.data.loading import Loader
 from src.data.prepared import Example, PreparedFile
-from src.detector import mask_rcnn
 from src.detector.backbones import Lite0Body, set_trainable_layers
 from src.evaluation.bootstrap import ap50_intervals
 from src.evaluation.detection import evaluate_detections
-from src.evaluation.instances import Detections, GroundTruth, coco_ground_truth, coco_results
-from src.evaluation.second_stage import to_source
-from src.training.checkpoint import save_tensors
+from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
+from src.evaluation.predictor import to_source
+from src.structures.detections import Detections
+from src.training.history import weighted_sum
+from src.training.loop import LARGEST_GRADIENT_NORM
 
-PREPARED, DATASET = Path("data/prepared.h5"), Path("data/dataset.h5")
-STATE = ".cache/photos-peer-{layers}-{schedule}-{precision}.pt"
+STATE = ".cache/photos-torchvision-{trainable_layers}-{schedule}-{precision}.pt"
 RESULTS, PAGE = Path("benchmarks/photos.json"), Path("benchmarks/photos.md")
 LEARNING_RATE, WARM_UP = 0.005, 0.1
-SCHEME = ("layers", "passes", "learning_rate", "views", "epochs", "border", "precision")
-PEER_SCHEME = ("layers", "schedule", "precision")  # strides that learn, passes of the whole schedule
+SCHEME = ("trainable_layers", "epochs", "learning_rate", "views", "head_epochs", "border", "precision")
+BASELINE_SCHEME = ("trainable_layers", "schedule", "precision")  # stages of the body, epochs of the whole schedule
 STAGES = ("backbone", "features", "box_head", "mask_head")  # what training the detector takes; part (a) is apart
 
 
@@ -58,32 +61,31 @@ def learning_rate(done: float) -> float:
     return done / WARM_UP if done < WARM_UP else 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
 
 
-def train_pass(
+def train_epoch(
     fabric: Fabric, model: MaskRCNN, optimizer: torch.optim.Optimizer, loader: Loader, place: tuple[int, int]
 ) -> None:
-    """One pass over the pictures; `place` is its number and how many there are."""
+    """One epoch over the pictures; `place` is its number and how many there are."""
     model.train()
-    number, passes = place
-    bar = tqdm(loader.batches(number), desc=f"torchvision, pass {number + 1} of {passes}", total=len(loader))
+    number, epochs = place
+    bar = tqdm(loader.batches(number), desc=f"torchvision, epoch {number + 1} of {epochs}", total=len(loader))
     for done, batch in enumerate(bar):
-        pictures = [example.annotated() for example in batch]
-        images = [example.image.contiguous() / 255 for example in pictures]
-        targets = [targets_of(example.boxes, example.labels, example.masks) for example in pictures]
-        factor = learning_rate((number + done / len(loader)) / passes)
+        images = [example.image.contiguous() / 255 for example in batch]
+        targets = [targets_of(example.target) for example in batch]
+        factor = learning_rate((number + done / len(loader)) / epochs)
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * factor
         with fabric.autocast():
             terms = model(images, targets)
-        loss = sum(terms.values(), torch.zeros(()))
+        loss = weighted_sum(terms, dict.fromkeys(terms, 1.0))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT_NORM)
         optimizer.step()
         bar.set_postfix(loss=f"{float(loss.detach()):.3f}", refresh=False)
 
 
 @torch.no_grad()
-def find(fabric: Fabric, model: MaskRCNN, example: Example, letterbox: Letterbox, threshold: float) -> Detections:
+def predict(fabric: Fabric, model: MaskRCNN, example: Example, letterbox: Letterbox, threshold: float) -> Instances:
     """Its detections in the source picture."""
     height, width = example.image.shape[1:]
     with fabric.autocast():
@@ -95,17 +97,17 @@ def find(fabric: Fabric, model: MaskRCNN, example: Example, letterbox: Letterbox
     boxes = found["boxes"].float() * scale
     cells = found["masks"][:, 0].float()
     scores = found["scores"].float()
-    return to_source(mask_rcnn.Detections(boxes, found["labels"], scores, boxes, cells), letterbox, threshold)
+    return to_source(Detections(boxes, found["labels"], scores, boxes, cells), letterbox, threshold)
 
 
-def test(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
+def evaluate(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
     """AP on the test split, with AP50's intervals."""
     model.eval()
-    with DatasetFile(DATASET) as dataset, PreparedFile(PREPARED) as prepared:
+    with DatasetFile(paths.DATASET) as dataset, PreparedFile(paths.PREPARED) as prepared:
         rows = prepared.indices("test")
-        truth = [GroundTruth.of(dataset[row], number) for number, row in enumerate(rows, start=1)]
+        truth = [GroundTruth.from_sample(dataset[row], number) for number, row in enumerate(rows, start=1)]
         found = [
-            find(fabric, model, example, prepared.letterbox, params.evaluate.mask_threshold)
+            predict(fabric, model, example, prepared.letterbox, params.evaluate.mask_threshold)
             for example in tqdm(prepared.examples(rows, masks=False), desc="test", total=len(rows), unit="image")
         ]
     metrics: dict[str, Any] = evaluate_detections(coco_ground_truth(truth), coco_results(truth, found)).as_metrics()
@@ -115,15 +117,15 @@ def test(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
 
 def ours(params: Params) -> dict[str, Any]:
     """What the last run reached, what it took, and the parameters that make it a point of the curve."""
-    metrics = read_json(Path("metrics/evaluate.json"))
+    metrics = read_json(paths.metrics("evaluate"))
     seconds = sum(read_json(cache_dir() / "seconds" / f"{name}.json") for name in STAGES)
     names = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "ap50_interval")
     scheme = {
-        "layers": params.backbone.trainable_layers,
-        "passes": params.backbone.epochs,
+        "trainable_layers": params.backbone.trainable_layers,
+        "epochs": params.backbone.epochs,
         "learning_rate": params.backbone.learning_rate,
         "views": 2 if params.features.flip and params.data.source != "emoji" else 1,
-        "epochs": [params.box_head.epochs, params.mask_head.epochs],
+        "head_epochs": [params.box_head.epochs, params.mask_head.epochs],
         "border": params.evaluate.border,
         "precision": precision_name(params.runtime),
     }
@@ -133,7 +135,9 @@ def ours(params: Params) -> dict[str, Any]:
 
 def machine(params: Params) -> dict[str, Any]:
     """What a point was measured on; the precision is part of its scheme."""
-    found = {name: value for name, value in environment_info(params.runtime).items() if name != "precision"}
+    found = environment_info(params.runtime)
+    del found["precision"]
+    found["torch"] = str(found["torch"])  # of a class of torch's own, which `torch.load` would not read back
     matrices = " and AMX" if torch.cpu.get_capabilities().get("amx_bf16") else ""
     return {**found, "vectors": torch.backends.cpu.get_cpu_capability() + matrices}
 
@@ -141,19 +145,22 @@ def machine(params: Params) -> dict[str, Any]:
 def main() -> None:
     """Trains, tests, writes `benchmarks/photos.json` and `benchmarks/photos.md`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.photos", description=__doc__)
-    parser.add_argument("--passes", type=int, default=4, help="over the training pictures; 0: only our run's numbers")
-    parser.add_argument("--layers", type=int, default=2, help="of the body's five strides, how many torchvision trains")
+    parser.add_argument("--epochs", type=int, default=4, help="over the training pictures; 0: only our run's numbers")
+    parser.add_argument(
+        "--trainable-layers", type=int, default=2, help="of the body's five stages, how many torchvision trains"
+    )
     given = parser.parse_args()
     params = load_params()
     fabric = make_fabric(params.runtime)
     results = read_json(RESULTS) if RESULTS.exists() else {"ours": [], "torchvision": []}
     point = ours(params)
     results["ours"] = sorted([*other_than(point, results["ours"], SCHEME), point], key=lambda one: one["seconds"])
-    ingested = read_json(Path("metrics/ingest.json"))
+    ingested = read_json(paths.metrics("ingest"))
     results["data"] = {name: ingested[name] for name in ("source", "train_images", "test_images")}
     write_results(results)
-    scheme = {"layers": given.layers, "schedule": given.passes, "precision": precision_name(params.runtime)}
-    others = other_than(scheme, results["torchvision"], PEER_SCHEME)
+    precision = precision_name(params.runtime)
+    scheme = {"trainable_layers": given.trainable_layers, "schedule": given.epochs, "precision": precision}
+    others = other_than(scheme, results["torchvision"], BASELINE_SCHEME)
     for curve in train_torchvision(fabric, params, scheme):
         write_results({**results, "torchvision": [*others, *curve]})
 
@@ -166,16 +173,16 @@ def other_than(
 
 
 def train_torchvision(fabric: Fabric, params: Params, scheme: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
-    """The points of its curve so far, after each pass; goes on from the last pass of a stopped run."""
-    layers, schedule = scheme["layers"], scheme["schedule"]
+    """The points of its curve so far, after each epoch; resumes from the last epoch of a stopped run."""
+    schedule = scheme["schedule"]
     torch.manual_seed(1)
     body = Lite0Body(pretrained=True)
-    set_trainable_layers(body, layers)
+    set_trainable_layers(body, scheme["trainable_layers"])
     model = torchvision_mask_rcnn(params, body)
     learning = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.SGD(learning, LEARNING_RATE, momentum=0.9, weight_decay=5e-4)
-    with PreparedFile(PREPARED) as prepared:
-        loader = Loader(PREPARED, prepared.indices("train"), 2, seed=1, flip=True)
+    with PreparedFile(paths.PREPARED) as prepared:
+        loader = Loader(paths.PREPARED, prepared.indices("train"), 2, seed=1, flip=True)
     curve: list[dict[str, Any]] = []
     kept = Path(STATE.format(**scheme))
     if kept.exists():
@@ -185,11 +192,11 @@ def train_torchvision(fabric: Fabric, params: Params, scheme: dict[str, Any]) ->
         curve = state["curve"]
     for number in range(len(curve), schedule):
         start = time.perf_counter()
-        train_pass(fabric, model, optimizer, loader, (number, schedule))
+        train_epoch(fabric, model, optimizer, loader, (number, schedule))
         seconds = time.perf_counter() - start
         spent = curve[-1]["seconds"] if curve else 0.0
-        point = {**scheme, "passes": number + 1, "seconds": spent + seconds, "machine": machine(params)}
-        curve.append({**point, **test(fabric, model, params)})
+        point = {**scheme, "epochs": number + 1, "seconds": spent + seconds, "machine": machine(params)}
+        curve.append({**point, **evaluate(fabric, model, params)})
         save_tensors(kept, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "curve": curve})
         yield curve
 
@@ -206,15 +213,15 @@ def write_results(results: dict[str, Any]) -> None:
     about = f"""# Accuracy at equal cost
 
 Written by `python -m benchmarks.photos`; do not edit. {data["train_images"]} photos to train on, {data["test_images"]}
-to test on. A pass is one over the training photos in which the network learns. Ours then runs once over the photos and
-once over their mirror images to keep features, on which the heads learn for their epochs: the minutes have all of it.
-torchvision's row "2 of 4" is its state after two passes of a schedule that is made for four. Brackets: 95 % of the
+to test on. In an epoch the network learns from every training photo once. Ours then runs once over the photos and once
+over their mirror images to cache features, on which the heads learn for their epochs: the minutes have all of it.
+torchvision's row "2 of 4" is its state after two epochs of a schedule that is made for four. Brackets: 95 % of the
 bootstrap draws of the test images. Minutes of different machines do not compare.
 """
     head = (
         "detector",
-        "strides that learn",
-        "passes",
+        "trainable stages",
+        "epochs",
         "box and mask head epochs",
         "precision",
         "minutes",
@@ -229,13 +236,13 @@ bootstrap draws of the test images. Minutes of different machines do not compare
 
 
 def scheme_of(point: dict[str, Any]) -> tuple[str, str, str, str]:
-    """What names a point: detector, strides that learn, passes, epochs of the heads."""
+    """What names a point: detector, trainable stages of the body, epochs, epochs of the heads."""
+    stages = str(point["trainable_layers"])
     if "schedule" in point:
-        return "torchvision", str(point["layers"]), f"{point['passes']} of {point['schedule']}", ""
+        return "torchvision", stages, f"{point['epochs']} of {point['schedule']}", ""
     border = "removed" if point["border"] == "remove" else "clipped"
-    passes = f"{point['passes']} at {point['learning_rate']:g}, then {point['views']} to keep features"
-    epochs = " + ".join(map(str, point["epochs"]))
-    return f"ours, boxes across the border {border}", str(point["layers"]), passes, epochs
+    epochs = f"{point['epochs']} at {point['learning_rate']:g}, then {point['views']} to cache features"
+    return f"ours, boxes across the border {border}", stages, epochs, " + ".join(map(str, point["head_epochs"]))
 
 
 def row(entry: dict[str, Any]) -> tuple[str, ...]:

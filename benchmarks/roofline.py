@@ -15,10 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.steps import examples
 from src.core.params import Params
 from src.core.runtime import make_fabric
-from src.detector.backbones import NORMALIZATIONS, set_trainable_layers
+from src.data.batches import Batcher
+from src.detector.backbones import NORMALIZATIONS
 from src.detector.checkpoints import load_backbone
-from src.detector.criteria import Learner, image_list, losses
 from src.plain_rpn.network import PlainRpnNetwork
+from stages.backbone.__main__ import start_fine_tuning
 
 SIDE = 2048  # of the square matrices
 SECONDS = 2.0  # for each measurement
@@ -47,12 +48,14 @@ def best_seconds(call: Callable[[], Any]) -> float:
 def shares(params: Params, peak: dict[str, float]) -> list[dict[str, Any]]:
     """GFLOP, seconds and share of the bf16 peak of the steps that convolutions dominate."""
     fabric = make_fabric(params.runtime)
-    pictures, content = examples("train", 2)
+    pictures, letterbox = examples("train", 2)
+    batcher = Batcher(NORMALIZATIONS[params.backbone.name], letterbox.region, fabric.device)
+    image = batcher.images(pictures[:1])
+    network = PlainRpnNetwork().to(memory_format=torch.channels_last).to(fabric.device)
     backbone, rpn = load_backbone(params, fabric.device)
-    image = image_list(pictures[:1], NORMALIZATIONS[params.backbone.name], content, fabric.device)
-    network = PlainRpnNetwork().to(memory_format=torch.channels_last)
-    learner = Learner(backbone.requires_grad_(True), rpn.requires_grad_(True)).to(memory_format=torch.channels_last)
-    set_trainable_layers(learner.backbone.body, params.backbone.trainable_layers)
+    detector = start_fine_tuning(params, fabric.device)
+    detector.backbone.load_state_dict(backbone.state_dict())
+    detector.rpn.load_state_dict(rpn.state_dict())
 
     def part_a() -> None:
         with fabric.autocast():
@@ -64,10 +67,10 @@ def shares(params: Params, peak: dict[str, float]) -> list[dict[str, Any]]:
             rpn.predict(backbone(image.tensors))
 
     def fine_tuning() -> None:
-        learner.train()
+        detector.train()
         with fabric.autocast():
-            terms = losses(learner, pictures, content, params.backbone)
-        backward(learner, list(terms.values()))
+            terms = detector.losses(*batcher(pictures))
+        backward(detector, list(terms.values()))
 
     steps = {
         "part (a), forward and backward, 1 image": part_a,
@@ -102,4 +105,4 @@ GRADIENTS = {torch.ops.aten.convolution_backward: convolution_gradients}
 def backward(module: nn.Module, outputs: Sequence[Tensor]) -> None:
     """Gradients of the outputs' sum, thrown away."""
     module.zero_grad(set_to_none=True)
-    sum((one.float().sum() for one in outputs), torch.zeros(())).backward()
+    torch.stack([one.float().sum() for one in outputs]).sum().backward()

@@ -1,7 +1,7 @@
 """How time, memory and disk grow with the number of images, up to the course's whole set.
 
 The genuine labels and boxes, with generated pictures and masks, in the course's exact files, at growing N; then the
-stages themselves, each in a process of its own, in a workspace made for it. Needs the backbone of a finished run.
+stages themselves, each in a process of its own, in a workspace made for it. Needs the weights of a finished run.
 
     python -m benchmarks.scaling --labels folder/of/the/course [--counts 100 400 1600 3265] [--features-up-to 400]
 """
@@ -9,14 +9,13 @@ stages themselves, each in a process of its own, in a workspace made for it. Nee
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +25,24 @@ from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from benchmarks.page import measured_on, table
+from src.core import paths
 from src.core.files import read_json, write_json, write_text
-from src.core.params import load_params
+from src.core.params_file import load_params
 from src.core.runtime import environment_info
-from src.data.feature_cache import FeaturesFile
 from src.data.loading import Loader
 from src.data.prepared import PreparedFile
+from src.detector.roi_cache import open_cached_rois
 from src.detector.sampling import RoiRules
 from src.sources.course import BOXES, IMAGES, LABELS, MASKS
 from src.sources.pickles import read_object_array
-from src.training.heads import HeadLoader
+from src.structures.sample import HEIGHT, WIDTH
 
 RESULTS = Path("benchmarks/scaling.json")
 PAGE = Path("benchmarks/scaling.md")
-HEIGHT, WIDTH = 300, 400
-STAGES = ("ingest", "prepare", "features", "box_head", "evaluate")
-SLOW = ("features", "box_head", "evaluate")  # those that run the network, or need its output
-FILES = ("data/dataset.h5", "data/prepared.h5", "data/features.h5")
+STAGES = ("ingest", "prepare", "features", "box_head", "detect", "evaluate")  # in the order in which they run
+SLOW = STAGES[2:]  # those that run the network, or need its output
+COLUMNS = {**{name: (name,) for name in STAGES[:4]}, "detect + evaluate": ("detect", "evaluate")}  # of the tables
+FILES = tuple(map(str, (paths.DATASET, paths.PREPARED, paths.FEATURES)))
 
 
 def make_course(folder: Path, source: Path, count: int) -> None:
@@ -52,7 +52,8 @@ def make_course(folder: Path, source: Path, count: int) -> None:
     folder.mkdir(parents=True)
     for name, arrays in ((LABELS, labels), (BOXES, boxes)):
         column = np.empty(count, dtype=object)
-        column[:] = list(arrays)
+        for index, array in enumerate(arrays):
+            column[index] = array
         np.save(folder / name, column, allow_pickle=True)
     total = sum(len(one) for one in labels)
     options = {"dtype": "uint8", "compression": "gzip", "compression_opts": 4}
@@ -88,11 +89,12 @@ def picture(masks: Sequence[np.ndarray], draw: np.random.Generator) -> np.ndarra
 
 
 def make_workspace(folder: Path, root: Path) -> None:
-    """The project's code, this run's backbone, and params that read the course's files in `root`."""
+    """The project's code, a copy of this run's weights, and params that read the course's files in `root`."""
     here = Path.cwd()
     folder.mkdir(parents=True)
-    for name in ("src", "stages", "models"):
+    for name in ("src", "stages", "dvc.yaml"):
         (folder / name).symlink_to(here / name)
+    shutil.copytree("models", folder / "models")  # stages write their weights: not into this run's folder
     yaml = YAML()
     content = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
     content["data"]["source"], content["data"]["root"] = "course", str(root)
@@ -102,17 +104,26 @@ def make_workspace(folder: Path, root: Path) -> None:
         yaml.dump(content, file)
 
 
+# Linux counts the memory of the process that starts another as the other's, so a small one starts the stages.
+LAUNCHER = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+_, status, usage = os.wait4(subprocess.Popen([sys.executable, "-m", sys.argv[1]]).pid, 0)
+measured = {"seconds": time.perf_counter() - start, "peak_gb": usage.ru_maxrss / 2**20}
+with open(sys.argv[2], "w") as file:
+    json.dump(measured, file)
+sys.exit(status != 0)
+"""
+
+
 def run_stage(name: str, folder: Path) -> dict[str, float]:
     """Seconds and peak memory of one stage in its own process."""
     environment = {**os.environ, "DVC_ROOT": str(folder)}
-    start = time.perf_counter()
-    process = subprocess.Popen(  # noqa: S603 - this project's own stages
-        [sys.executable, "-m", f"stages.{name}"], cwd=folder, env=environment
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    command = [sys.executable, "-c", LAUNCHER, f"stages.{name}", str(folder / "measured.json")]
+    done = subprocess.run(command, cwd=folder, env=environment, check=False)  # noqa: S603 - this project's own stages
+    if done.returncode:
         raise SystemExit(f"benchmarks.scaling: stage {name} failed in {folder}")
-    return {"seconds": time.perf_counter() - start, "peak_gb": usage.ru_maxrss / 2**20}
+    return read_json(folder / "measured.json")
 
 
 def loader_rate(path: Path, images: int = 200) -> float:
@@ -125,12 +136,17 @@ def loader_rate(path: Path, images: int = 200) -> float:
 
 
 def head_loader_rate(folder: Path) -> float:
-    """Views a second that the heads' loader delivers in the order of training, after a pass that fills the memory."""
-    features, options = folder / "data/features.h5", load_params().box_head
-    rules = RoiRules(options.rois, options.positive_fraction, options.fg_iou_thresh)
-    with contextlib.closing(FeaturesFile(features)) as file:
-        views = file.views(train=True)
-    loader = HeadLoader(features, folder / "data/prepared.h5", views, options.batch_size, rules, 0, options.seed)
+    """Views a second that the heads' loader delivers in the order of training, after an epoch that fills the memory."""
+    params = load_params()
+    options = params.box_head
+    loader, _ = open_cached_rois(
+        folder / paths.FEATURES,
+        folder / paths.PREPARED,
+        rules=RoiRules.from_params(params.rois, options.batch_size_per_image),
+        batch_size=options.batch_size,
+        mask_rois=0,
+        seed=options.seed,
+    )
     for _ in loader.batches(0):
         pass
     start = time.perf_counter()
@@ -138,15 +154,11 @@ def head_loader_rate(folder: Path) -> float:
     return delivered / (time.perf_counter() - start)
 
 
-def measure(count: int, labels: Path, cache_dir: Path, *, slow: bool) -> dict[str, Any]:
+def measure(count: int, labels: Path, temporary: Path, *, slow: bool) -> dict[str, Any]:
     """All numbers at one N."""
-    root, folder = cache_dir / f"course-{count}", cache_dir / f"run-{count}"
+    root, folder = temporary / f"course-{count}", temporary / f"run-{count}"
     make_course(root, labels, count)
     make_workspace(folder, root)
-    models = folder / "models"
-    if slow:  # stages write their weights: not into this run's folder
-        models.unlink()
-        shutil.copytree("models", models)
     entry: dict[str, Any] = {"images": count, "stages": {}}
     for name in STAGES:
         if name not in SLOW or slow:
@@ -154,7 +166,7 @@ def measure(count: int, labels: Path, cache_dir: Path, *, slow: bool) -> dict[st
     inputs = sum(file.stat().st_size for file in root.iterdir())
     sizes = {name: (folder / name).stat().st_size for name in FILES if (folder / name).exists()}
     entry["bytes"] = {"the course's files": inputs, **sizes}
-    entry["loader_images_a_second"] = loader_rate(folder / "data/prepared.h5")
+    entry["loader_images_a_second"] = loader_rate(folder / paths.PREPARED)
     if slow:
         entry["head_loader_views_a_second"] = head_loader_rate(folder)
     shutil.rmtree(root)
@@ -166,11 +178,15 @@ def write_page(results: dict[str, Any]) -> None:
     """`benchmarks/scaling.md` from the numbers."""
     entries = results["counts"]
     files = ("the course's files", *FILES)
-    text = """# Growth
+    text = """# Scaling
 
-Written by `python -m benchmarks.scaling` from `growth.json`; do not edit. The course's genuine labels and boxes with
-generated pictures and masks, in the course's files; every stage in a process of its own.
+Written by `python -m benchmarks.scaling` from `scaling.json`; do not edit. The course's genuine labels and boxes with
+generated pictures and masks, in the course's files; every stage in a process of its own. `detect + evaluate` has the
+time of both and the memory of the greater: `detect` runs the network over the test split, `evaluate` measures what it
+found.
 """
+    if together := [str(e["images"]) for e in entries if "evaluate" in e["stages"] and "detect" not in e["stages"]]:
+        text += f"At N = {', '.join(together)} both were still one stage, `evaluate`.\n"
     disk = [
         (*(f"{e['bytes'][name] / 2**20:.0f}" if name in e["bytes"] else "" for name in files), *rates(e))
         for e in entries
@@ -179,41 +195,55 @@ generated pictures and masks, in the course's files; every stage in a process of
         text,
         measured_on(results["conditions"]),
         "Seconds:\n",
-        by_count(entries, STAGES, [[number(e, name, "seconds", "{:.1f}") for name in STAGES] for e in entries]),
+        by_count(entries, COLUMNS, [[cell(seconds(e, name), ".1f") for name in COLUMNS] for e in entries]),
         "Milliseconds for each further image (in the first row, for each image with the stage's start):\n",
         by_count(
-            entries, STAGES, [[further(entries, place, name) for name in STAGES] for place in range(len(entries))]
+            entries, COLUMNS, [[further(entries, place, name) for name in COLUMNS] for place in range(len(entries))]
         ),
         "Peak memory, GiB:\n",
-        by_count(entries, STAGES, [[number(e, name, "peak_gb", "{:.2f}") for name in STAGES] for e in entries]),
+        by_count(entries, COLUMNS, [[cell(peak_gb(e, name), ".2f") for name in COLUMNS] for e in entries]),
         "Files, MiB, and what the loaders deliver: pictures a second, and cached views a second of the heads' one:\n",
         by_count(entries, (*files, "pictures a second", "views a second"), disk),
     ]
     write_text(PAGE, "\n".join(parts).rstrip() + "\n")
 
 
-def by_count(entries: Sequence[dict[str, Any]], head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def by_count(entries: Sequence[dict[str, Any]], head: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
     """A table with a row for each N."""
     return table(("N", *head), [(str(e["images"]), *row) for e, row in zip(entries, rows, strict=True)])
 
 
-def number(entry: dict[str, Any], stage: str, what: str, form: str) -> str:
-    """A stage's number, or nothing where it was not run."""
-    found = entry["stages"].get(stage)
-    return form.format(found[what]) if found else ""
+def measured(entry: dict[str, Any], column: str) -> list[dict[str, float]]:
+    """What was measured of the stages of a column; nothing where they were not run."""
+    return [entry["stages"][stage] for stage in COLUMNS[column] if stage in entry["stages"]]
 
 
-def further(entries: Sequence[dict[str, Any]], place: int, stage: str) -> str:
-    """What each image has cost that is more than in the last row before in which the stage ran."""
-    found = entries[place]["stages"].get(stage)
-    if not found:
+def seconds(entry: dict[str, Any], column: str) -> float | None:
+    """Of all stages of a column together."""
+    return sum(stage["seconds"] for stage in measured(entry, column)) or None
+
+
+def peak_gb(entry: dict[str, Any], column: str) -> float | None:
+    """Of the stage of a column that takes most."""
+    return max((stage["peak_gb"] for stage in measured(entry, column)), default=None)
+
+
+def cell(value: float | None, form: str) -> str:
+    """A number, or nothing."""
+    return "" if value is None else format(value, form)
+
+
+def further(entries: Sequence[dict[str, Any]], place: int, column: str) -> str:
+    """What each image has cost that is more than in the last row before in which the stages ran."""
+    spent = seconds(entries[place], column)
+    if spent is None:
         return ""
-    images, seconds = entries[place]["images"], found["seconds"]
-    before = [entry for entry in entries[:place] if stage in entry["stages"]]
-    if before:
-        images -= before[-1]["images"]
-        seconds -= before[-1]["stages"][stage]["seconds"]
-    return f"{1000 * seconds / images:.1f}"
+    images = entries[place]["images"]
+    for entry in reversed(entries[:place]):
+        before = seconds(entry, column)
+        if before is not None:
+            return f"{1000 * (spent - before) / (images - entry['images']):.1f}"
+    return f"{1000 * spent / images:.1f}"
 
 
 def rates(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -231,11 +261,10 @@ def main() -> None:
     options = parser.parse_args()
     results = read_json(RESULTS) if RESULTS.exists() else {"counts": []}
     entries = {entry["images"]: entry for entry in results["counts"]}
-    with tempfile.TemporaryDirectory(prefix="growth-") as cache_dir:
+    with tempfile.TemporaryDirectory(prefix="scaling-") as temporary:
         for count in options.counts:
-            entries[count] = measure(
-                count, options.labels.resolve(), Path(cache_dir), slow=count <= options.features_up_to
-            )
+            slow = count <= options.features_up_to
+            entries[count] = measure(count, options.labels.resolve(), Path(temporary), slow=slow)
             rows = [entries[number] for number in sorted(entries)]
             results = {"counts": rows, "conditions": environment_info(load_params().runtime)}
             write_json(RESULTS, results)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,82 +20,89 @@ from torchvision.ops import poolers, roi_align
 from benchmarks.interleaved import BenchmarkCase
 from benchmarks.operators import cpu_bf16
 from benchmarks.torchvision_baseline import targets_of, torchvision_mask_rcnn, with_weights_of
+from src.core import paths
 from src.core.files import read_json
 from src.core.params import Params
 from src.core.runtime import make_fabric
+from src.data.batches import Batcher
+from src.data.letterbox import Letterbox
 from src.data.normalize import Normalization
 from src.data.prepared import Example, PreparedFile
 from src.detector.backbones import LITE0
-from src.detector.box_head import BoxHead
-from src.detector.checkpoints import load_detector
-from src.detector.criteria import image_list
-from src.detector.mask_head import MaskHead
-from src.detector.mask_rcnn import Detections
+from src.detector.checkpoints import load_detector, make_box_head, make_mask_head
+from src.detector.roi_cache import CachedRois, open_cached_rois
+from src.detector.roi_heads import RoiHeads
+from src.detector.sampling import RoiRules
 from src.ops.masks import paste_masks
-from src.plain_rpn.anchor_grid import AnchorGrid, PartA
+from src.plain_rpn.anchor_grid import AnchorGrid
+from src.plain_rpn.detector import PlainRpn
 from src.plain_rpn.network import CHANNELS, PlainRpnNetwork
-from src.training.heads import HeadLoader, Heads, box_losses, joint_losses, loaders
+from src.structures.detections import Detections
+from src.structures.image_list import ImageList
 from src.training.history import weighted_sum
+from src.training.loop import LARGEST_GRADIENT_NORM
 
-PREPARED = Path("data/prepared.h5")
 IMAGES = 2  # torchvision's training batch
 VIEWS = 32  # images whose cached features one call of ours trains on
 INFERRED = 4  # images a call of inference
 
 
-def contests(params: Params) -> Iterator[Callable[[], BenchmarkCase]]:
-    """Makers of all contests, for the models of a finished run."""
+def cases(params: Params) -> Iterator[Callable[[], BenchmarkCase]]:
+    """Makers of all cases, for the models of a finished run."""
     yield functools.partial(part_a_step, params)
     yield functools.partial(head_training, params, masks=False)
     yield functools.partial(head_training, params, masks=True)
     yield functools.partial(inference, params)
 
 
-def examples(split: str, count: int) -> tuple[list[Example], tuple[float, float, float, float]]:
-    """The first pictures of a split that have objects, and where pictures lie on the canvas."""
-    with PreparedFile(PREPARED) as prepared:
+def examples(split: str, count: int) -> tuple[list[Example], Letterbox]:
+    """The first pictures of a split that have objects, and how pictures lie on the canvas."""
+    with PreparedFile(paths.PREPARED) as prepared:
         rows = [row for row in prepared.indices(split) if len(prepared.boxes(row))][:count]
-        return list(prepared.examples(rows)), prepared.letterbox.content
+        return list(prepared.examples(rows)), prepared.letterbox
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, losses: Callable[[], Tensor]) -> None:
-    """One training step as `src.training.loop` makes it, without history and checkpoint."""
-    loss = losses()
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> None:
+    """One training step from its loss terms as `src.training.loop` makes it, without history; all weights are 1."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+    weighted_sum(terms, dict.fromkeys(terms, 1.0)).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT_NORM)
     optimizer.step()
 
 
 def part_a_step(params: Params) -> BenchmarkCase:
     """Part (a): labels, sampling, forward, backward, update of one picture, in memory already."""
-    sizes = read_json(Path("data/anchors.json"))["anchors"]
-    with PreparedFile(PREPARED) as prepared:
-        grid = AnchorGrid.of(sizes, prepared.letterbox, params.rpn)
-    batch = examples("train", 1)[0]
+    sizes = read_json(paths.ANCHORS)["anchors"]
+    batch, letterbox = examples("train", 1)
+    grid = AnchorGrid.from_params(sizes, letterbox, params.rpn)
+    normalization, cpu = Normalization.from_params(params.prepare), torch.device("cpu")
 
-    def contestant(fabric: Fabric, memory: torch.memory_format) -> Callable[[], None]:
-        torch.manual_seed(1)
-        network = PlainRpnNetwork(len(sizes)).to(memory_format=memory)
-        part = PartA(network, fabric, grid, Normalization.of(params.prepare))
-        if memory == torch.contiguous_format:
-            part = ContiguousPartA(written_plainly(network), fabric, grid, Normalization.of(params.prepare))
-        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    def training(fabric: Fabric, batcher: Batcher, network: PlainRpnNetwork) -> Callable[[], None]:
+        model = PlainRpn(network, grid, params.rpn)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
         def run() -> None:
-            terms = part.losses(batch, params.rpn.samples, torch.default_generator)
-            step(network, optimizer, lambda: sum(terms.values(), torch.zeros(())))
+            model.train()
+            with fabric.autocast():
+                terms = model(*batcher(batch))
+            step(model, optimizer, terms)
 
         return run
 
+    def network() -> PlainRpnNetwork:
+        torch.manual_seed(1)
+        return PlainRpnNetwork(len(sizes))
+
+    rows, planes = (kind(normalization, letterbox.region, cpu) for kind in (Batcher, ContiguousBatcher))
     plain, mixed = Fabric(accelerator="cpu", devices=1, precision="32-true"), make_fabric(params.runtime)
     return BenchmarkCase(
         work="Part (a), training step",
-        conditions="one picture of 800x1088 in memory; labeling, sampling, forward, backward, AdamW",
-        contestants={
-            "ours, bf16": contestant(mixed, torch.channels_last),
-            "plain PyTorch, float32, contiguous": contestant(plain, torch.contiguous_format),
-            "plain PyTorch, bf16 autocast, contiguous": contestant(mixed, torch.contiguous_format),
+        conditions=f"one picture of {letterbox.height}x{letterbox.padded_width} in memory; labeling, sampling, "
+        "forward, backward, AdamW",
+        implementations={
+            "ours, bf16": training(mixed, rows, network().to(memory_format=torch.channels_last)),
+            "plain PyTorch, float32, contiguous": training(plain, planes, written_plainly(network())),
+            "plain PyTorch, bf16 autocast, contiguous": training(mixed, planes, written_plainly(network())),
         },
         goal=5.0,
     )
@@ -110,64 +116,75 @@ def written_plainly(network: PlainRpnNetwork) -> PlainRpnNetwork:
     return network
 
 
-class ContiguousPartA(PartA):
-    """The same network on plain planes."""
+class ContiguousBatcher(Batcher):
+    """The same pictures on plain planes."""
 
-    def pixels(self, examples: Any) -> Tensor:
-        """The normalized batch, contiguous."""
-        return super().pixels(examples).contiguous()
+    def images(self, examples: Sequence[Example]) -> ImageList:
+        """The normalized minibatch, contiguous."""
+        images = super().images(examples)
+        return ImageList(images.tensors.contiguous(), images.regions)
 
 
 def head_training(params: Params, *, masks: bool) -> BenchmarkCase:
     """The heads over a frozen backbone, an image and epoch: cached features against the whole detector."""
     fabric = make_fabric(params.runtime)
-    options = params.mask_head if masks else params.box_head
-    train_views, _ = loaders(params.box_head, options, params.mask_head.rois if masks else 0)
-    loader = HeadLoader(**{**vars(train_views), "views": list(train_views.views)[:VIEWS]})
-    heads = Heads(BoxHead(hidden=params.box_head.hidden, dropout=params.box_head.dropout), MaskHead())
-    heads.mask_head.to(memory_format=torch.channels_last)
-    model: nn.Module = heads if masks else heads.box_head
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    loader = cached_rois(params, masks=masks)
+    mask_head = make_mask_head(params).to(memory_format=torch.channels_last) if masks else None
+    heads = RoiHeads(make_box_head(params), mask_head)
+    optimizer = torch.optim.AdamW(heads.parameters(), lr=1e-4)
 
     def ours() -> None:
-        model.train()
+        heads.train()
         for batch in loader.batches(0):
             with fabric.autocast():
-                terms = joint_losses(heads, batch) if masks else box_losses(heads.box_head, batch)
-            step(model, optimizer, functools.partial(weighted_sum, terms, dict.fromkeys(terms, 1.0)))
+                terms = heads(batch.rois)
+            step(heads, optimizer, terms)
 
     theirs = torchvision_training(params, masks=masks)
-    peers: dict[str, Callable[[], Any]] = {
+    baselines: dict[str, Callable[[], Any]] = {
         "torchvision, float32": theirs,
         "torchvision, bf16 autocast": functools.partial(under_autocast, theirs),
     }
     return BenchmarkCase(
         work="Joint box and mask training" if masks else "Box head training",
         conditions=f"an image and epoch over a frozen backbone; ours from cached features ({VIEWS} images a call, read "
-        f"from disk; filling the cache is a stage of its own), torchvision {IMAGES} images a step, its own sampling",
-        contestants={"ours, bf16": ours, **peers},
-        images={"ours, bf16": len(loader.views), **dict.fromkeys(peers, IMAGES)},
+        f"from disk; filling the cache is a stage of its own), torchvision {IMAGES} images per step, its own sampling",
+        implementations={"ours, bf16": ours, **baselines},
+        images={"ours, bf16": len(loader.views), **dict.fromkeys(baselines, IMAGES)},
         goal=8.0 if masks else 20.0,
     )
 
 
+def cached_rois(params: Params, *, masks: bool) -> CachedRois:
+    """The first `VIEWS` training views, sampled as the stages `box_head` and `mask_head` do."""
+    options = params.mask_head if masks else params.box_head
+    train, _ = open_cached_rois(
+        paths.FEATURES,
+        paths.PREPARED,
+        rules=RoiRules.from_params(params.rois, params.box_head.batch_size_per_image),
+        batch_size=options.batch_size,
+        mask_rois=params.mask_head.batch_size_per_image if masks else 0,
+        seed=options.seed,
+    )
+    return dataclasses.replace(train, views=train.views[:VIEWS])
+
+
 def torchvision_training(params: Params, *, masks: bool) -> Callable[[], None]:
-    """One step of torchvision's detector; backbone and RPN are frozen, in favor of the peer."""
-    model = peer(params)
+    """One step of torchvision's detector; backbone and RPN are frozen, in favor of the baseline."""
+    model = baseline(params)
     if not masks:
         model.roi_heads.mask_roi_pool = model.roi_heads.mask_head = model.roi_heads.mask_predictor = None
     model.backbone.requires_grad_(False)
     model.rpn.requires_grad_(False)
     pictures = examples("train", IMAGES)[0]
     images = [example.image.contiguous() / 255 for example in pictures]
-    targets = [targets_of(example.boxes, example.labels, example.masks) for example in pictures]
+    targets = [targets_of(example.target) for example in pictures]
     learning = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.SGD(learning, lr=1e-5, momentum=0.9)
 
     def run() -> None:
         model.train()
-        losses = model(images, targets)
-        step(model, optimizer, lambda: sum(losses.values(), torch.zeros(())))
+        step(model, optimizer, model(images, targets))
 
     return run
 
@@ -178,7 +195,7 @@ def under_autocast(run: Callable[[], Any]) -> Any:
         return run()
 
 
-def peer(params: Params) -> MaskRCNN:
+def baseline(params: Params) -> MaskRCNN:
     """Torchvision's detector with the weights of the last run, on plain planes."""
     detector = load_detector(params, torch.device("cpu"))
     body = copy.deepcopy(detector.backbone.body).to(memory_format=torch.contiguous_format)
@@ -188,12 +205,13 @@ def peer(params: Params) -> MaskRCNN:
 def inference(params: Params) -> BenchmarkCase:
     """The whole detector on one normalized picture, masks pasted, with the same weights and rules."""
     rules = dataclasses.replace(params, evaluate=dataclasses.replace(params.evaluate, border="clip"))
-    detector, model = load_detector(rules, torch.device("cpu")), peer(rules)
+    cpu = torch.device("cpu")
+    detector, model = load_detector(rules, cpu), baseline(rules)
     model.rpn.min_size = rules.proposals.min_size
     pictures, _ = examples("test", INFERRED)
     height, width = pictures[0].image.shape[1:]
-    canvas = (0.0, 0.0, float(width), float(height))
-    images = [image_list([example], LITE0, canvas, torch.device("cpu")) for example in pictures]
+    batcher = Batcher(LITE0, (0.0, 0.0, float(width), float(height)), cpu)  # torchvision clips to the canvas
+    images = [batcher.images([example]) for example in pictures]
     planes = [image.tensors.contiguous() for image in images]
     mixed = make_fabric(params.runtime)
 
@@ -202,7 +220,7 @@ def inference(params: Params) -> BenchmarkCase:
         found = []
         for image in images:
             with fabric.autocast():
-                found += detector(image, rules.evaluate)
+                found += detector.detect(image)
             paste_masks(found[-1].masks.float(), found[-1].boxes, height, width)
         return found
 
@@ -225,7 +243,7 @@ def inference(params: Params) -> BenchmarkCase:
         work="Inference",
         conditions=f"one normalized picture of {height}x{width}, lite0, {params.features.proposals} proposals, masks "
         "pasted; the same trained weights and rules",
-        contestants=dict(zip(names, calls, strict=True)),
+        implementations=dict(zip(names, calls, strict=True)),
         images=dict.fromkeys(names, len(images)),
         goal=1.7,
         agreement=agreement,

@@ -3,49 +3,55 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from src.core.params import Params
-from src.detector import mask_rcnn
+from src.detector import box_head, mask_head, mask_rcnn
 from src.detector.backbones import CHANNELS, LITE0, Lite0Body
+from src.detector.weights import rename
+from src.structures.classes import NUM_CLASSES
+from src.structures.target import Target
 
 LEVELS = ["0", "1", "2", "3"]
+PYRAMID_CHANNELS = 256
 
 
 class Backbone(nn.Module):
-    """EfficientNet-Lite0 under torchvision's FPN; its frozen normalization is folded, which favors the peer."""
+    """EfficientNet-Lite0 under torchvision's FPN; its frozen normalization is folded, which favors the baseline."""
 
     def __init__(self, body: Lite0Body) -> None:
         super().__init__()
-        self.body, self.out_channels = body, 256
-        self.fpn = FeaturePyramidNetwork(CHANNELS["efficientnet_lite0"], 256, LastLevelMaxPool())
+        self.body, self.out_channels = body, PYRAMID_CHANNELS
+        self.fpn = FeaturePyramidNetwork(CHANNELS["efficientnet_lite0"], PYRAMID_CHANNELS, LastLevelMaxPool())
 
     def forward(self, images: Tensor) -> Mapping[str, Tensor]:
         """Levels by name."""
         return self.fpn(OrderedDict(zip(LEVELS, self.body(images), strict=True)))
 
 
-def torchvision_mask_rcnn(params: Params, body: Lite0Body, image_sides: Sequence[int] = (800, 1088)) -> MaskRCNN:
-    """The detector with the laboratory's anchors, counts and thresholds and torchvision's own training rules.
+def torchvision_mask_rcnn(params: Params, body: Lite0Body) -> MaskRCNN:
+    """The detector with the laboratory's sizes, counts and thresholds and torchvision's own training rules.
 
     Args:
         params: where the numbers come from.
         body: shared or copied; it is not changed here.
-        image_sides: smallest and largest side that its transform resizes to.
     """
     backbone, proposals, rules = params.backbone, params.proposals, params.evaluate
+    width, channels = params.box_head.representation_size, params.mask_head.channels
+    canvas = (params.prepare.height, params.prepare.padded_width)
     return MaskRCNN(
         Backbone(body),
-        num_classes=4,
-        min_size=image_sides[0],
-        max_size=image_sides[1],
+        min_size=min(canvas),
+        max_size=max(canvas),
         image_mean=list(LITE0.mean),
         image_std=list(LITE0.std),
         rpn_anchor_generator=AnchorGenerator(
@@ -55,52 +61,32 @@ def torchvision_mask_rcnn(params: Params, body: Lite0Body, image_sides: Sequence
         rpn_pre_nms_top_n_test=proposals.pre_nms_top_n,
         rpn_post_nms_top_n_test=params.features.proposals,
         rpn_nms_thresh=proposals.nms_iou,
-        box_roi_pool=MultiScaleRoIAlign(LEVELS, 7, sampling_ratio=2),
-        mask_roi_pool=MultiScaleRoIAlign(LEVELS, 14, sampling_ratio=2),
+        box_roi_pool=MultiScaleRoIAlign(LEVELS, box_head.SIZE, sampling_ratio=2),
+        box_head=TwoMLPHead(PYRAMID_CHANNELS * box_head.SIZE**2, width),
+        box_predictor=FastRCNNPredictor(width, NUM_CLASSES),
         box_score_thresh=rules.score_threshold,
         box_nms_thresh=rules.nms_iou,
-        box_detections_per_img=rules.detections,
+        box_detections_per_img=rules.detections_per_image,
+        mask_roi_pool=MultiScaleRoIAlign(LEVELS, mask_head.SIZE, sampling_ratio=2),
+        mask_head=MaskRCNNHeads(PYRAMID_CHANNELS, (channels,) * 4, dilation=1),
+        mask_predictor=MaskRCNNPredictor(channels, channels, NUM_CLASSES),
     )
 
 
 def with_weights_of(model: MaskRCNN, detector: mask_rcnn.MaskRCNN) -> MaskRCNN:
-    """Gives torchvision's detector the laboratory's weights; every tensor must find its place."""
-    states = {
-        "backbone": detector.backbone,
-        "rpn": detector.rpn,
-        "roi_heads.box_head": detector.box_head,
-        "roi_heads.box_predictor": detector.box_head,
-        "roi_heads.mask_head": detector.mask_head,
-        "roi_heads.mask_predictor": detector.mask_head,
-    }
-    given = {
-        f"{part}.{name}": value
-        for part, module in states.items()
-        for name, value in module.state_dict().items()
-        if belongs(part, name)
-    }
-    wanted = model.state_dict()
-    model.load_state_dict({name: given[older(name)] for name in wanted})
+    """Gives torchvision's detector the laboratory's weights.
+
+    Raises:
+        ValueError: a tensor of one of them has no place in the other.
+    """
+    given, wanted = detector.state_dict(), model.state_dict()
+    names = dict(zip(wanted, (name.replace("_predictor.", "_head.") for name in rename(wanted)), strict=True))
+    if homeless := given.keys() ^ set(names.values()):
+        raise ValueError(f"weights: expected the same tensors in both detectors, found only in one {min(homeless)}")
+    model.load_state_dict({name: given[ours] for name, ours in names.items()})
     return model
 
 
-def belongs(part: str, name: str) -> bool:
-    """Which of torchvision's two modules holds a head's tensor."""
-    if not part.startswith("roi_heads"):
-        return True
-    last = name.startswith(("cls_score", "bbox_pred", "conv5_mask", "mask_fcn_logits"))
-    return last == part.endswith("predictor")
-
-
-def older(name: str) -> str:
-    """A key of torchvision 0.13 and later as this project has it."""
-    for number in range(4):
-        for blocks in ("inner_blocks", "layer_blocks"):
-            name = name.replace(f"{blocks}.{number}.0.", f"{blocks}.{number}.")
-        name = name.replace(f"mask_head.{number}.0.", f"mask_head.mask_fcn{number + 1}.")
-    return name.replace("head.conv.0.0.", "head.conv.")
-
-
-def targets_of(boxes: Tensor, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
+def targets_of(target: Target) -> dict[str, Tensor]:
     """One image's ground truth in torchvision's form."""
-    return {"boxes": boxes, "labels": labels, "masks": masks.to(torch.uint8)}
+    return {"boxes": target.boxes, "labels": target.labels, "masks": target.masks.to(torch.uint8)}

@@ -1,4 +1,4 @@
-"""Contests: turns, ratios within a round, the warm-up left out, and the page that shows them."""
+"""Benchmark cases: turns, ratios within a round, the warm-up left out, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks import interleaved as turns
-from benchmarks.interleaved import BenchmarkCase, Spread, hold
-from benchmarks.page import contest_rows, goal, time_of, write_page
+from benchmarks import interleaved
+from benchmarks.interleaved import BenchmarkCase, Spread, run_interleaved
+from benchmarks.page import case_rows, goal, time_of, write_page
 
 
 class Clock:
-    """Time that only the contestants move on."""
+    """Time that only the implementations move on."""
 
     def __init__(self) -> None:
         self.now, self.calls = 0.0, []
@@ -32,17 +32,17 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(turns.time, "perf_counter", lambda: made.now)
+    monkeypatch.setattr(interleaved.time, "perf_counter", lambda: made.now)
     return made
 
 
-def contest(clock: Clock) -> BenchmarkCase:
+def case(clock: Clock) -> BenchmarkCase:
     calls = {"ours": clock.takes("ours", 9, 1, 2, 1), "theirs": clock.takes("theirs", 99, 8, 8, 12)}
     return BenchmarkCase("work", "sizes", calls, goal=3.0, agreement="alike", images={"theirs": 2})
 
 
 def test_they_take_turns_and_ratios_are_of_one_round(clock: Clock) -> None:
-    entry = hold(contest(clock), 3)
+    entry = run_interleaved(case(clock), 3)
     assert clock.calls == ["ours", "theirs"] * 4
     assert entry["seconds"]["ours"] == {"median": 1.0, "low": 1.0, "high": 1.5}
     assert entry["seconds"]["theirs"]["median"] == 4.0  # two images a call
@@ -51,12 +51,12 @@ def test_they_take_turns_and_ratios_are_of_one_round(clock: Clock) -> None:
 
 
 def test_one_value_has_no_spread() -> None:
-    assert Spread.of([2.0]) == Spread(2.0, 2.0, 2.0)
+    assert Spread.from_values([2.0]) == Spread(2.0, 2.0, 2.0)
 
 
 def test_the_page_says_what_was_met_and_missed(clock: Clock, tmp_path: Path) -> None:
-    entry = hold(contest(clock), 3)
-    assert contest_rows(entry) == [
+    entry = run_interleaved(case(clock), 3)
+    assert case_rows(entry) == [
         ("work", "ours", "theirs", "1.00 s", "4.00 s", "4.0 (3.0 to 5.0)", "3: met"),
     ]
     assert goal(3.0, 2.99) == "3: missed"
@@ -64,7 +64,7 @@ def test_the_page_says_what_was_met_and_missed(clock: Clock, tmp_path: Path) -> 
     assert time_of(0.0123) == "12.3 ms"
     steps = [{"step": "a step", "gflop": 120.0, "seconds": 0.5, "share_of_bf16_peak": 0.25}]
     results = {
-        "contests": [entry],
+        "cases": [entry],
         "conditions": {"threads": 2},
         "peak_gflop_a_second": {"bf16": 960.0, "float32": 100.0},
         "steps": steps,

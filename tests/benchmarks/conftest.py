@@ -1,0 +1,63 @@
+"""A workspace as a finished run leaves it, with tiny params, random heads and all files that a benchmark reads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from src.core import paths
+from src.core.files import write_json
+from src.core.params import Params
+from src.core.params_file import load_params
+from src.core.tensors import cpu_state_dict, save_tensors
+from src.detector.checkpoints import make_box_head, make_mask_head
+from stages.backbone.__main__ import start_fine_tuning
+from stages.features.__main__ import main as cache_features
+from tests.factories import make_prepared
+from tests.pipeline.workspace import TINY, Workspace
+from tests.structure.project import PROJECT
+
+IMAGES = 10  # 8 to train on, 2 to test on
+
+
+@pytest.fixture(scope="session")
+def finished_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace's folder."""
+    root = tmp_path_factory.mktemp("finished")
+    for name in ("src", "stages", "dvc.yaml"):
+        (root / name).symlink_to(PROJECT / name)
+    shutil.copy(PROJECT / "params.yaml", root)
+    Workspace(root).set_params(TINY)
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        _make_files(load_params())
+    finally:
+        os.chdir(before)
+    return root
+
+
+def _make_files(params: Params) -> None:
+    """Data, anchors, weights and cached features in the current folder."""
+    make_prepared(paths.PREPARED.parent, images=IMAGES, prepare=params.prepare)
+    write_json(paths.ANCHORS, {"anchors": [[30.0, 40.0], [60.0, 50.0]]})
+    detector = start_fine_tuning(params, torch.device("cpu"))
+    box_head, mask_head = make_box_head(params), make_mask_head(params)
+    with torch.no_grad():
+        box_head.cls_score.weight *= 50  # scores that differ
+    save_tensors(paths.BACKBONE, {"backbone": cpu_state_dict(detector.backbone), "rpn": cpu_state_dict(detector.rpn)})
+    heads = {"box_head": cpu_state_dict(box_head), "mask_head": cpu_state_dict(mask_head)}
+    save_tensors(paths.MASK_HEAD, heads)
+    cache_features(params)
+
+
+@pytest.fixture
+def finished(finished_root: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Its params, with the test run inside it."""
+    monkeypatch.chdir(finished_root)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return load_params()

@@ -1,0 +1,38 @@
+"""The operators' cases on a small canvas: every implementation runs, and ours does what the baseline does."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import operators
+from benchmarks.interleaved import BenchmarkCase, run_interleaved
+
+
+@pytest.fixture
+def cases(monkeypatch: pytest.MonkeyPatch) -> dict[str, BenchmarkCase]:
+    small = {"CANVAS": (96, 128), "IMAGES": 2, "PROPOSALS": 6, "CHANNELS": 3, "EVALUATED": 4}
+    for name, value in small.items():
+        monkeypatch.setattr(operators, name, value)
+    return {case.work: case for case in (make() for make in operators.cases())}
+
+
+def test_every_implementation_runs(cases: dict[str, BenchmarkCase]) -> None:
+    assert len(cases) == 7
+    for work, case in cases.items():
+        ours, *baselines = run_interleaved(case, 1)["seconds"]
+        assert ours.startswith("ours"), work
+        assert baselines, work
+
+
+def test_ours_does_what_the_baselines_do(cases: dict[str, BenchmarkCase]) -> None:
+    for cells in (7, 14):
+        for passes in ("forward", "forward and backward"):
+            text = cases[f"RoIAlign P={cells}, {passes}"].agreement
+            assert float(text.rpartition(": ")[2]) < 1e-5
+    alike, _, anchors = cases["Matching and encoding"].agreement.split()[:3]
+    assert alike == anchors
+    assert cases["COCO evaluation, box and mask"].agreement == "largest difference of AP: 0.0e+00"
+
+
+def test_anchors_are_those_of_the_whole_pyramid() -> None:
+    assert "217,413 anchors" in operators.matching().conditions  # P2..P5 and the pooled level of 800 x 1088
