@@ -126,17 +126,6 @@ class Letterbox:
             target[self._inside] = (soft[0] >= 0.5).numpy()
         return canvas
 
-    def masks_to_source(self, probabilities: Float[Tensor, "n height padded_width"]) -> Float[Tensor, "n h w"]:
-        """Cuts the picture out and resizes bilinearly to its own size. The caller thresholds: task 16, in that order.
-
-        Raises:
-            ValueError: the masks have another size than the canvas.
-        """
-        if probabilities.shape[1:] != (self.height, self.padded_width):
-            raise ValueError(f"expected masks of {self.height} x {self.padded_width}, found {probabilities.shape[1:]}")
-        rows, columns = self._inside
-        return _resize(probabilities[:, rows, columns], (self.source_height, self.source_width))
-
     @property
     def _inside(self) -> tuple[slice, slice]:
         """Rows and columns of the picture on the canvas."""

@@ -94,12 +94,6 @@ class GroundTruth:
         )
 
 
-def no_instances(masks: bool = True) -> Instances:
-    """Nothing found, by a detector that predicts masks or one that does not."""
-    empty = torch.zeros(0)
-    return Instances(torch.zeros(0, 4), empty.long(), empty, [] if masks else None)
-
-
 def coco_results(ground_truth: Sequence[GroundTruth], detections: Sequence[Instances]) -> list[dict[str, Any]]:
     """COCO's results: one dict a detection, with `segmentation` where masks were predicted.
 

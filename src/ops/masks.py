@@ -1,6 +1,6 @@
-"""Masks between the canvas and the mask head's small grids, and their overlap (tasks 15, 16 and 17).
+"""Masks between the canvas and the mask head's small grids (tasks 15, 16 and 17).
 
-Letters in shapes: n, m masks; h, w canvas; r RoIs; d detections; s side of the small grid.
+Letters in shapes: n masks; h, w canvas; r RoIs; d detections; s side of the small grid.
 """
 
 import math
@@ -108,11 +108,3 @@ def _axis_tents(extent: tuple[float, float], side: int, size: int) -> tuple[int,
     centers = torch.arange(first, last, dtype=torch.float64) + 0.5
     places = (centers - extent[0]) / cell - 0.5  # in cells, 0 being the first one's center
     return first, (1 - (places[:, None] - torch.arange(side)).abs()).clamp(min=0).float()
-
-
-def mask_iou(a: Bool[Tensor, "n h w"], b: Bool[Tensor, "m h w"]) -> Float[Tensor, "n m"]:
-    """Intersection over union of each pair of masks, in [0, 1]; 0 where both are empty."""
-    flat_a, flat_b = a.flatten(1).float(), b.flatten(1).float()  # counts up to 2^24 are exact
-    intersection = flat_a @ flat_b.T
-    union = flat_a.sum(dim=1)[:, None] + flat_b.sum(dim=1)[None, :] - intersection
-    return intersection / union.clamp(min=1.0)

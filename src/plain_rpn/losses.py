@@ -8,7 +8,6 @@ The losses of a batch are
 with S the number of sampled anchors of the whole batch, of both kinds: one divisor for both, so that weights of 1 and
 1 weigh them equally. PyTorch's own means divide otherwise: BCE's by S, but smooth L1's by the 4P coordinates of the P
 positives. The multiplication factor that task 7 asks for is therefore 4P/S; with samples 1:1 (P = S/2) it is 2.
-`regression_factor` gives it.
 
 Letters: B images, N anchors per image, n boxes of an image.
 """
@@ -83,12 +82,6 @@ def rpn_losses(logits: Float[Tensor, "B N"], deltas: Float[Tensor, "B N 4"], sam
         "objectness": objectness_loss(logits[chosen[:, 0], chosen[:, 1]], len(samples.positive)),
         "rpn_regression": delta_loss(predicted, samples.targets, len(chosen)),
     }
-
-
-def regression_factor(samples: Samples) -> float:
-    """4P/S: what PyTorch's mean of smooth L1 must be multiplied by to be divided as PyTorch's mean of BCE is."""
-    positive, negative = len(samples.positive), len(samples.negative)
-    return 4 * positive / max(positive + negative, 1)
 
 
 def _with_image(image: int, anchors: Int64[Tensor, " k"]) -> Int64[Tensor, "k 2"]:

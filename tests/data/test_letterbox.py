@@ -116,27 +116,8 @@ def test_masks_and_boxes_stay_together(box: tuple[int, ...], size: tuple[int, in
     assert np.abs(around - boxes).max() <= 1
 
 
-def test_masks_come_back() -> None:
-    mask = np.zeros((2, 300, 400), bool)
-    mask[0, 50:120, 60:300] = True
-    mask[1, :, 200:] = True
-    soft = LETTERBOX.masks_to_source(torch.from_numpy(LETTERBOX.masks_to_canvas(mask)).float())
-    assert soft.shape == (2, 300, 400)
-    assert torch.equal(soft >= 0.5, torch.from_numpy(mask))
-
-
-def test_masks_to_source_interpolates_probabilities() -> None:
-    soft = torch.full((1, 800, 1088), 0.3)
-    soft[:, :, 544:] = 0.7
-    back = LETTERBOX.masks_to_source(soft)
-    assert back[0, 150, 100] == pytest.approx(0.3)
-    assert back[0, 150, 300] == pytest.approx(0.7)
-    assert ((back > 0.31) & (back < 0.69)).any()
-
-
 def test_nothing_to_move() -> None:
     assert LETTERBOX.masks_to_canvas(np.zeros((0, 300, 400), bool)).shape == (0, 800, 1088)
-    assert LETTERBOX.masks_to_source(torch.zeros((0, 800, 1088))).shape == (0, 300, 400)
     assert LETTERBOX.boxes_to_canvas(torch.zeros((0, 4))).shape == (0, 4)
     assert LETTERBOX.boxes_to_source(np.zeros((0, 4), np.float32)).shape == (0, 4)
 
@@ -146,5 +127,3 @@ def test_refuses_other_sizes() -> None:
         LETTERBOX.image_to_canvas(np.zeros((400, 300, 3), np.uint8))
     with pytest.raises(ValueError, match="300 x 400"):
         LETTERBOX.masks_to_canvas(np.zeros((1, 400, 300), bool))
-    with pytest.raises(ValueError, match="800 x 1088"):
-        LETTERBOX.masks_to_source(torch.zeros((1, 300, 400)))

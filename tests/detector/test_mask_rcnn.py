@@ -21,7 +21,7 @@ from src.detector.mask_head import MaskHead
 from src.detector.mask_rcnn import MaskRCNN
 from src.detector.roi_heads import RoiHeads
 from src.detector.weights import build
-from src.ops.masks import mask_iou, paste_masks
+from src.ops.masks import paste_masks
 from src.ops.roi_align import multiscale_roi_align
 from src.structures.classes import NUM_CLASSES
 from src.structures.detections import Detections
@@ -162,7 +162,8 @@ def test_pasted_masks_are_torchvision_s_but_for_the_rounding_of_boxes(found: lis
         large = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) > 16
         assert large.sum() > 5
         pasted = paste_masks(image.ours.masks[large], boxes[large], *image.size) >= 0.5
-        overlap = mask_iou(pasted, image.theirs["masks"][large, 0] >= 0.5).diagonal()
+        theirs = image.theirs["masks"][large, 0] >= 0.5
+        overlap = (pasted & theirs).sum(dim=(1, 2)) / (pasted | theirs).sum(dim=(1, 2))
         assert overlap.mean() > 0.85
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from src.core.errors import InputError
 from src.evaluation.analysis import SecondStageAnalysis, read_analyses, write_analyses
-from src.evaluation.instances import Instances, no_instances
+from src.evaluation.instances import Instances
 from src.evaluation.rle import decode_masks, encode_masks
 from tests.evaluation.scenes import HEIGHT, WIDTH, found
 
@@ -104,7 +104,7 @@ def analysis(name: str = "test/000000") -> SecondStageAnalysis:
     one = found([[1, 2, 11, 12.5]], [3], [0.7], proposals=[[0, 0, 10, 10]])
     return SecondStageAnalysis(
         name=name,
-        found={"remove": no_instances(), "clip": one},
+        found={"remove": one.keep(one.scores > 2), "clip": one},
         proposals=torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]]),
         truth=torch.tensor([3, -1]),
         predicted=torch.tensor([3, 0]),

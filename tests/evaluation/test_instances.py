@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results, no_instances
+from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.structures.sample import Sample
 from tests.evaluation.scenes import found, truth
 
@@ -25,9 +25,6 @@ def test_results_json_by_hand():
 
 
 def test_results_without_masks_have_no_segmentation():
-    nothing = no_instances(masks=False)
-    assert nothing.masks is None
-    assert no_instances().masks == []
     one = found([[1, 2, 5, 9]], [3], [0.5])
     bare = type(one)(one.boxes, one.labels, one.scores)
     assert set(coco_results([truth()], [bare])[0]) == {"image_id", "category_id", "bbox", "score"}

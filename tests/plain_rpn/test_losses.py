@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.ops.matching import IGNORED, NEGATIVE
-from src.plain_rpn.losses import Samples, draw_samples, regression_factor, rpn_losses
+from src.plain_rpn.losses import Samples, draw_samples, rpn_losses
 
 # Fractions of pixels, so that no rounding goes unnoticed.
 CELLS = torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [20, 0, 30, 20], [0, 10, 10, 20], [10, 10, 30, 30]])
@@ -80,8 +80,9 @@ def test_the_factor_turns_pytorch_s_means_into_these_losses() -> None:
     terms = rpn_losses(logits, deltas, samples)
     chosen = deltas[samples.positive[:, 0], samples.positive[:, 1]]
     mean = F.smooth_l1_loss(chosen, samples.targets)
-    assert regression_factor(samples) == 2.0
-    torch.testing.assert_close(regression_factor(samples) * mean, terms["rpn_regression"])
+    positives, sampled = len(samples.positive), len(samples.positive) + len(samples.negative)
+    assert 4 * positives / sampled == 2.0  # task 7's multiplication factor, with samples 1:1
+    torch.testing.assert_close(4 * positives / sampled * mean, terms["rpn_regression"])
 
 
 def test_only_sampled_anchors_get_gradients_and_only_positives_regress() -> None:
@@ -114,4 +115,3 @@ def test_nothing_to_sample_gives_zero_not_nan() -> None:
     samples = draw_samples(nothing, [torch.zeros(0, 4)], ANCHORS, 8, torch.Generator())
     terms = rpn_losses(torch.randn(1, 5), torch.randn(1, 5, 4), samples)
     assert [float(value) for value in terms.values()] == [0, 0]
-    assert regression_factor(samples) == 0
