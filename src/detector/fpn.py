@@ -90,8 +90,8 @@ def convolve_at(
     padded = F.pad(rows, (0, -len(rows) % ROWS))
     neighbors, inside = neighbors_of(padded, features.shape[2], features.shape[3])
     table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])  # [B*H*W, C], a view if channels_last
-    taps = F.embedding(neighbors, table) * inside[..., None].to(table.dtype)  # [n, 9, C]
-    products = F.linear(taps.flatten(1), weight.permute(0, 2, 3, 1).flatten(1), bias)  # type: ignore[operator,arg-type]
+    neighborhoods = F.embedding(neighbors, table) * inside[..., None].to(table.dtype)  # [n, 9, C]
+    products = F.linear(neighborhoods.flatten(1), weight.permute(0, 2, 3, 1).flatten(1), bias)  # type: ignore[operator,arg-type]
     return products[: len(rows)]
 
 

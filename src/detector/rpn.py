@@ -39,16 +39,16 @@ class RpnHead(nn.Module):
         deltas = self.bbox_pred(hidden).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4))
         return logits, deltas
 
-    def at(self, taps: Float[Tensor, "n nine_c"]) -> tuple[Tensor, Tensor]:
+    def at(self, neighborhoods: Float[Tensor, "n nine_c"]) -> tuple[Tensor, Tensor]:
         """The same at single locations.
 
         Args:
-            taps: the 3 x 3 neighborhood of each location, row-major, channels innermost.
+            neighborhoods: the 3 x 3 neighborhood of each location, row-major, channels innermost.
 
         Returns:
             Logits [n, A] and deltas [n, A, 4].
         """
-        hidden = F.relu(F.linear(taps, self.conv.weight.permute(0, 2, 3, 1).flatten(1), self.conv.bias))
+        hidden = F.relu(F.linear(neighborhoods, self.conv.weight.permute(0, 2, 3, 1).flatten(1), self.conv.bias))
         logits = F.linear(hidden, self.cls_logits.weight.flatten(1), self.cls_logits.bias)
         deltas = F.linear(hidden, self.bbox_pred.weight.flatten(1), self.bbox_pred.bias)
         return logits, deltas.unflatten(1, (-1, 4))
