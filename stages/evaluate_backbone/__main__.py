@@ -15,7 +15,7 @@ from torchvision.ops import roi_align
 from tqdm import tqdm
 
 from src.core import paths
-from src.core.files import write_json, write_text
+from src.core.files import write_csv, write_json
 from src.core.params import Params
 from src.core.runtime import derive_seed, environment_info, make_fabric
 from src.core.stage import run
@@ -57,7 +57,9 @@ def main(params: Params) -> None:
     proposals_before, proposals_after = (one.propose_on(shown) for one in (before, after))
     facts = {**describe(after, shown, params), **measured(*qualities), "roi_align": check(after, shown, params)}
     write_json(paths.metrics("backbone"), {**facts, "conditions": environment_info(params.runtime)})
-    write_recall(*qualities)
+    before_recall, after_recall = (quality.recall for quality in qualities)
+    rows = [(count, before_recall[count], after_recall[count]) for count in after_recall]
+    write_csv(PLOTS / "recall.csv", ("proposals", "before", "after"), rows)
     plot_proposals(shown, proposals_after, PLOTS / "proposals.png")
     plot_before_after(shown, proposals_before, proposals_after, PLOTS / "before_after.png")
 
@@ -121,16 +123,6 @@ def by_torchvision(features: list[Tensor], boxes: Tensor) -> Tensor:
         rows = (levels == number).nonzero().squeeze(1)
         pooled[rows] = roi_align(level, [boxes[rows]], SIZE, 1 / stride, sampling_ratio=2, aligned=True)
     return pooled
-
-
-def write_recall(before: ProposalQuality, after: ProposalQuality) -> None:
-    """Recall by the number of proposals before and after fine-tuning, as csv."""
-    rows = [f"{k},{_cell(before.recall[k])},{_cell(after.recall[k])}" for k in after.recall]
-    write_text(PLOTS / "recall.csv", "\n".join(["proposals,before,after", *rows]) + "\n")
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
 
 
 if __name__ == "__main__":

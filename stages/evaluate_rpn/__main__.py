@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from src.core import paths
-from src.core.files import read_json, write_json, write_text
+from src.core.files import read_json, write_csv, write_json
 from src.core.params import Params
 from src.core.runtime import environment_info, make_fabric
 from src.core.stage import run
@@ -55,7 +54,7 @@ def main(params: Params) -> None:
         result = metrics(evaluate(model, batcher, fabric, batches), side)
     environment = {**environment_info(params.runtime), "test_images": len(test)}
     write_json(paths.metrics("rpn"), {**describe(model, side), **result, "conditions": environment})
-    write_recall(result["recall"], PLOTS / "recall.csv")
+    write_csv(PLOTS / "recall.csv", ("proposals", "recall"), result["recall"].items())
     draw(model, batcher, fabric, examples, side)
 
 
@@ -73,12 +72,6 @@ def describe(model: PlainRpn, side: int) -> dict[str, Any]:
 def canvas(model: PlainRpn) -> tuple[int, int]:
     """Height and width that the grid covers, pixels."""
     return model.grid.rows * STRIDE, model.grid.columns * STRIDE
-
-
-def write_recall(recall: dict[str, float | None], path: Path) -> None:
-    """Recall by the number of proposals, as csv."""
-    rows = [f"{count},{'' if value is None else f'{value:.6g}'}" for count, value in recall.items()]
-    write_text(path, "\n".join(["proposals,recall", *rows]) + "\n")
 
 
 def draw(model: PlainRpn, batcher: Batcher, fabric: Fabric, examples: Sequence[Example], side: int) -> None:

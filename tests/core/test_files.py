@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src.core.files import atomic_write, read_json, write_json, write_text
+from src.core.files import atomic_write, read_json, write_csv, write_json, write_text
 
 
 def test_a_file_is_replaced(tmp_path: Path) -> None:
@@ -97,3 +97,8 @@ def test_the_own_temporary_file_bears_the_process_s_number(tmp_path: Path) -> No
     with atomic_write(tmp_path / "a.h5") as outer, atomic_write(tmp_path / "a.h5") as inner:
         assert {outer.exists(), inner.exists()} == {True}
         assert outer.name.startswith(f".a-{os.getpid()}-")
+
+
+def test_a_table_has_six_digits_and_empty_cells(tmp_path):
+    write_csv(tmp_path / "a" / "recall.csv", ("proposals", "before", "after"), [("10", 1 / 3, None), ("200", 0, 1.0)])
+    assert (tmp_path / "a" / "recall.csv").read_text() == "proposals,before,after\n10,0.333333,\n200,0,1\n"
