@@ -102,6 +102,10 @@ def make_workspace(folder: Path, root: Path) -> None:
     content["box_head"]["epochs"] = 1
     with (folder / "params.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
+    # `evaluate` puts these stages' numbers into the headline; they are not run here.
+    write_json(folder / paths.metrics("rpn"), {"balanced_accuracy": None})
+    backbone = content["backbone"]
+    write_json(folder / paths.metrics("backbone"), {"backbone": backbone["name"], "weights": backbone["weights"]})
 
 
 # Linux counts the memory of the process that starts another as the other's, so a small one starts the stages.
