@@ -118,7 +118,7 @@ def test_a_good_checkpoint_is_no_case(stage: Stage, networks: Networks) -> None:
         ({"data__source": "course", "data__root": "nowhere"}, source.main, ("a folder for 'data.root'", "nowhere")),
         ({"data__source": "coco", "data__root": "data/dataset.h5"}, source.main, ("a folder for 'data.root'",)),
         ({"anchors__count": 9}, anchors.main, ("anchors.count is 9", "lower it or raise anchors.bins")),
-        ({}, evaluate_rpn.main, ("models/rpn.pt: expected weights of part (a)'s network with 1 anchors per location",)),
+        ({}, evaluate_rpn.main, ("models/rpn.pt: expected a checkpoint of tensors only",)),
         ({}, predict_without_model, ("models/backbone.pt: expected a checkpoint of tensors only",)),
     ],
 )
