@@ -91,12 +91,16 @@ class RoiSamples:
         return self.boxes[: len(self.truth)]
 
 
+def match_anchors(anchors: Float[Tensor, "n 4"], target: Target, rules: AnchorRules) -> Int64[Tensor, " n"]:
+    """The ground truth of each anchor over the FPN, NEGATIVE or IGNORED; those across the border count too."""
+    return label_anchors(anchors, target.boxes, EVERYWHERE, rules.thresholds, target.crowd)
+
+
 def sample_anchors(
     anchors: Float[Tensor, "n 4"], target: Target, rules: AnchorRules, generator: torch.Generator
 ) -> AnchorSamples:
     """Anchors for the losses of the RPN over the FPN: at most half of them positive, those across the border too."""
-    matches = label_anchors(anchors, target.boxes, EVERYWHERE, rules.thresholds, target.crowd)
-    drawn = sample(matches, rules.count, POSITIVE_ANCHORS, generator)
+    drawn = sample(match_anchors(anchors, target, rules), rules.count, POSITIVE_ANCHORS, generator)
     deltas = encode(target.boxes[drawn.truth], anchors[drawn.positive])
     return AnchorSamples(drawn.indices, drawn.positives, deltas)
 

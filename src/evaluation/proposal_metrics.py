@@ -13,8 +13,9 @@ from torch import Tensor
 from src.core.params import BackboneParams
 from src.data.prepared import Example
 from src.detector.proposer import Proposer
+from src.detector.sampling import AnchorRules, match_anchors
 from src.evaluation.rpn_metrics import proposal_recall, ratio
-from src.ops.matching import EVERYWHERE, NEGATIVE, MatchThresholds, label_anchors
+from src.ops.matching import NEGATIVE
 from src.structures.image_list import ImageList
 
 
@@ -70,8 +71,7 @@ def _objectness(
     grids = [(level.shape[2], level.shape[3]) for level in features]
     anchors = torch.cat(proposer.rpn.anchors(images.tensors.shape[-2:], grids))
     target = example.target.to(anchors.device)
-    thresholds = MatchThresholds(params.fg_iou_thresh, params.bg_iou_thresh)
-    matches = label_anchors(anchors, target.boxes, EVERYWHERE, thresholds, target.crowd)
+    matches = match_anchors(anchors, target, AnchorRules.from_params(params))
     positive, negative = objectness[matches >= 0], objectness[matches == NEGATIVE]
     sums = [float(positive.sum()), len(positive), float(negative.sum()), len(negative)]
     return torch.tensor(sums, dtype=torch.float64)

@@ -56,7 +56,7 @@ class Schedule:
 
     @classmethod
     def from_params(cls, name: str, options: Options, steps: int) -> Schedule:
-        """The schedule of a section of params; `steps` iterations an epoch."""
+        """The schedule of a section of params; `steps` iterations per epoch."""
         return cls(name, options.epochs, steps, options.learning_rate, options.weight_decay, options.seed)
 
 
