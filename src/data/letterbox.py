@@ -52,14 +52,14 @@ class Letterbox:
         return self.source_width * self.height >= self.source_height * self.width
 
     @property
-    def content_height(self) -> int:
+    def resized_height(self) -> int:
         """Height of the picture on the canvas."""
         if not self._is_wide:
             return self.height
         return max(1, (2 * self.source_height * self.width + self.source_width) // (2 * self.source_width))
 
     @property
-    def content_width(self) -> int:
+    def resized_width(self) -> int:
         """Width of the picture on the canvas."""
         if self._is_wide:
             return self.width
@@ -68,27 +68,27 @@ class Letterbox:
     @property
     def scale_x(self) -> float:
         """Canvas pixels a source pixel, horizontally."""
-        return self.content_width / self.source_width
+        return self.resized_width / self.source_width
 
     @property
     def scale_y(self) -> float:
         """Canvas pixels a source pixel, vertically."""
-        return self.content_height / self.source_height
+        return self.resized_height / self.source_height
 
     @property
     def left(self) -> int:
         """Black columns before the picture."""
-        return (self.padded_width - self.content_width) // 2
+        return (self.padded_width - self.resized_width) // 2
 
     @property
     def top(self) -> int:
         """Black rows above the picture."""
-        return (self.height - self.content_height) // 2
+        return (self.height - self.resized_height) // 2
 
     @property
     def region(self) -> ImageRegion:
         """x1 y1 x2 y2 of the picture on the canvas: ImageList's size before the padding (task 10)."""
-        right, bottom = self.left + self.content_width, self.top + self.content_height
+        right, bottom = self.left + self.resized_width, self.top + self.resized_height
         return float(self.left), float(self.top), float(right), float(bottom)
 
     def boxes_to_canvas(self, boxes: Boxes) -> Boxes:
@@ -108,7 +108,7 @@ class Letterbox:
             ValueError: the picture has another size than this letterbox's source.
         """
         self._check(image.shape[:2])
-        resized = Image.fromarray(image).resize((self.content_width, self.content_height), Image.Resampling.BILINEAR)
+        resized = Image.fromarray(image).resize((self.resized_width, self.resized_height), Image.Resampling.BILINEAR)
         canvas = np.zeros((self.height, self.padded_width, 3), np.uint8)
         canvas[self._inside] = np.asarray(resized)
         return canvas
@@ -122,14 +122,14 @@ class Letterbox:
         self._check(masks.shape[1:])
         canvas = np.zeros((len(masks), self.height, self.padded_width), bool)
         for mask, target in zip(masks, canvas, strict=True):
-            soft = _resize(torch.from_numpy(mask.astype(np.float32))[None], (self.content_height, self.content_width))
+            soft = _resize(torch.from_numpy(mask.astype(np.float32))[None], (self.resized_height, self.resized_width))
             target[self._inside] = (soft[0] >= 0.5).numpy()
         return canvas
 
     @property
     def _inside(self) -> tuple[slice, slice]:
         """Rows and columns of the picture on the canvas."""
-        return slice(self.top, self.top + self.content_height), slice(self.left, self.left + self.content_width)
+        return slice(self.top, self.top + self.resized_height), slice(self.left, self.left + self.resized_width)
 
     def _check(self, size: tuple[int, ...]) -> None:
         if size != (self.source_height, self.source_width):

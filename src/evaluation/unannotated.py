@@ -43,7 +43,7 @@ class Unannotated:
         label: 1 to 3.
         probability: the classifier's, of that label.
         known: whether it covers an object that the source is known to leave out.
-        iou_with_hidden: its largest IoU with an unlabeled object; None where the picture has none.
+        iou_with_unlabeled: its largest IoU with an unlabeled object; None where the picture has none.
     """
 
     picture: int
@@ -52,7 +52,7 @@ class Unannotated:
     label: int
     probability: float
     known: bool
-    iou_with_hidden: float | None
+    iou_with_unlabeled: float | None
 
     def as_metrics(self) -> dict[str, Any]:
         """The entry `unannotated` of `metrics/evaluate.json`."""
@@ -61,7 +61,7 @@ class Unannotated:
             "class": CLASS_NAMES[self.label],
             "probability": self.probability,
             "known": self.known,
-            "iou_with_hidden": self.iou_with_hidden,
+            "iou_with_unlabeled": self.iou_with_unlabeled,
         }
 
 
@@ -100,7 +100,7 @@ def _candidate(picture: int, truth: GroundTruth, found: Instances, row: int) -> 
         label=int(found.labels[row]),
         probability=float(found.scores[row]),
         known=iou is not None and iou > UNLABELED_IOU,
-        iou_with_hidden=iou,
+        iou_with_unlabeled=iou,
     )
 
 

@@ -57,7 +57,9 @@ def _draw_histogram(ax: Axes, histogram: Histogram, mode: float | None, color: s
     ax.grid(visible=False, axis="x")
 
 
-def plot_coverage(part_a: Mapping[str, Float[np.ndarray, " _"]], fpn: Float[np.ndarray, " n"], path: Path) -> None:
+def plot_best_anchor_iou(
+    part_a: Mapping[str, Float[np.ndarray, " _"]], fpn: Float[np.ndarray, " n"], path: Path
+) -> None:
     """Draws the share of objects whose best anchor has at least an IoU, against that IoU.
 
     Args:

@@ -104,21 +104,21 @@ def decode(deltas: Float[Tensor, "n four_k"], anchors: Float[Tensor, "n 4"]) -> 
     return torch.cat([centers - half, centers + half], dim=-1).flatten(1)
 
 
-def _corners(boxes: Tensor, content: Region) -> tuple[Tensor, Tensor]:
-    region = torch.as_tensor(content, dtype=boxes.dtype, device=boxes.device)  # [4]
-    return region[:2], region[2:]
+def _corners(boxes: Tensor, region: Region) -> tuple[Tensor, Tensor]:
+    corners = torch.as_tensor(region, dtype=boxes.dtype, device=boxes.device)  # [4]
+    return corners[:2], corners[2:]
 
 
-def clip(boxes: Float[Tensor, "*n 4"], content: Region) -> Float[Tensor, "*n 4"]:
-    """Boxes cut off at the borders of `content` (x1 y1 x2 y2: the picture, not the padded canvas)."""
-    low, high = _corners(boxes, content)
+def clip(boxes: Float[Tensor, "*n 4"], region: Region) -> Float[Tensor, "*n 4"]:
+    """Boxes cut off at the borders of `region` (x1 y1 x2 y2: the picture, not the padded canvas)."""
+    low, high = _corners(boxes, region)
     corners = boxes.unflatten(-1, (2, 2))  # [*n, corner, xy]
     return torch.minimum(torch.maximum(corners, low), high).flatten(-2)
 
 
-def is_inside(boxes: Float[Tensor, "n 4"], content: Region) -> Bool[Tensor, " n"]:
-    """Whether a box lies in `content` entirely; touching the border from inside counts as inside."""
-    low, high = _corners(boxes, content)
+def is_inside(boxes: Float[Tensor, "n 4"], region: Region) -> Bool[Tensor, " n"]:
+    """Whether a box lies in `region` entirely; touching the border from inside counts as inside."""
+    low, high = _corners(boxes, region)
     left, top, right, bottom = boxes.unbind(1)
     return (left >= low[0]) & (top >= low[1]) & (right <= high[0]) & (bottom <= high[1])
 

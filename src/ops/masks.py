@@ -60,12 +60,12 @@ def _axis_means(extent: tuple[float, float], cells: int, size: int, aligned: boo
     samples = math.ceil(length / cells)
     if not samples > 0:
         return 0, torch.zeros(cells, 1)
-    places = start + (torch.arange(cells * samples) + 0.5) * (length / (cells * samples))
-    inside = (places >= -1) & (places <= size)
-    places = places.clamp(0, size - 1)
-    first = int(places[0])
-    pixels = torch.arange(first, min(int(places[-1]) + 1, size - 1) + 1)
-    weights = (1 - (places[:, None] - pixels).abs()).clamp(min=0) * inside[:, None]  # [cells * samples, pixels]
+    points = start + (torch.arange(cells * samples) + 0.5) * (length / (cells * samples))
+    inside = (points >= -1) & (points <= size)
+    points = points.clamp(0, size - 1)
+    first = int(points[0])
+    pixels = torch.arange(first, min(int(points[-1]) + 1, size - 1) + 1)
+    weights = (1 - (points[:, None] - pixels).abs()).clamp(min=0) * inside[:, None]  # [cells * samples, pixels]
     return first, weights.reshape(cells, samples, -1).mean(dim=1)
 
 
@@ -106,5 +106,5 @@ def _axis_tents(extent: tuple[float, float], side: int, size: int) -> tuple[int,
     first = min(max(math.floor(extent[0] - 0.5 * cell), 0), size)
     last = min(max(math.ceil(extent[1] + 0.5 * cell), first), size)
     centers = torch.arange(first, last, dtype=torch.float64) + 0.5
-    places = (centers - extent[0]) / cell - 0.5  # in cells, 0 being the first one's center
-    return first, (1 - (places[:, None] - torch.arange(side)).abs()).clamp(min=0).float()
+    points = (centers - extent[0]) / cell - 0.5  # in cells, 0 being the first one's center
+    return first, (1 - (points[:, None] - torch.arange(side)).abs()).clamp(min=0).float()

@@ -71,7 +71,7 @@ def match(iou: Float[Tensor, "g n"], high: Number, low: Number, force_best: bool
 def label_anchors(
     anchors: Float[Tensor, "n 4"],
     boxes: Float[Tensor, "g 4"],
-    content: Region,
+    region: Region,
     thresholds: MatchThresholds,
     ignore: Float[Tensor, "c 4"] | None = None,
 ) -> Int64[Tensor, " n"]:
@@ -83,14 +83,14 @@ def label_anchors(
     Args:
         anchors: all anchors of an image.
         boxes: annotated objects, without crowd regions.
-        content: x1 y1 x2 y2 of the picture on the canvas.
+        region: x1 y1 x2 y2 of the picture on the canvas.
         thresholds: IoUs for positive and negative.
         ignore: crowd regions.
 
     Returns:
         Index of a box, NEGATIVE or IGNORED, for each anchor. With no boxes, every anchor inside is NEGATIVE.
     """
-    inside = is_inside(anchors, content).nonzero().squeeze(1)
+    inside = is_inside(anchors, region).nonzero().squeeze(1)
     kept = anchors[inside]
     labels = match(box_iou(boxes, kept), thresholds.high, thresholds.low, force_best=True)
     if ignore is not None and len(ignore):

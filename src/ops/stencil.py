@@ -170,12 +170,12 @@ def _axis_pixels(extent: tuple[Tensor, Tensor], cells: int, samples: int, size: 
     last = (size - 1)[:, None, None].to(start.dtype)
     steps = torch.arange(max(cells, samples), dtype=start.dtype, device=start.device)
     bins = length / cells
-    places = start + steps[:cells, None] * bins + (steps[:samples] + 0.5) * bins / samples  # [r, p, s]
-    counts = (places >= -1) & (places <= last + 1)  # false for NaN
-    places = torch.where(counts, places, 0.0).clamp(min=0)
-    low = torch.minimum(places.floor(), last)
+    points = start + steps[:cells, None] * bins + (steps[:samples] + 0.5) * bins / samples  # [r, p, s]
+    counts = (points >= -1) & (points <= last + 1)  # false for NaN
+    points = torch.where(counts, points, 0.0).clamp(min=0)
+    low = torch.minimum(points.floor(), last)
     high = torch.minimum(low + 1, last)
-    upper = torch.where(low < last, places - low, 0.0)
+    upper = torch.where(low < last, points - low, 0.0)
     index = torch.cat([low, high], dim=-1).long()
     weight = torch.cat([1 - upper, upper], dim=-1) * counts.repeat(1, 1, 2) / samples
     return index, _merge_duplicates(index, weight)

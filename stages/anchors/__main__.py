@@ -1,4 +1,4 @@
-"""Stage `anchors` (task 2): histograms of scale and aspect ratio, the anchors that their modes give, their coverage."""
+"""Stage `anchors` (task 2): histograms of scale and aspect ratio, the anchors that their modes give, their fit."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from src.core.params import Params
 from src.core.stage import run
 from src.data.letterbox import Letterbox
 from src.data.prepared import PreparedFile
-from src.figures.anchors import plot_coverage, plot_histograms
+from src.figures.anchors import plot_best_anchor_iou, plot_histograms
 from src.ops.boxes import is_inside
 from src.plain_rpn.anchor_grid import AnchorGrid
-from src.plain_rpn.coverage import best_ious, fpn_anchors, summarize
+from src.plain_rpn.best_anchor_iou import best_ious, fpn_anchors, summarize
 from src.plain_rpn.network import STRIDE
 from src.plain_rpn.statistics import BoxStatistics, anchors_from_modes, box_statistics, scales, statistics_by_class
 from src.structures.classes import LABELS
@@ -29,12 +29,12 @@ PLOTS = paths.plots("anchors")
 
 
 def main(params: Params) -> None:
-    """The training objects decide the anchors; coverage is measured on the objects of both splits."""
+    """The training objects decide the anchors; best IoUs are measured on the objects of both splits."""
     with PreparedFile(paths.PREPARED) as prepared:
         letterbox = prepared.letterbox
         train, train_labels = objects(prepared, TRAIN)
         test, test_labels = objects(prepared, TEST)
-    picture = (letterbox.content_width, letterbox.content_height)
+    picture = (letterbox.resized_width, letterbox.resized_height)
     overall = box_statistics(train, params.anchors.bins, picture)
     by_class = statistics_by_class(train, train_labels, params.anchors.bins, picture)
     # One step of the grid is left on each axis, so that some location has the anchor inside the picture.
@@ -42,21 +42,23 @@ def main(params: Params) -> None:
     write_json(paths.ANCHORS, {"anchors": sizes, **modes(overall)})
 
     boxes, labels = torch.from_numpy(np.concatenate([train, test])), np.concatenate([train_labels, test_labels])
-    covered, covered_fpn = coverage(boxes, sizes, letterbox, params)
-    per_class = {name: covered[torch.from_numpy(labels == label)] for name, label in LABELS.items()}
+    best, best_fpn = best_anchor_ious(boxes, sizes, letterbox, params)
+    per_class = {name: best[torch.from_numpy(labels == label)] for name, label in LABELS.items()}
     facts = {
         **describe(overall),
         "scale_median": overall.scale_median,
         "by_class": {name: describe(group) for name, group in by_class.items()},
         "anchors": sizes,
-        "coverage": {**summarize(covered), "by_class": {name: summarize(part) for name, part in per_class.items()}},
-        "coverage_fpn": summarize(covered_fpn),
+        "best_anchor_iou": {**summarize(best), "by_class": {name: summarize(part) for name, part in per_class.items()}},
+        "best_anchor_iou_fpn": summarize(best_fpn),
         "larger_than_anchor": larger(train, sizes),
         "mode_counts": {"scale": int(overall.scale.counts.max()), "ratio": int(overall.log_ratio.counts.max())},
     }
     write_json(paths.metrics("anchors"), facts)
     plot_histograms(overall, by_class, PLOTS / "histograms.png")
-    plot_coverage({name: part.numpy() for name, part in per_class.items()}, covered_fpn.numpy(), PLOTS / "coverage.png")
+    plot_best_anchor_iou(
+        {name: part.numpy() for name, part in per_class.items()}, best_fpn.numpy(), PLOTS / "best_anchor_iou.png"
+    )
     write_tables(overall, by_class)
 
 
@@ -70,7 +72,9 @@ def objects(prepared: PreparedFile, split: str) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(boxes), np.concatenate(labels)
 
 
-def coverage(boxes: Tensor, sizes: list[list[float]], letterbox: Letterbox, params: Params) -> tuple[Tensor, Tensor]:
+def best_anchor_ious(
+    boxes: Tensor, sizes: list[list[float]], letterbox: Letterbox, params: Params
+) -> tuple[Tensor, Tensor]:
     """Each box's best IoU with part (a)'s anchors inside the picture, and with all of part (b)'s."""
     grid = AnchorGrid.from_params(sizes, letterbox, params.rpn)
     backbone = params.backbone

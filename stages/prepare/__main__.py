@@ -40,10 +40,10 @@ def describe(
     """The canvas, the normalization and the picture in the figure, in numbers."""
     return {
         "height": letterbox.height,
-        "width": letterbox.content_width,
+        "width": letterbox.resized_width,
         "padded_width": letterbox.padded_width,
         "left": letterbox.left,
-        "right": letterbox.padded_width - letterbox.left - letterbox.content_width,
+        "right": letterbox.padded_width - letterbox.left - letterbox.resized_width,
         "scale_x": letterbox.scale_x,
         "scale_y": letterbox.scale_y,
         "mean": normalization.mean,

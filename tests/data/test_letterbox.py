@@ -17,7 +17,7 @@ SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 
 
 def test_task_9_s_numbers() -> None:
-    assert (LETTERBOX.content_height, LETTERBOX.content_width) == (800, 1066)
+    assert (LETTERBOX.resized_height, LETTERBOX.resized_width) == (800, 1066)
     assert (LETTERBOX.left, LETTERBOX.top) == (11, 0)
     assert LETTERBOX.region == (11, 0, 1077, 800)
     assert LETTERBOX.scale_x == 1066 / 400
@@ -51,13 +51,13 @@ def test_pictures_of_any_size_fit_are_centered_and_keep_their_aspect(size: tuple
     x1, y1, x2, y2 = letterbox.region
     assert 0 <= x1 < x2 <= 1088
     assert 0 <= y1 < y2 <= 800
-    assert letterbox.content_width == 1066 or letterbox.content_height == 800
-    assert letterbox.content_width <= 1066
+    assert letterbox.resized_width == 1066 or letterbox.resized_height == 800
+    assert letterbox.resized_width <= 1066
     assert 0 <= (1088 - x2) - x1 <= 1
     assert 0 <= (800 - y2) - y1 <= 1
     exact = min(800 / size[0], 1066 / size[1])
-    assert abs(letterbox.content_width - max(1, size[1] * exact)) <= 0.5 + 1e-6
-    assert abs(letterbox.content_height - max(1, size[0] * exact)) <= 0.5 + 1e-6
+    assert abs(letterbox.resized_width - max(1, size[1] * exact)) <= 0.5 + 1e-6
+    assert abs(letterbox.resized_height - max(1, size[0] * exact)) <= 0.5 + 1e-6
 
 
 @pytest.mark.parametrize("size", [(300, 400), (37, 91), (1200, 900), (2000, 100)])

@@ -38,27 +38,27 @@ def test_the_most_confident_one_is_taken():
     finds = [found([THING, FAR], [1, 3], [0.99, 0.6]), found([FAR], [2], [0.8]), found([FAR], [1], [0.8])]
     best = find_unannotated(pictures, finds)
     assert (best.picture, best.detection, best.label, best.known) == (1, 0, 2, False)
-    assert best.iou_with_hidden is None
+    assert best.iou_with_unlabeled is None
     assert best.as_metrics() == {
         "image": "test/000001",
         "class": "person",
         "probability": pytest.approx(0.8),
         "known": False,
-        "iou_with_hidden": None,
+        "iou_with_unlabeled": None,
     }
 
 
 def test_an_unlabeled_object_goes_before_a_more_confident_stranger():
     pictures = [truth([THING], [1]), truth([THING], [1], unlabeled=[[40, 0, 55, 20]], image_id=1)]
     best = find_unannotated(pictures, [found([FAR], [1], [0.99]), found([FAR], [1], [0.5])])
-    assert (best.picture, best.known, best.iou_with_hidden) == (1, True, pytest.approx(0.75))
+    assert (best.picture, best.known, best.iou_with_unlabeled) == (1, True, pytest.approx(0.75))
     json.dumps(best.as_metrics(), allow_nan=False)
 
 
 def test_an_unlabeled_object_that_is_hardly_touched_is_not_known():
     picture = truth([THING], [1], unlabeled=[[40, 0, 55, 30]])  # IoU 0.5: not above it
     best = find_unannotated([picture], [found([FAR], [1], [0.5])])
-    assert (best.known, best.iou_with_hidden) == (False, pytest.approx(0.5))
+    assert (best.known, best.iou_with_unlabeled) == (False, pytest.approx(0.5))
 
 
 def test_nothing_to_show():

@@ -8,7 +8,7 @@ import torch
 from matplotlib.axes import Axes
 
 from src.figures import plain_rpn as figures
-from src.figures.anchors import plot_coverage, plot_histograms
+from src.figures.anchors import plot_best_anchor_iou, plot_histograms
 from src.figures.plain_rpn import GradientView, plot_ground_truth, plot_proposals, plot_receptive_field
 from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.detector import propose
@@ -30,11 +30,11 @@ def test_histograms_twice_and_with_an_empty_class(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_coverage_with_an_empty_class(tmp_path):
-    covered = {"vehicle": np.array([0.2, 0.8]), "person": np.zeros(0), "animal": np.array([0.5])}
-    plot_coverage(covered, np.array([0.9, 0.6, 0.7]), tmp_path / "coverage.png")
-    plot_coverage({name: np.zeros(0) for name in covered}, np.zeros(0), tmp_path / "empty.png")
-    assert (tmp_path / "coverage.png").read_bytes() != (tmp_path / "empty.png").read_bytes()
+def test_best_anchor_iou_with_an_empty_class(tmp_path):
+    best = {"vehicle": np.array([0.2, 0.8]), "person": np.zeros(0), "animal": np.array([0.5])}
+    plot_best_anchor_iou(best, np.array([0.9, 0.6, 0.7]), tmp_path / "best_anchor_iou.png")
+    plot_best_anchor_iou({name: np.zeros(0) for name in best}, np.zeros(0), tmp_path / "empty.png")
+    assert (tmp_path / "best_anchor_iou.png").read_bytes() != (tmp_path / "empty.png").read_bytes()
 
 
 def test_ground_truth_counts_every_anchor(grid):

@@ -21,7 +21,7 @@ from src.reporting.run_results import RunResults
 CLASSES = ("vehicle", "person", "animal")
 CONDITIONS = {"device": "CPU (x86_64)", "precision": "bf16", "threads": 2, "python": "3.11.9", "torch": "2.14.1"}
 FIGURES = (
-    *("ingest/samples", "prepare/two_objects", "anchors/histograms", "anchors/coverage"),
+    *("ingest/samples", "prepare/two_objects", "anchors/histograms", "anchors/best_anchor_iou"),
     *("evaluate_rpn/ground_truth", "evaluate_rpn/proposals", "evaluate_rpn/receptive_field"),
     *("evaluate_backbone/proposals", "evaluate_backbone/before_after", "evaluate_backbone/crops"),
     *("evaluate/detections", "evaluate/before_after", "evaluate/halves", "evaluate/unannotated"),
@@ -67,13 +67,13 @@ METRICS: dict[str, Any] = {
             "animal": {"objects": 120, "scale_mode": 230.9, "ratio_mode": 0.92},
         },
         "anchors": [[221.2, 241.1]],
-        "coverage": {
+        "best_anchor_iou": {
             "mean": 0.571,
             "above_0.5": 0.66,
             "above_0.7": 0.21,
             "by_class": {name: {"mean": 0.5 + 0.05 * i, "above_0.5": 0.6} for i, name in enumerate(CLASSES)},
         },
-        "coverage_fpn": {"mean": 0.744, "above_0.5": 0.99, "above_0.7": 0.68},
+        "best_anchor_iou_fpn": {"mean": 0.744, "above_0.5": 0.99, "above_0.7": 0.68},
         "larger_than_anchor": 0.63,
         "mode_counts": {"scale": 48, "ratio": 61},
     },
@@ -215,7 +215,7 @@ METRICS: dict[str, Any] = {
             "class": "animal",
             "probability": 0.97,
             "known": True,
-            "iou_with_hidden": 0.84,
+            "iou_with_unlabeled": 0.84,
         },
         "detections": 144,
         "test_images": 80,

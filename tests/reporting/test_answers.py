@@ -112,10 +112,10 @@ def test_scale_histogram(median: float | None, mode: float | None, said: str) ->
 
 @pytest.mark.parametrize(
     ("high", "said"),
-    [(0.05, "hardly ever"), (0.4, "frequent sizes"), (0.9, "small corrections"), (None, "no coverage")],
+    [(0.05, "hardly ever"), (0.4, "frequent sizes"), (0.9, "small corrections"), (None, "no best anchor")],
 )
-def test_coverage(high: float | None, said: str) -> None:
-    assert said in anchors._coverage({"mean": 0.5, "above_0.5": 0.5, "above_0.7": high})
+def test_best_anchor_iou(high: float | None, said: str) -> None:
+    assert said in anchors._best_anchor_iou({"mean": 0.5, "above_0.5": 0.5, "above_0.7": high})
 
 
 def test_classes_without_objects() -> None:

@@ -55,13 +55,13 @@ def test_anchors_writes_what_the_training_objects_say(workspace, params):
     assert height / width == pytest.approx(found["ratio_modes"][0], rel=0.1)
     assert facts["scale_mode"] == pytest.approx(found["scale_modes"][0])
     assert facts["ratio_mode"] == pytest.approx(found["ratio_modes"][0])
-    assert 0 < facts["coverage"]["mean"] <= 1
+    assert 0 < facts["best_anchor_iou"]["mean"] <= 1
     for name in ("scale", "ratio"):
         table = pd.read_csv(workspace / f"plots/anchors/{name}.csv")
         assert table["overall"].sum() == len(train)
         assert (table[["vehicle", "person", "animal"]].sum(axis=1) == table["overall"]).all()
     assert (workspace / "plots/anchors/histograms.png").stat().st_size > 1000
-    assert (workspace / "plots/anchors/coverage.png").stat().st_size > 1000
+    assert (workspace / "plots/anchors/best_anchor_iou.png").stat().st_size > 1000
 
 
 def test_rpn_writes_weights_and_histories_and_nothing_else(workspace, params):

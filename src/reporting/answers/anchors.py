@@ -10,10 +10,10 @@ from src.reporting.run_results import RunResults
 
 
 def task_2(results: RunResults) -> Answer:
-    """Histograms, modes, anchors, coverage, and the observations."""
+    """Histograms, modes, anchors, their best IoUs, and the observations."""
     median, mode = results.value("anchors", "scale_median"), results.value("anchors", "scale_mode")
     anchors = results.value("anchors", "anchors")
-    coverage = results.value("anchors", "coverage")
+    reached = results.value("anchors", "best_anchor_iou")
     words = {
         "objects": count(results.value("anchors", "objects")),
         "scale_mode": score(mode, 0),
@@ -21,10 +21,10 @@ def task_2(results: RunResults) -> Answer:
         "anchors": f"{'anchor' if len(anchors) == 1 else 'anchors'} {listing([size(*sides) for sides in anchors])}",
         "tail": _tail(median, mode),
         "classes": _classes(results.value("anchors", "by_class")),
-        "coverage": _coverage(coverage),
-        "worst": _worst_class(coverage.get("by_class", {})),
+        "best_anchor_iou": _best_anchor_iou(reached),
+        "worst": _worst_class(reached.get("by_class", {})),
         "larger": percent(results.value("anchors", "larger_than_anchor")),
-        "fpn": _fpn(coverage, results.value("anchors", "coverage_fpn")),
+        "fpn": _fpn(reached, results.value("anchors", "best_anchor_iou_fpn")),
     }
     figures = {
         "histograms": Picture(
@@ -32,8 +32,8 @@ def task_2(results: RunResults) -> Answer:
             "Histograms of box scale and of the logarithm of the aspect ratio, overall and by class",
             "Scale is the square root of a box's area in canvas pixels; the ratio is height over width, by logarithm.",
         ),
-        "coverage": Picture(
-            results.plot("anchors/coverage.png"),
+        "best_anchor_iou": Picture(
+            results.plot("anchors/best_anchor_iou.png"),
             "Distribution of the best IoU of each ground-truth box with any anchor",
             "Coverage: the best IoU that each ground-truth box reaches with any anchor.",
         ),
@@ -89,11 +89,11 @@ def _with(mode: float, modes: dict[str, float]) -> str:
     return listing([name for name, value in modes.items() if value == mode])
 
 
-def _coverage(coverage: dict[str, float | None]) -> str:
+def _best_anchor_iou(reached: dict[str, float | None]) -> str:
     """Share of boxes that an anchor reaches, and what follows for the labels."""
-    high, half, mean = coverage["above_0.7"], coverage["above_0.5"], coverage["mean"]
+    high, half, mean = reached["above_0.7"], reached["above_0.5"], reached["mean"]
     if high is None:
-        return "Without boxes there is no coverage."
+        return "Without boxes there is no best anchor."
     text = (
         f"The best anchor reaches a mean IoU of {score(mean)}; it exceeds 0.5 for {percent(half)} of the boxes "
         f"and 0.7 for {percent(high)}."
@@ -132,15 +132,15 @@ def _fpn(single: dict[str, float | None], pyramid: dict[str, float | None]) -> s
 
 def _table(results: RunResults) -> Table:
     by_class = results.value("anchors", "by_class")
-    reached = results.value("anchors", "coverage")
+    reached = results.value("anchors", "best_anchor_iou")
     rows = [_row("all", results.value("anchors"), reached)]
     for name, entry in by_class.items():
-        coverage = reached.get("by_class", {}).get(name, {})
-        rows.append(_row(name, entry, coverage))
+        of_class = reached.get("by_class", {}).get(name, {})
+        rows.append(_row(name, entry, of_class))
     head = ("class", "objects", "mode of scale (px)", "mode of height / width", "mean best IoU", "above 0.5")
     return Table(head, rows, "Modes of the histograms on the training split, and what the anchors cover.")
 
 
-def _row(name: str, entry: dict[str, Any], coverage: dict[str, Any]) -> list[str]:
+def _row(name: str, entry: dict[str, Any], reached: dict[str, Any]) -> list[str]:
     modes = [score(entry["scale_mode"], 0), score(entry["ratio_mode"], 2)]
-    return [name, count(entry["objects"]), *modes, score(coverage.get("mean")), percent(coverage.get("above_0.5"))]
+    return [name, count(entry["objects"]), *modes, score(reached.get("mean")), percent(reached.get("above_0.5"))]

@@ -168,7 +168,7 @@ def _unannotated(found: dict[str, Any] | None) -> str:
         f"In the test image {found['image']} the detector reports an object of class {found['class']} with "
         f"probability {score(found['probability'], 2)} where the ground truth has none."
     )
-    overlap = found.get("iou_with_hidden")
+    overlap = found.get("iou_with_unlabeled")
     if found["known"]:
         fit = f", with which the detected box has an IoU of {score(overlap, 2)}" if overlap is not None else ""
         return (

@@ -8,8 +8,8 @@ from torchvision.ops import box_iou
 
 from src.core.params import ProposalsParams
 from src.detector.rpn import RegionProposalNetwork
-from src.plain_rpn import coverage
-from src.plain_rpn.coverage import best_ious, fpn_anchors, summarize
+from src.plain_rpn import best_anchor_iou
+from src.plain_rpn.best_anchor_iou import best_ious, fpn_anchors, summarize
 
 
 def random_boxes(count: int, seed: int) -> torch.Tensor:
@@ -22,7 +22,7 @@ def test_the_best_of_all_anchors_however_the_work_is_cut(monkeypatch):
     boxes, anchors = random_boxes(17, 0), random_boxes(40, 1)
     expected = box_iou(boxes, anchors).amax(dim=1)
     torch.testing.assert_close(best_ious(boxes, anchors), expected)
-    monkeypatch.setattr(coverage, "CHUNK", 100)  # two boxes at a time
+    monkeypatch.setattr(best_anchor_iou, "CHUNK", 100)  # two boxes at a time
     torch.testing.assert_close(best_ious(boxes, anchors), expected)
 
 
