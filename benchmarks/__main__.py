@@ -44,6 +44,9 @@ def main() -> None:
             "backbone.epochs": params.backbone.epochs,
             "box_head.epochs": params.box_head.epochs,
             "mask_head.epochs": params.mask_head.epochs,
+            "joint.scheme": params.joint.scheme,
+            "joint.epochs": params.joint.epochs,
+            "joint.trainable_layers": params.joint.trainable_layers,
         }
     write_json(RESULTS, results)
     write_page(results, PAGE)

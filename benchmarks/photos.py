@@ -39,7 +39,7 @@ from src.data.dataset import DatasetFile
 from src.data.letterbox import Letterbox
 from src.data.loading import Loader
 from src.data.prepared import Example, PreparedFile
-from src.detector.backbones import Lite0Body, set_trainable_layers
+from src.detector.backbones import LiteBody, set_trainable_layers
 from src.evaluation.bootstrap import ap50_intervals
 from src.evaluation.detection import evaluate_detections
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
@@ -51,9 +51,15 @@ from src.training.loop import LARGEST_GRADIENT_NORM
 STATE = ".cache/photos-torchvision-{trainable_layers}-{schedule}-{precision}.pt"
 RESULTS, PAGE = Path("benchmarks/photos.json"), Path("benchmarks/photos.md")
 LEARNING_RATE, WARM_UP = 0.005, 0.1
-SCHEME = ("trainable_layers", "epochs", "learning_rate", "views", "head_epochs", "border", "precision")
+SCHEME = ("trainable_layers", "epochs", "learning_rate", "views", "head_epochs", "joint", "border", "precision")
 BASELINE_SCHEME = ("trainable_layers", "schedule", "precision")  # stages of the body, epochs of the whole schedule
-STAGES = ("backbone", "features", "box_head", "mask_head")  # what training the detector takes; part (a) is apart
+STAGES = (
+    "backbone",
+    "features",
+    "box_head",
+    "mask_head",
+    "joint",
+)  # what training the detector takes; part (a) is apart
 
 
 def learning_rate(done: float) -> float:
@@ -124,13 +130,28 @@ def ours(params: Params) -> dict[str, Any]:
         "trainable_layers": params.backbone.trainable_layers,
         "epochs": params.backbone.epochs,
         "learning_rate": params.backbone.learning_rate,
-        "views": 2 if params.features.flip and params.data.source != "emoji" else 1,
+        "views": cached_views(params),
         "head_epochs": [params.box_head.epochs, params.mask_head.epochs],
+        "joint": joint_training(params),
         "border": params.evaluate.border,
         "precision": precision_name(params.runtime),
     }
     reached = {name: metrics[name] for name in (*names, "proposal_recall")}
     return {**scheme, **reached, "seconds": seconds, "machine": machine(params)}
+
+
+def cached_views(params: Params) -> int:
+    """Of each training picture; none where no head learns from cached features."""
+    if not params.box_head.epochs and not params.mask_head.epochs:
+        return 0
+    return 2 if params.features.flip and params.data.source != "emoji" else 1
+
+
+def joint_training(params: Params) -> dict[str, Any] | None:
+    """What makes the joint training that it is, or None where there is none, as in all runs before it existed."""
+    joint = params.joint
+    names = ("scheme", "rounds", "epochs", "trainable_layers", "learning_rate")
+    return None if joint.scheme == "none" else {name: getattr(joint, name) for name in names}
 
 
 def machine(params: Params) -> dict[str, Any]:
@@ -169,14 +190,14 @@ def other_than(
     scheme: Mapping[str, Any], points: Sequence[dict[str, Any]], names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The points of other schemes, which a new measurement leaves as they are."""
-    return [point for point in points if any(point[name] != scheme[name] for name in names)]
+    return [point for point in points if any(point.get(name) != scheme.get(name) for name in names)]
 
 
 def train_torchvision(fabric: Fabric, params: Params, scheme: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     """The points of its curve so far, after each epoch; resumes from the last epoch of a stopped run."""
     schedule = scheme["schedule"]
     torch.manual_seed(1)
-    body = Lite0Body(pretrained=True)
+    body = LiteBody("efficientnet_lite0", pretrained=True)
     set_trainable_layers(body, scheme["trainable_layers"])
     model = torchvision_mask_rcnn(params, body)
     learning = [one for one in model.parameters() if one.requires_grad]
@@ -214,15 +235,17 @@ def write_results(results: dict[str, Any]) -> None:
 
 Written by `python -m benchmarks.photos`; do not edit. {data["train_images"]} photos to train on, {data["test_images"]}
 to test on. In an epoch the network learns from every training photo once. Ours then runs once over the photos and once
-over their mirror images to cache features, on which the heads learn for their epochs: the minutes have all of it.
-torchvision's row "2 of 4" is its state after two epochs of a schedule that is made for four. Brackets: 95 % of the
-bootstrap draws of the test images. Minutes of different machines do not compare.
+over their mirror images to cache features, on which the heads learn for their epochs; where there is joint training, it
+sees every photo once more in each of its epochs. The minutes have all of it. torchvision's row "2 of 4" is its state
+after two epochs of a schedule that is made for four. Brackets: 95 % of the bootstrap draws of the test images. Minutes
+of different machines do not compare.
 """
     head = (
         "detector",
         "trainable stages",
         "epochs",
         "box and mask head epochs",
+        "joint training",
         "precision",
         "minutes",
         "box AP50",
@@ -235,14 +258,24 @@ bootstrap draws of the test images. Minutes of different machines do not compare
     write_text(PAGE, "\n".join([about, table(head, rows), *lines]))
 
 
-def scheme_of(point: dict[str, Any]) -> tuple[str, str, str, str]:
-    """What names a point: detector, trainable stages of the body, epochs, epochs of the heads."""
+def scheme_of(point: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    """What names a point: detector, trainable stages of the body, epochs, those of the heads, joint training."""
     stages = str(point["trainable_layers"])
     if "schedule" in point:
-        return "torchvision", stages, f"{point['epochs']} of {point['schedule']}", ""
+        return "torchvision", stages, f"{point['epochs']} of {point['schedule']}", "", ""
     border = "removed" if point["border"] == "remove" else "clipped"
     epochs = f"{point['epochs']} at {point['learning_rate']:g}, then {point['views']} to cache features"
-    return f"ours, boxes across the border {border}", stages, epochs, " + ".join(map(str, point["head_epochs"]))
+    heads = " + ".join(map(str, point["head_epochs"]))
+    return f"ours, boxes across the border {border}", stages, epochs, heads, joint_in_words(point.get("joint"))
+
+
+def joint_in_words(joint: Mapping[str, Any] | None) -> str:
+    """Scheme, epochs, rate and trainable stages; nothing where there is no joint training."""
+    if joint is None:
+        return ""
+    rounds = f", rounds {joint['rounds']}" if joint["scheme"] == "alternating" else ""
+    rate = f"{joint['epochs']} at {joint['learning_rate']:g}, stages {joint['trainable_layers']}"
+    return f"{joint['scheme']}{rounds}, {rate}"
 
 
 def row(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from src.data.batches import Batcher
 from src.data.letterbox import Letterbox
 from src.data.normalize import Normalization
 from src.data.prepared import Example, PreparedFile
-from src.detector.backbones import LITE0
+from src.detector.backbones import LITE
 from src.detector.checkpoints import load_detector, make_box_head, make_mask_head
 from src.detector.roi_cache import CachedRois, open_cached_rois
 from src.detector.roi_heads import RoiHeads
@@ -210,7 +210,7 @@ def inference(params: Params) -> BenchmarkCase:
     model.rpn.min_size = rules.proposals.min_size
     pictures, _ = examples("test", INFERRED)
     height, width = pictures[0].image.shape[1:]
-    batcher = Batcher(LITE0, (0.0, 0.0, float(width), float(height)), cpu)  # torchvision clips to the canvas
+    batcher = Batcher(LITE, (0.0, 0.0, float(width), float(height)), cpu)  # torchvision clips to the canvas
     images = [batcher.images([example]) for example in pictures]
     planes = [image.tensors.contiguous() for image in images]
     mixed = make_fabric(params.runtime)

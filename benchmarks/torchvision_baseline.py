@@ -16,7 +16,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from src.core.params import Params
 from src.detector import box_head, mask_head, mask_rcnn
-from src.detector.backbones import CHANNELS, LITE0, Lite0Body
+from src.detector.backbones import CHANNELS, LITE, LiteBody
 from src.detector.weights import rename
 from src.structures.classes import NUM_CLASSES
 from src.structures.target import Target
@@ -28,7 +28,7 @@ PYRAMID_CHANNELS = 256
 class Backbone(nn.Module):
     """EfficientNet-Lite0 under torchvision's FPN; its frozen normalization is folded, which favors the baseline."""
 
-    def __init__(self, body: Lite0Body) -> None:
+    def __init__(self, body: LiteBody) -> None:
         super().__init__()
         self.body, self.out_channels = body, PYRAMID_CHANNELS
         self.fpn = FeaturePyramidNetwork(CHANNELS["efficientnet_lite0"], PYRAMID_CHANNELS, LastLevelMaxPool())
@@ -38,7 +38,7 @@ class Backbone(nn.Module):
         return self.fpn(OrderedDict(zip(LEVELS, self.body(images), strict=True)))
 
 
-def torchvision_mask_rcnn(params: Params, body: Lite0Body) -> MaskRCNN:
+def torchvision_mask_rcnn(params: Params, body: LiteBody) -> MaskRCNN:
     """The detector with the laboratory's sizes, counts and thresholds and torchvision's own training rules.
 
     Args:
@@ -52,8 +52,8 @@ def torchvision_mask_rcnn(params: Params, body: Lite0Body) -> MaskRCNN:
         Backbone(body),
         min_size=min(canvas),
         max_size=max(canvas),
-        image_mean=list(LITE0.mean),
-        image_std=list(LITE0.std),
+        image_mean=list(LITE.mean),
+        image_std=list(LITE.std),
         rpn_anchor_generator=AnchorGenerator(
             tuple((int(size),) for size in backbone.anchor_sizes),
             (tuple(backbone.anchor_ratios),) * len(backbone.anchor_sizes),

@@ -83,7 +83,7 @@ class RpnParams:
 
 @dataclass(frozen=True)
 class BackboneLossWeights:
-    """Weights of the RPN's two losses and of the auxiliary head's two."""
+    """Weights of the RPN's two losses and of the box head's two."""
 
     objectness: Weight
     rpn_regression: Weight
@@ -95,7 +95,7 @@ class BackboneLossWeights:
 class BackboneParams:
     """Part (b): pretrained backbone, FPN and RPN, and their fine-tuning."""
 
-    name: Annotated[str, Constraint(choices=("efficientnet_lite0", "resnet50"))]
+    name: Annotated[str, Constraint(choices=("efficientnet_lite0", "efficientnet_lite2", "resnet50"))]
     weights: str
     trainable_layers: Annotated[int, Constraint(low=0, high=5)]
     epochs: Count
@@ -142,7 +142,7 @@ class FeaturesParams:
 
 @dataclass(frozen=True)
 class BoxHeadLossWeights:
-    """Weights of the box head's two losses."""
+    """Weights of the two losses that the box head's shared layers learn from, alone and beside the mask branch."""
 
     classification: Weight
     box_regression: Weight
@@ -154,7 +154,7 @@ class BoxHeadParams:
 
     representation_size: Positive
     dropout: Annotated[float, Constraint(low=0, high=0.95)]
-    epochs: Positive
+    epochs: Count
     batch_size: Positive
     learning_rate: Rate
     weight_decay: Weight
@@ -164,25 +164,47 @@ class BoxHeadParams:
 
 
 @dataclass(frozen=True)
-class MaskHeadLossWeights:
-    """Weights of the three losses of joint training."""
+class MaskHeadParams:
+    """Task 16: the mask branch."""
 
+    batch_size_per_image: Positive
+    channels: Positive
+    epochs: Count
+    batch_size: Positive
+    learning_rate: Rate
+    weight_decay: Weight
+    seed: Seed
+
+
+@dataclass(frozen=True)
+class JointLossWeights:
+    """Weights of the detector's five losses."""
+
+    objectness: Weight
+    rpn_regression: Weight
     classification: Weight
     box_regression: Weight
     mask: Weight
 
 
 @dataclass(frozen=True)
-class MaskHeadParams:
-    """Task 16: the mask branch."""
+class JointParams:
+    """Tasks 11 and 16: all parts trained on, together or in turns."""
 
-    batch_size_per_image: Positive
-    channels: Positive
+    scheme: Annotated[str, Constraint(choices=("none", "end_to_end", "alternating"))]
+    rounds: Positive
     epochs: Positive
+    trainable_layers: Annotated[int, Constraint(low=0, high=5)]
     batch_size: Positive
     learning_rate: Rate
+    body_learning_rate: Annotated[float, Constraint(above=0, high=1)]
     weight_decay: Weight
-    loss_weights: MaskHeadLossWeights
+    box_batch_size_per_image: Positive
+    mask_batch_size_per_image: Positive
+    finest_level: Annotated[int, Constraint(low=2, high=5)]
+    flip: bool
+    gradient_interval: Count
+    loss_weights: JointLossWeights
     seed: Seed
 
 
@@ -206,9 +228,10 @@ class PredictParams:
 
 @dataclass(frozen=True)
 class ReportParams:
-    """The report's fixed set of test images."""
+    """The report's fixed set of test images, and the settings it names."""
 
     images: Positive
+    settings: str
 
 
 @dataclass(frozen=True)
@@ -233,6 +256,7 @@ class Params:
     features: FeaturesParams
     box_head: BoxHeadParams
     mask_head: MaskHeadParams
+    joint: JointParams
     evaluate: EvaluateParams
     predict: PredictParams
     report: ReportParams

@@ -21,7 +21,8 @@ OWN_PICTURES: Final = Path("pictures")
 PLAIN_RPN: Final = Path("models/rpn.pt")
 BACKBONE: Final = Path("models/backbone.pt")
 BOX_HEAD: Final = Path("models/box_head.pt")
-MASK_HEAD: Final = Path("models/mask_head.pt")  # both heads, as joint training left them
+MASK_HEAD: Final = Path("models/mask_head.pt")  # both heads, as their training on cached features left them
+DETECTOR: Final = Path("models/detector.pt")  # every part, as `detect`, `predict` and others load it
 
 # Results
 SUMMARY: Final = Path("metrics/summary.json")

@@ -40,9 +40,11 @@ class Constraint:
             return "one of " + ", ".join(self.choices)
         if isinstance(value, str | bool):
             return None
-        if not math.isfinite(value) or not self.low <= value <= self.high:
+        if math.isfinite(value) and self.low <= value <= self.high and value > self.above:
+            return None
+        if math.isinf(self.above):
             return f"a number in [{self.low:g}, {self.high:g}]"
-        return None if value > self.above else f"a number above {self.above:g}"
+        return f"a number above {self.above:g}" + ("" if math.isinf(self.high) else f" and at most {self.high:g}")
 
 
 def build(kind: type, tree: Any, where: str = "") -> Any:

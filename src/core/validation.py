@@ -8,7 +8,7 @@ from typing import Any, Final
 from src.core.errors import InputError, invalid
 from src.core.params import Params
 
-# Names that settings had in version 0.1, and what they are called now; refused with the new name.
+# Names that settings had before, and what they are called now; refused with the new name.
 RENAMED: Final = {
     "rpn.positive_iou": "rpn.fg_iou_thresh",
     "rpn.negative_iou": "rpn.bg_iou_thresh",
@@ -30,7 +30,10 @@ RENAMED: Final = {
     "box_head.loss_weights.regression": "box_head.loss_weights.box_regression",
     "mask_head.rois": "mask_head.batch_size_per_image",
     "mask_head.batch_images": "mask_head.batch_size",
-    "mask_head.loss_weights.regression": "mask_head.loss_weights.box_regression",
+    "mask_head.loss_weights.classification": "box_head.loss_weights.classification",
+    "mask_head.loss_weights.regression": "box_head.loss_weights.box_regression",
+    "mask_head.loss_weights.box_regression": "box_head.loss_weights.box_regression",
+    "mask_head.loss_weights.mask": "joint.loss_weights.mask",
     "evaluate.detections": "evaluate.detections_per_image",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 from src.core import paths
 from src.core.errors import invalid
 from src.core.params import Params
-from src.core.tensors import State, load_strictly, read_states
+from src.core.tensors import State, cpu_state_dict, load_strictly, read_states, save_tensors
 from src.detector.box_head import BoxHead
 from src.detector.mask_head import MaskHead
 from src.detector.mask_rcnn import BackboneWithFpn, MaskRCNN
 from src.detector.roi_heads import RoiHeads
 from src.detector.rpn import RegionProposalNetwork
+from src.detector.sampling import LossRules
 from src.detector.weights import assemble, load_states
 from src.structures.classes import NUM_CLASSES
 
@@ -42,20 +44,58 @@ def load_backbone(params: Params, device: torch.device) -> tuple[BackboneWithFpn
     return _ready(backbone, device), _ready(rpn, device)
 
 
-def load_box_head(params: Params, device: torch.device, path: Path = paths.BOX_HEAD) -> BoxHead:
-    """The box head as stage `box_head` left it."""
+def start_box_head(params: Params, device: torch.device) -> BoxHead:
+    """The box head as fine-tuning left it, or at random where it did not train one."""
     head = make_box_head(params)
-    load_strictly(head, _read(path, "box_head")["box_head"], f"{path}[box_head]")
+    if params.backbone.epochs and params.backbone.box_batch_size_per_image:
+        load_strictly(head, _read(paths.BACKBONE, "box_head")["box_head"], f"{paths.BACKBONE}[box_head]")
     return head.to(device)
 
 
-def load_detector(params: Params, device: torch.device) -> MaskRCNN:
-    """The whole detector, frozen, with the heads as stage `mask_head` left them."""
+def load_box_head(params: Params, device: torch.device) -> BoxHead:
+    """The box head as stage `box_head` left it."""
+    head = make_box_head(params)
+    load_strictly(head, _read(paths.BOX_HEAD, "box_head")["box_head"], f"{paths.BOX_HEAD}[box_head]")
+    return head.to(device)
+
+
+def assemble_trained_parts(params: Params, device: torch.device) -> MaskRCNN:
+    """The detector that stages `backbone` and `mask_head` leave, ready to be trained on: channels last.
+
+    Raises:
+        InputError: a file is missing, broken or does not fit `params`.
+    """
     backbone, rpn = load_backbone(params, device)
-    mask_head = make_mask_head(params)
-    load_strictly(mask_head, _read(paths.MASK_HEAD, "mask_head")["mask_head"], f"{paths.MASK_HEAD}[mask_head]")
-    box_head = load_box_head(params, device, paths.MASK_HEAD)
-    return _ready(MaskRCNN(backbone, rpn, RoiHeads(box_head, mask_head), params), device)
+    heads = _load_heads(params, _read(paths.MASK_HEAD, "box_head", "mask_head"), paths.MASK_HEAD)
+    model = MaskRCNN(backbone, rpn, heads, params, LossRules.for_joint_training(params))
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def save_detector(model: MaskRCNN) -> None:
+    """Writes every part to `models/detector.pt`."""
+    parts = {"backbone": model.backbone, "rpn": model.rpn, **dict(model.roi_heads.named_children())}
+    save_tensors(paths.DETECTOR, {part: cpu_state_dict(module) for part, module in parts.items()})
+
+
+def load_detector(params: Params, device: torch.device) -> MaskRCNN:
+    """The whole detector, frozen, as stage `joint` left it.
+
+    Raises:
+        InputError: the file is missing, broken or does not fit `params`.
+    """
+    states = _read(paths.DETECTOR, "backbone", "rpn", "box_head", "mask_head")
+    backbone, rpn = assemble(params.backbone, params.proposals, pretrained=False)
+    load_states(backbone, rpn, states, str(paths.DETECTOR))
+    heads = _load_heads(params, states, paths.DETECTOR)
+    return _ready(MaskRCNN(backbone, rpn, heads, params), device)
+
+
+def _load_heads(params: Params, states: Mapping[str, State], path: Path) -> RoiHeads:
+    """Both heads from a file's state dicts."""
+    box_head, mask_head = make_box_head(params), make_mask_head(params)
+    load_strictly(box_head, states["box_head"], f"{path}[box_head]")
+    load_strictly(mask_head, states["mask_head"], f"{path}[mask_head]")
+    return RoiHeads(box_head, mask_head)
 
 
 def _ready(module: Any, device: torch.device) -> Any:

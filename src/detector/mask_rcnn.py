@@ -9,20 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from src.core.params import Params
 from src.detector import box_head, mask_head
-from src.detector.backbones import CHANNELS, Lite0Body, ResNetBody
+from src.detector.backbones import CHANNELS, LiteBody, ResNetBody
 from src.detector.criteria import RoiBatch, rpn_losses
 from src.detector.fpn import FeaturePyramid
 from src.detector.roi_heads import RoiHeads, with_image_index
 from src.detector.rpn import RegionProposalNetwork
 from src.detector.sampling import (
-    AnchorRules,
     AnchorSamples,
-    RoiRules,
+    LossRules,
     RoiSamples,
     roi_candidates,
     sample_anchors,
@@ -35,12 +34,13 @@ from src.structures.image_list import ImageList
 from src.structures.target import Target
 
 PROPOSALS = 100  # of the RPN's, per image, among the RoIs that a training step draws from
+FINEST = 2  # P2, the pyramid's first level
 
 
 class BackboneWithFpn(nn.Module):
     """A body and the FPN over it; keys `body.*` and `fpn.*`, as in the course's checkpoint."""
 
-    def __init__(self, name: str, body: Lite0Body | ResNetBody) -> None:
+    def __init__(self, name: str, body: LiteBody | ResNetBody) -> None:
         super().__init__()
         self.body = body
         self.fpn = FeaturePyramid(CHANNELS[name])
@@ -61,16 +61,21 @@ class MaskRCNN(nn.Module):
         backbone: body and FPN.
         rpn: proposals.
         roi_heads: box head, and mask head if there is one.
-        params: each method reads of them what it needs: `losses` the sections `backbone` and `rois`,
-            `detect` the sections `features` and `evaluate`.
+        params: `detect` reads of them the sections `features` and `evaluate`.
+        rules: what `losses` draws; those of fine-tuning where nothing else is said.
     """
 
     def __init__(
-        self, backbone: BackboneWithFpn, rpn: RegionProposalNetwork, roi_heads: RoiHeads, params: Params
+        self,
+        backbone: BackboneWithFpn,
+        rpn: RegionProposalNetwork,
+        roi_heads: RoiHeads,
+        params: Params,
+        rules: LossRules | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
-        self.params = params
+        self.params, self.rules = params, rules or LossRules.for_fine_tuning(params)
 
     def forward(self, images: ImageList, targets: Sequence[Target]) -> dict[str, Tensor]:
         """`losses`: what Fabric wraps."""
@@ -79,9 +84,9 @@ class MaskRCNN(nn.Module):
     def losses(self, images: ImageList, targets: Sequence[Target]) -> dict[str, Tensor]:
         """Raw loss terms of a minibatch (see `src.detector.criteria`); call under autocast for mixed precision.
 
-        The pyramid is evaluated only under the sampled anchors and RoIs. Proposals among the RoI candidates come from
-        a pass without gradients over P4 and the coarser levels, a twentieth of the cost of one with P2 and P3. Draws
-        are made from torch's global generator.
+        The pyramid is evaluated only under the sampled anchors and RoIs. Proposals among the RoI candidates are those
+        of the RPN as it now is, from a pass without gradients over `rules.finest_level` and the coarser levels: over P4
+        to P5 it costs a twentieth of one with P2 and P3. Draws are made from torch's global generator.
 
         Args:
             images: the minibatch.
@@ -90,14 +95,14 @@ class MaskRCNN(nn.Module):
         top_down_maps = self.backbone.top_down_maps(images.tensors)
         pyramid = SparsePyramid(self.backbone.fpn, top_down_maps)
         anchors = torch.cat(self.rpn.anchors(images.tensors.shape[-2:], pyramid.grids))
-        proposals = self._coarse_proposals(images, top_down_maps, anchors)
+        proposals = self._live_proposals(images, top_down_maps, anchors)
         samples = self._draw(images, targets, anchors, proposals)
         logits, deltas, pooled = pyramid.evaluate(
             self.rpn.head, [one.anchors.indices for one in samples], self._rois(samples)
         )
         terms = rpn_losses(logits, deltas, [one.anchors for one in samples])
-        if len(pooled[0]):
-            terms |= self.roi_heads.losses(_roi_batch(pooled, [one.rois for one in samples], targets))
+        if self.rules.rois.count:
+            terms |= self.roi_heads.losses(_roi_batch(pooled, samples, targets))
         return terms
 
     def detect(self, images: ImageList) -> list[Detections]:
@@ -107,11 +112,11 @@ class MaskRCNN(nn.Module):
         return self.roi_heads.detect(features, proposals, images.regions, self.params.evaluate)
 
     @torch.no_grad()
-    def _coarse_proposals(self, images: ImageList, top_down_maps: Sequence[Tensor], anchors: Tensor) -> list[Tensor]:
-        """The RPN's best boxes of each image from P4 and the coarser levels; none where no RoI is to be drawn."""
-        if not self.params.backbone.box_batch_size_per_image:
+    def _live_proposals(self, images: ImageList, top_down_maps: Sequence[Tensor], anchors: Tensor) -> list[Tensor]:
+        """The RPN's best boxes of each image from the finest level on; none where no RoI is to be drawn."""
+        if not self.rules.rois.count:
             return [anchors[:0]] * len(images.regions)
-        features = self.backbone.fpn.outputs(top_down_maps, finest=2)
+        features = self.backbone.fpn.outputs(top_down_maps, finest=self.rules.finest_level - FINEST)
         return [found.top(PROPOSALS).boxes for found in self.rpn(images, features)]
 
     @torch.no_grad()
@@ -119,46 +124,59 @@ class MaskRCNN(nn.Module):
         self, images: ImageList, targets: Sequence[Target], anchors: Tensor, proposals: Sequence[Tensor]
     ) -> list[Samples]:
         """Anchors and RoIs of each image, drawn one image after another."""
-        backbone, draw = self.params.backbone, torch.default_generator
-        anchor_rules = AnchorRules.from_params(backbone)
-        roi_rules = RoiRules.from_params(self.params.rois, backbone.box_batch_size_per_image)
+        draw = torch.default_generator
         samples = []
         for target, region, proposed in zip(targets, images.regions, proposals, strict=True):
-            drawn = sample_anchors(anchors, target, anchor_rules, draw)
+            drawn = sample_anchors(anchors, target, self.rules.anchors, draw)
             candidates = roi_candidates(proposed, target, region, draw)
-            samples.append(Samples(drawn, sample_rois(candidates, target, roi_rules, draw)))
+            rois = sample_rois(candidates, target, self.rules.rois, draw)
+            samples.append(Samples(drawn, rois, self._with_masks(rois, draw)))
         return samples
 
+    def _with_masks(self, rois: RoiSamples, draw: torch.Generator) -> Int64[Tensor, " m"]:
+        """Which of the positive RoIs learn their masks: all, or so many of them drawn at random."""
+        count, limit = len(rois.truth), self.rules.mask_rois
+        if limit is None or count <= limit:
+            return torch.arange(count, device=rois.truth.device)
+        return torch.randperm(count, generator=draw)[:limit].sort().values.to(rois.truth.device)
+
     def _rois(self, samples: Sequence[Samples]) -> list[tuple[Tensor, int]]:
-        """What is pooled: all RoIs for the box head, the positive ones for the mask head if there is one."""
+        """What is pooled: all RoIs for the box head, those that learn a mask for the mask head if there is one."""
         rois = [(with_image_index([one.rois.boxes for one in samples]), box_head.SIZE)]
         if self.roi_heads.mask_head is not None:
-            rois.append((with_image_index([one.rois.positive for one in samples]), mask_head.SIZE))
+            rois.append((with_image_index([one.rois.boxes[one.masks] for one in samples]), mask_head.SIZE))
         return rois
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What one image contributes to the losses."""
+    """What one image contributes to the losses.
+
+    Attributes:
+        anchors: for the RPN.
+        rois: for the box head.
+        masks: which of the RoIs learn their object's mask.
+    """
 
     anchors: AnchorSamples
     rois: RoiSamples
+    masks: Int64[Tensor, " m"]
 
 
-def _roi_batch(pooled: Sequence[Tensor], rois: Sequence[RoiSamples], targets: Sequence[Target]) -> RoiBatch:
+def _roi_batch(pooled: Sequence[Tensor], samples: Sequence[Samples], targets: Sequence[Target]) -> RoiBatch:
     """The RoIs of all images with what they are to learn; masks where features were pooled for them."""
     with_masks = len(pooled) > 1
     masks = [
-        mask_targets(target.masks, one.positive, one.truth, 2 * mask_head.SIZE)
-        for target, one in zip(targets, rois if with_masks else (), strict=with_masks)
+        mask_targets(target.masks, one.rois.boxes[one.masks], one.rois.truth[one.masks], 2 * mask_head.SIZE)
+        for target, one in zip(targets, samples if with_masks else (), strict=with_masks)
     ]
-    positive = torch.cat([one.labels[: len(one.truth)] for one in rois])
+    learn_masks = torch.cat([one.rois.labels[one.masks] for one in samples])
     none = pooled[0][:0]
     return RoiBatch(
         pooled=pooled[0],
-        labels=torch.cat([one.labels for one in rois]),
-        deltas=torch.cat([one.deltas for one in rois]),
+        labels=torch.cat([one.rois.labels for one in samples]),
+        deltas=torch.cat([one.rois.deltas for one in samples]),
         mask_pooled=pooled[1] if with_masks else none,
-        mask_labels=positive if with_masks else positive[:0],
+        mask_labels=learn_masks if with_masks else learn_masks[:0],
         mask_targets=torch.cat(masks) if with_masks else none[:, 0].float(),
     )

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.core.params import BackboneParams, RoisParams
+from src.core.params import BackboneParams, Params, RoisParams
 from src.detector.box_head import encode_scaled
 from src.ops.boxes import clip, encode, is_not_empty
 from src.ops.matching import EVERYWHERE, MatchThresholds, label_anchors, match_rois
@@ -53,6 +53,37 @@ class RoiRules:
 
 
 @dataclass(frozen=True)
+class LossRules:
+    """What a training step draws from each image.
+
+    Attributes:
+        anchors: for the RPN.
+        rois: for the heads.
+        mask_rois: at most so many of the positive RoIs learn a mask; None: all of them.
+        finest_level: of the pyramid, 2 to 5, from which the RoI candidates among the RPN's proposals come.
+    """
+
+    anchors: AnchorRules
+    rois: RoiRules
+    mask_rois: int | None = None
+    finest_level: int = 4
+
+    @classmethod
+    def for_fine_tuning(cls, params: Params) -> LossRules:
+        """The rules of stage `backbone`: no masks, and proposals from where they cost little."""
+        count = params.backbone.box_batch_size_per_image
+        return cls(AnchorRules.from_params(params.backbone), RoiRules.from_params(params.rois, count))
+
+    @classmethod
+    def for_joint_training(cls, params: Params) -> LossRules:
+        """The rules of stage `joint`."""
+        joint = params.joint
+        rois = RoiRules.from_params(params.rois, joint.box_batch_size_per_image)
+        anchors = AnchorRules.from_params(params.backbone)
+        return cls(anchors, rois, joint.mask_batch_size_per_image, joint.finest_level)
+
+
+@dataclass(frozen=True)
 class AnchorSamples:
     """Anchors of one image for the RPN's losses.
 
@@ -84,11 +115,6 @@ class RoiSamples:
     labels: Int64[Tensor, " r"]
     deltas: Float[Tensor, "p 4"]
     truth: Int64[Tensor, " p"]
-
-    @property
-    def positive(self) -> Float[Tensor, "p 4"]:
-        """The RoIs that are objects."""
-        return self.boxes[: len(self.truth)]
 
 
 def match_anchors(anchors: Float[Tensor, "n 4"], target: Target, rules: AnchorRules) -> Int64[Tensor, " n"]:

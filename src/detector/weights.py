@@ -17,7 +17,7 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from src.core.errors import invalid
 from src.core.params import BackboneParams, ProposalsParams
 from src.core.tensors import State, load_strictly, read_states
-from src.detector.backbones import Lite0Body, ResNetBody
+from src.detector.backbones import LITE_WEIGHTS, LiteBody, ResNetBody
 from src.detector.mask_rcnn import BackboneWithFpn
 from src.detector.rpn import RegionProposalNetwork
 
@@ -49,9 +49,9 @@ def assemble(
     `params.weights` decides the epsilon of ResNet's normalization, which is part of the function that weights stand
     for and in no state dict: who loads weights that were fine-tuned from them needs the same one.
     """
-    body: Lite0Body | ResNetBody
-    if params.name == "efficientnet_lite0":
-        body = Lite0Body(pretrained)
+    body: LiteBody | ResNetBody
+    if params.name in LITE_WEIGHTS:
+        body = LiteBody(params.name, pretrained)
     else:
         body = ResNetBody(pretrained, eps=FROZEN_NORM_EPS if params.weights in ("imagenet", "none") else 0.0)
     backbone = BackboneWithFpn(params.name, body)

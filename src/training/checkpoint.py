@@ -7,6 +7,7 @@ changed never finds stale weights, and an edit of what the stage does not run th
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -21,14 +22,13 @@ from ruamel.yaml import YAML
 from src.core.runtime import cache_dir
 from src.core.tensors import save_tensors
 
-STATE = "state.pt"
 OTHERS_KEPT = 3  # of one stage's other runs, the latest: experiments that run side by side keep theirs
 PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 NO_CODE = ("__pycache__",)
 
 
 class Checkpoint:
-    """The last saved state of one training.
+    """The last saved state of one training, or of one phase of it.
 
     Args:
         stage: the stage's name in dvc.yaml.
@@ -36,21 +36,27 @@ class Checkpoint:
 
     def __init__(self, stage: str) -> None:
         self.folder = cache_dir() / "training" / stage / fingerprint(stage)
+        self.path = self.folder / "state.pt"
         others = (folder for folder in self.folder.parent.glob("*") if folder != self.folder)
         for old in sorted(others, key=_saved_at, reverse=True)[OTHERS_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
+    def phase(self, number: int) -> Checkpoint:
+        """The checkpoint of one phase; those of finished phases stay, so that a resumed training passes over them."""
+        one = copy.copy(self)
+        one.path = self.folder / f"phase_{number}.pt"
+        return one
+
     def load(self) -> dict[str, Any] | None:
         """The saved state, or None where there is none."""
-        path = self.folder / STATE
-        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        return torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
 
     def save(self, state: dict[str, Any]) -> None:
         """Replaces the saved state atomically."""
-        save_tensors(self.folder / STATE, state)
+        save_tensors(self.path, state)
 
     def clear(self) -> None:
-        """Removes the checkpoint, once the training's outputs are written."""
+        """Removes the checkpoint, of all phases, once the training's outputs are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

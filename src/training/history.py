@@ -45,13 +45,19 @@ class History:
         self._file.close()
 
 
+def open_histories(folder: Path, names: Sequence[str], rows: Mapping[str, Sequence[Row]]) -> dict[str, History]:
+    """A training's csv files, begun with the rows of earlier runs or phases."""
+    return {name: History(folder / f"{name}.csv", rows.get(name, ())) for name in names}
+
+
 def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The total loss: each term times its weight.
+    """The total loss: each term times its weight. A term of weight 0 is left out, and its backward pass with it.
 
     Raises:
         KeyError: a term has no weight.
     """
-    return sum((weights[name] * term for name, term in terms.items()), start=next(iter(terms.values())).new_zeros(()))
+    weighted = (weights[name] * term for name, term in terms.items() if weights[name])
+    return sum(weighted, start=next(iter(terms.values())).new_zeros(()))
 
 
 def loss_row(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Row:

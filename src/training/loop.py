@@ -9,20 +9,22 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from src.core.runtime import derive_seed
 from src.training.checkpoint import Checkpoint
-from src.training.history import History, Row, check_finite, loss_row, weighted_sum
+from src.training.gradients import GradientProbe
+from src.training.history import History, Row, check_finite, loss_row, open_histories, weighted_sum
+from src.training.optimizer import make_optimizer
 
 Batch = TypeVar("Batch")
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -45,7 +47,18 @@ class Options(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: `epochs` of `steps` iterations, AdamW under a one-cycle learning rate."""
+    """How long and how fast: `epochs` of `steps` iterations, AdamW under a one-cycle learning rate.
+
+    Attributes:
+        name: of the progress bar.
+        epochs: how often all batches are seen.
+        steps: batches per epoch.
+        learning_rate: the cycle's peak.
+        weight_decay: of matrices.
+        seed: of all draws.
+        first_epoch: epochs that an earlier phase of the same training has made.
+        slower: prefix of parameters' names: their share of the learning rate.
+    """
 
     name: str
     epochs: int
@@ -53,11 +66,26 @@ class Schedule:
     learning_rate: float
     weight_decay: float
     seed: int
+    first_epoch: int = 0
+    slower: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def iterations(self) -> int:
+        """Of all epochs."""
+        return self.epochs * self.steps
+
+    @property
+    def first_iteration(self) -> int:
+        """How many iterations earlier phases have made."""
+        return self.first_epoch * self.steps
 
     @classmethod
-    def from_params(cls, name: str, options: Options, steps: int) -> Schedule:
+    def from_params(
+        cls, name: str, options: Options, steps: int, *, first_epoch: int = 0, slower: Mapping[str, float] | None = None
+    ) -> Schedule:
         """The schedule of a section of params; `steps` iterations per epoch."""
-        return cls(name, options.epochs, steps, options.learning_rate, options.weight_decay, options.seed)
+        rates = options.learning_rate, options.weight_decay
+        return cls(name, options.epochs, steps, *rates, options.seed, first_epoch, slower or {})
 
 
 @dataclass(frozen=True)
@@ -71,6 +99,8 @@ class Training(Generic[Batch]):
             seeded anew in each iteration.
         weights: the weight of each loss term.
         names: the images of a batch, for messages.
+        gradients: where the terms' gradients are compared now and then, if anywhere.
+        measure_start: measure the test batches before the first step too, as iteration 0.
     """
 
     train: Callable[[int], Iterable[Batch]]
@@ -78,56 +108,66 @@ class Training(Generic[Batch]):
     arguments: Callable[[Batch], Sequence[Any]]
     weights: Mapping[str, float]
     names: Callable[[Batch], Sequence[str]]
+    gradients: GradientProbe | None = None
+    measure_start: bool = False
 
 
 @dataclass
 class Progress:
-    """Everything that a resumed training needs beside the model's weights."""
+    """Everything that a resumed training needs beside the model's weights.
+
+    Attributes:
+        model: what is trained.
+        optimizer: its optimizer.
+        scheduler: of the learning rate.
+        histories: `train`, `test`, and `gradients` where they are compared.
+        iteration: the next one to run, counted from 0.
+    """
 
     model: nn.Module
     optimizer: Optimizer
     scheduler: LRScheduler
-    history: History
-    test_history: History
+    histories: Mapping[str, History]
     iteration: int = 0
 
+    def rows(self) -> dict[str, list[Row]]:
+        """All histories' rows."""
+        return {name: history.rows for name, history in self.histories.items()}
+
     def state(self) -> dict[str, Any]:
-        """The tree that `restore` takes; iterations count from 0, the next one to run."""
+        """The tree that `restore` takes."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "rows": self.history.rows,
-            "test_rows": self.test_history.rows,
+            "rows": self.rows(),
             "iteration": self.iteration,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Puts everything back as it was when `state` was taken."""
+        """Puts everything back as it was when `state` was taken; the histories have its rows already."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        for row in state["rows"]:
-            self.history.append(row)
-        for row in state["test_rows"]:
-            self.test_history.append(row)
         self.iteration = state["iteration"]
 
+    def close(self) -> None:
+        """Closes the histories' files."""
+        for history in self.histories.values():
+            history.close()
 
-def start(model: nn.Module, schedule: Schedule, history: History, test_history: History) -> Progress:
-    """A training at its first iteration; only parameters that require gradients are optimized."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": schedule.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},  # biases and normalization are not decayed
-    ]
-    optimizer = AdamW(groups, lr=schedule.learning_rate)
-    total = max(schedule.epochs * schedule.steps, 2)
-    warm_up = 0.3 if total == 5 else 0.2  # OneCycleLR divides by warm_up * total - 1
-    scheduler = OneCycleLR(optimizer, schedule.learning_rate, total_steps=total, pct_start=warm_up)
-    return Progress(model, optimizer, scheduler, history, test_history)
+
+def start(model: nn.Module, schedule: Schedule, histories: Mapping[str, History]) -> Progress:
+    """A training at its first iteration."""
+    model.zero_grad()  # what an earlier phase left would count in the clipping
+    optimizer, scheduler = make_optimizer(
+        model,
+        learning_rate=schedule.learning_rate,
+        weight_decay=schedule.weight_decay,
+        slower=schedule.slower,
+        steps=schedule.iterations,
+    )
+    return Progress(model, optimizer, scheduler, histories)
 
 
 def fit(
@@ -138,6 +178,7 @@ def fit(
     *,
     histories: Path,
     checkpoint: Checkpoint,
+    after: Progress | None = None,
 ) -> Progress:
     """Trains `model` from the last checkpoint, if there is one, to the schedule's end.
 
@@ -149,28 +190,37 @@ def fit(
         model: `model(*arguments)` gives its raw loss terms.
         schedule: how long and how fast.
         training: batches and weights.
-        histories: the folder of `train.csv` and `test.csv`.
+        histories: the folder of `train.csv` and `test.csv`, and of `gradients.csv` where gradients are compared.
         checkpoint: where the state is saved, and resumed from.
+        after: the phase of the same training that came before; its histories go on.
 
     Returns:
-        The finished training, with both histories' rows.
+        The finished training, with all histories' rows.
 
     Raises:
         InputError: a loss is not finite; the last checkpoint stays.
     """
-    progress = start(model, schedule, History(histories / "train.csv"), History(histories / "test.csv"))
-    if state := checkpoint.load():
+    state = checkpoint.load()
+    rows = state["rows"] if state else after.rows() if after else {}
+    names = ["train", "test"] + (["gradients"] if training.gradients else [])
+    progress = start(model, schedule, open_histories(histories, names, rows))
+    if state:
         progress.restore(state)
-    bar = tqdm(total=schedule.epochs * schedule.steps, initial=progress.iteration, desc=schedule.name, unit="step")
-    while progress.iteration < schedule.epochs * schedule.steps:
-        _epoch(fabric, schedule, training, progress, checkpoint, bar)
-        losses = mean_losses(fabric, model, training, schedule.seed)
-        progress.test_history.append({"iteration": progress.iteration, **losses})
-        checkpoint.save(progress.state())
-    bar.close()
-    progress.history.close()
-    progress.test_history.close()
+    elif training.measure_start and after is None:
+        _measure(fabric, schedule, training, progress)
+    with tqdm(total=schedule.iterations, initial=progress.iteration, desc=schedule.name, unit="step") as bar:
+        while progress.iteration < schedule.iterations:
+            _epoch(fabric, schedule, training, progress, checkpoint, bar)
+            _measure(fabric, schedule, training, progress)
+            checkpoint.save(progress.state())
+    progress.close()
     return progress
+
+
+def _measure(fabric: Fabric, schedule: Schedule, training: Training[Batch], progress: Progress) -> None:
+    """Adds a row of what the test batches lose."""
+    losses = mean_losses(fabric, progress.model, training, schedule.seed)
+    progress.histories["test"].append({"iteration": schedule.first_iteration + progress.iteration, **losses})
 
 
 def _epoch(
@@ -184,7 +234,7 @@ def _epoch(
     """The rest of the epoch that `progress` is in, with a checkpoint a minute."""
     epoch, done = divmod(progress.iteration, schedule.steps)
     saved = time.monotonic()
-    for batch in itertools.islice(training.train(epoch), done, None):
+    for batch in itertools.islice(training.train(schedule.first_epoch + epoch), done, None):
         row = _step(fabric, schedule, training, progress, batch)
         bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
         bar.update()
@@ -194,21 +244,27 @@ def _epoch(
 
 
 def _step(fabric: Fabric, schedule: Schedule, training: Training[Batch], progress: Progress, batch: Batch) -> Row:
-    """One iteration: losses in mixed precision, gradients clipped, weights and learning rate moved on, row written."""
-    torch.manual_seed(derive_seed(schedule.seed, progress.iteration))
+    """One iteration: losses in mixed precision, gradients clipped, weights and learning rate moved on, rows written."""
+    iteration = schedule.first_iteration + progress.iteration
+    torch.manual_seed(derive_seed(schedule.seed, iteration))
     progress.model.train()
     with fabric.autocast():
         terms = progress.model(*training.arguments(batch))
     row = loss_row(terms, training.weights)
-    check_finite(row, progress.iteration, training.names(batch))
+    check_finite(row, iteration, training.names(batch))
+    if training.gradients and training.gradients.is_due(iteration):
+        shares = training.gradients.measure(terms, training.weights)
+        progress.histories["gradients"].append({"iteration": iteration + 1, **shares})
     progress.optimizer.zero_grad(set_to_none=True)
-    weighted_sum(terms, training.weights).backward()
+    total = weighted_sum(terms, training.weights)
+    if total.requires_grad:  # not where all weights are 0
+        total.backward()
     nn.utils.clip_grad_norm_(progress.model.parameters(), LARGEST_GRADIENT_NORM)
     progress.optimizer.step()
     progress.scheduler.step()
     progress.iteration += 1
-    epoch = (progress.iteration - 1) // schedule.steps
-    progress.history.append({"iteration": progress.iteration, "epoch": epoch + 1, **row})
+    epoch = schedule.first_epoch + (progress.iteration - 1) // schedule.steps
+    progress.histories["train"].append({"iteration": iteration + 1, "epoch": epoch + 1, **row})
     return row
 
 

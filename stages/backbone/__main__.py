@@ -1,7 +1,7 @@
 """Stage `backbone` (tasks 8 and 10): pretrained backbone and FPN with an RPN, fine-tuned on the data set.
 
 RPN losses alone ask of the features where things are, not what they are. The heads train on frozen features, so a box
-head, thrown away afterwards, learns here along with the RPN and makes the features carry classes too.
+head learns here along with the RPN and makes the features carry classes too. It is what stage `box_head` begins with.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from src.structures.classes import NUM_CLASSES
 from src.training.checkpoint import Checkpoint
 from src.training.loop import Schedule, Training, fit
 
-AUXILIARY_SIZE = 1024  # hidden units of the auxiliary box head
 TESTED = 32  # test images whose losses are measured after each epoch
 
 
@@ -50,12 +49,13 @@ def main(params: Params) -> None:
     checkpoint = Checkpoint("backbone")
     schedule = Schedule.from_params("backbone", options, len(loader))
     fit(fabric, model, schedule, training, histories=paths.plots("backbone"), checkpoint=checkpoint)
-    save_tensors(paths.BACKBONE, {"backbone": cpu_state_dict(model.backbone), "rpn": cpu_state_dict(model.rpn)})
+    parts = {"backbone": model.backbone, "rpn": model.rpn, "box_head": model.roi_heads.box_head}
+    save_tensors(paths.BACKBONE, {name: cpu_state_dict(part) for name, part in parts.items()})
     checkpoint.clear()
 
 
 def start_fine_tuning(params: Params, device: torch.device) -> MaskRCNN:
-    """Pretrained backbone, RPN and an untrained auxiliary box head; the same weights at every call.
+    """Pretrained backbone, RPN and an untrained box head; the same weights at every call.
 
     Raises:
         InputError: the weights do not exist for this backbone, or the checkpoint does not fit it.
@@ -63,8 +63,8 @@ def start_fine_tuning(params: Params, device: torch.device) -> MaskRCNN:
     torch.manual_seed(derive_seed(params.backbone.seed))
     backbone, rpn = build(params.backbone, params.proposals)
     set_trainable_layers(backbone.body, params.backbone.trainable_layers)
-    auxiliary = BoxHead(NUM_CLASSES, representation_size=AUXILIARY_SIZE)
-    model = MaskRCNN(backbone, rpn, RoiHeads(auxiliary), params)
+    box_head = BoxHead(NUM_CLASSES, representation_size=params.box_head.representation_size)
+    model = MaskRCNN(backbone, rpn, RoiHeads(box_head), params)
     return model.to(memory_format=torch.channels_last).to(device)
 
 

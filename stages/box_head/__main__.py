@@ -11,7 +11,7 @@ from src.core.params import Params
 from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
 from src.core.tensors import cpu_state_dict, save_tensors
-from src.detector.checkpoints import make_box_head
+from src.detector.checkpoints import start_box_head
 from src.detector.roi_cache import CachedBatch, open_cached_rois
 from src.detector.roi_heads import RoiHeads
 from src.detector.sampling import RoiRules
@@ -20,10 +20,10 @@ from src.training.loop import Schedule, Training, fit
 
 
 def main(params: Params) -> None:
-    """Trains from a seeded start; writes weights and histories."""
+    """Continues from the box head that fine-tuning trained; writes weights and histories."""
     fabric, options = make_fabric(params.runtime), params.box_head
     torch.manual_seed(derive_seed(options.seed))
-    heads = RoiHeads(make_box_head(params)).to(fabric.device)
+    heads = RoiHeads(start_box_head(params, fabric.device))
     train, test = open_cached_rois(
         paths.FEATURES,
         paths.PREPARED,

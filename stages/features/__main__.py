@@ -1,4 +1,7 @@
-"""Stage `features` (task 12): frozen backbone and RPN run once; what the heads need of every view is cached."""
+"""Stage `features` (task 12): frozen backbone and RPN run once; what the heads need of every view is cached.
+
+Where neither head is to be trained on cached features, nothing is cached: joint training proposes anew in every step.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,12 @@ def main(params: Params) -> None:
     with PreparedFile(paths.PREPARED) as prepared, FeaturesWriter(paths.FEATURES) as writer:
         batcher = Batcher(NORMALIZATIONS[params.backbone.name], prepared.letterbox.region, fabric.device)
         proposer = Proposer(backbone, rpn, fabric, batcher)
-        for example, kind in views(prepared, params.features.flip and params.data.source != "emoji"):
-            images = batcher.images([example])
-            features = proposer.features(images)
-            proposals = proposer.propose(images, features)[0].boxes
+        needed = params.box_head.epochs > 0 or params.mask_head.epochs > 0
+        with_flips = params.features.flip and params.data.source != "emoji"
+        for example, kind in views(prepared, with_flips) if needed else ():
+            batch = batcher.images([example])
+            features = proposer.features(batch)
+            proposals = proposer.propose(batch, features)[0].boxes
             view = cache_view(
                 features,
                 proposals,
@@ -48,10 +53,10 @@ def main(params: Params) -> None:
             )
             writer.append(view)
             counts += torch.bincount(assign_levels(view.boxes), minlength=len(counts))
-        images_seen = len(prepared)
+        images = len(prepared) if needed else 0
     shares = counts / counts.sum().clamp(min=1)
     levels = {name: float(share) for name, share in zip(LEVELS, shares, strict=False)}
-    write_json(paths.metrics("features"), {"images": images_seen, "rois": int(counts.sum()), "levels": levels})
+    write_json(paths.metrics("features"), {"images": images, "rois": int(counts.sum()), "levels": levels})
 
 
 def views(prepared: PreparedFile, with_flips: bool) -> Iterator[tuple[Example, ViewType]]:

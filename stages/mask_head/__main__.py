@@ -18,6 +18,8 @@ from src.detector.sampling import RoiRules
 from src.training.checkpoint import Checkpoint
 from src.training.loop import Schedule, Training, fit
 
+MASK_WEIGHT = 1.0  # on frozen features the mask branch shares no layer with another loss: any weight trains it alike
+
 
 def main(params: Params) -> None:
     """Continues from the trained box head with all three losses; writes weights and histories."""
@@ -38,7 +40,7 @@ def main(params: Params) -> None:
         train=train.batches,
         test=lambda: test.batches(0),
         arguments=lambda batch: [batch.rois],
-        weights=dataclasses.asdict(options.loss_weights),
+        weights=dataclasses.asdict(params.box_head.loss_weights) | {"mask": MASK_WEIGHT},
         names=lambda batch: batch.names,
     )
     checkpoint = Checkpoint("mask_head")

@@ -14,7 +14,9 @@ from src.core.files import write_json
 from src.core.params import Params
 from src.core.params_file import load_params
 from src.core.tensors import cpu_state_dict, save_tensors
-from src.detector.checkpoints import make_box_head, make_mask_head
+from src.detector.checkpoints import make_box_head, make_mask_head, save_detector
+from src.detector.mask_rcnn import MaskRCNN
+from src.detector.roi_heads import RoiHeads
 from stages.backbone.__main__ import start_fine_tuning
 from stages.features.__main__ import main as cache_features
 from tests.factories import make_prepared
@@ -49,9 +51,11 @@ def _make_files(params: Params) -> None:
     box_head, mask_head = make_box_head(params), make_mask_head(params)
     with torch.no_grad():
         box_head.cls_score.weight *= 50  # scores that differ
-    save_tensors(paths.BACKBONE, {"backbone": cpu_state_dict(detector.backbone), "rpn": cpu_state_dict(detector.rpn)})
-    heads = {"box_head": cpu_state_dict(box_head), "mask_head": cpu_state_dict(mask_head)}
-    save_tensors(paths.MASK_HEAD, heads)
+    backbone = {"backbone": detector.backbone, "rpn": detector.rpn, "box_head": detector.roi_heads.box_head}
+    heads = {"box_head": box_head, "mask_head": mask_head}
+    for path, parts in ((paths.BACKBONE, backbone), (paths.MASK_HEAD, heads)):
+        save_tensors(path, {name: cpu_state_dict(part) for name, part in parts.items()})
+    save_detector(MaskRCNN(detector.backbone, detector.rpn, RoiHeads(box_head, mask_head), params))
     cache_features(params)
 
 

@@ -45,6 +45,6 @@ def test_all_cases_then_one_of_them_again(made: list[str], monkeypatch: pytest.M
     text = Path("benchmarks/README.md").read_text(encoding="utf-8")
     assert "| forward | 4 | 4.000 | 50 % |" in text
     assert "| An operator | ours | theirs |" in text
-    assert "box_head.epochs 1" in text
+    assert "box_head.epochs 1, mask_head.epochs 1, joint.scheme end_to_end" in text
     assert run(monkeypatch, "--rounds", "3", "--only", "STEP") == {"An operator": 2, "A step": 3}
     assert read_json(benchmarks.RESULTS)["accuracies"]["bf16"] == {"box_ap": 0.5}  # stays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ from src.core.runtime import make_fabric
 from src.data.loading import Loader
 from src.evaluation import bootstrap
 
+JOINT: dict[str, Any] = {
+    "scheme": "end_to_end",
+    "rounds": 1,
+    "epochs": 2,
+    "trainable_layers": 1,
+    "learning_rate": 0.001,
+}
+
 
 def point(**other: Any) -> dict[str, Any]:
     interval = {"estimate": 0.25, "low": 0.125, "high": 0.5, "resamples": 9}
@@ -28,9 +37,12 @@ def point(**other: Any) -> dict[str, Any]:
 
 
 def test_a_repeated_scheme_takes_the_place_of_its_old_point_only() -> None:
-    others = [{"trainable_layers": 2}, {"border": "clip"}, {"precision": "float32"}, {"head_epochs": [3, 3]}]
+    others: list[dict[str, Any]] = [{"trainable_layers": 2}, {"border": "clip"}, {"precision": "float32"}]
+    others += [{"head_epochs": [3, 3]}, {"joint": JOINT}, {"joint": {**JOINT, "epochs": 5}}]
     points = [point(), *(point(**other) for other in others)]
     assert photos.other_than(point(seconds=1.0, box_ap50=0.5), points, photos.SCHEME) == points[1:]
+    assert photos.other_than(point(joint=None), points, photos.SCHEME) == points[1:]  # as before there was any
+    assert photos.other_than(point(joint=JOINT), points, photos.SCHEME) == [*points[:5], points[6]]
 
 
 def test_minutes_are_those_of_the_run_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +55,31 @@ def test_minutes_are_those_of_the_run_at_hand(tmp_path: Path, monkeypatch: pytes
         write_json(Path(".cache/seconds") / f"{name}.json", 900.0)
     for seconds, name in enumerate(photos.STAGES, start=1):
         write_json(Path(".cache/seconds") / f"{name}.json", seconds)
-    assert photos.ours(params)["seconds"] == 1 + 2 + 3 + 4
+    assert photos.ours(params)["seconds"] == 1 + 2 + 3 + 4 + 5
+
+
+@pytest.mark.parametrize(
+    ("head_epochs", "scheme", "views", "joint"),
+    [
+        ((3, 4), "end_to_end", 2, JOINT),
+        ((0, 4), "end_to_end", 2, JOINT),
+        ((0, 0), "end_to_end", 0, JOINT),
+        ((3, 4), "none", 2, None),
+    ],
+)
+def test_a_point_is_what_its_trainings_say(
+    head_epochs: tuple[int, int], scheme: str, views: int, joint: dict[str, Any] | None
+) -> None:
+    whole = load_params()
+    params = dataclasses.replace(
+        whole,
+        data=dataclasses.replace(whole.data, source="coco"),
+        box_head=dataclasses.replace(whole.box_head, epochs=head_epochs[0]),
+        mask_head=dataclasses.replace(whole.mask_head, epochs=head_epochs[1]),
+        joint=dataclasses.replace(whole.joint, **{**JOINT, "scheme": scheme}),
+    )
+    assert photos.cached_views(params) == views
+    assert photos.joint_training(params) == joint
 
 
 def test_the_rate_warms_up_to_its_peak_and_falls_to_nothing() -> None:
@@ -58,16 +94,19 @@ def test_the_table_has_every_point(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(photos, "RESULTS", tmp_path / "photos.json")
     monkeypatch.setattr(photos, "PAGE", tmp_path / "photos.md")
     slow = {"threads": 2, "vectors": "AVX2"}
-    points = [point(), point(epochs=3, machine=slow), point(epochs=2)]
+    points = [point(), point(epochs=3, machine=slow), point(epochs=2, joint=None)]
     theirs = point(trainable_layers=2, schedule=4, epochs=3, machine=slow)
     data = {"train_images": 3, "test_images": 2}
-    photos.write_results({"ours": points, "torchvision": [theirs], "data": data})
+    ours = [*points, point(joint=JOINT), point(joint={**JOINT, "scheme": "alternating"})]
+    photos.write_results({"ours": ours, "torchvision": [theirs], "data": data})
     numbers = "bf16 | 1.5 | 0.250 (0.125 to 0.500) | 0.000 | 0.062 | 0.031 |"
     text = (tmp_path / "photos.md").read_text()
     for epochs, machine in ((4, 1), (3, 2), (2, 1)):
         scheme = f"ours, boxes across the border removed | 0 | {epochs} at 0.0005, then 2 to cache features | 5 + 5"
-        assert f"| {scheme} | {numbers} {machine} |" in text
-    assert f"| torchvision | 2 | 3 of 4 |  | {numbers} 2 |" in text
+        assert f"| {scheme} |  | {numbers} {machine} |" in text
+    assert f"| 5 + 5 | end_to_end, 2 at 0.001, stages 1 | {numbers} 1 |" in text
+    assert f"| 5 + 5 | alternating, rounds 1, 2 at 0.001, stages 1 | {numbers} 1 |" in text
+    assert f"| torchvision | 2 | 3 of 4 |  |  | {numbers} 2 |" in text
     assert "Machine 1: threads 2, vectors AVX512." in text
     assert "Machine 2: threads 2, vectors AVX2." in text
 
@@ -127,9 +166,10 @@ def test_main_adds_our_point_and_the_curve(finished: Params, monkeypatch: pytest
         "learning_rate": finished.backbone.learning_rate,
         "views": 1,
         "head_epochs": [1, 1],
+        "joint": photos.joint_training(finished),
         "border": "remove",
         "precision": "float32",
     }
-    assert ours["seconds"] == 240
+    assert ours["seconds"] == 300
     assert results["data"] == {"source": "test", "train_images": 8, "test_images": 2}
     assert "| torchvision | 0 | 1 of 1 |" in Path("benchmarks/photos.md").read_text(encoding="utf-8")

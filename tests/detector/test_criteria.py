@@ -2,61 +2,39 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from src.core.params import RoisParams
-from src.data.batches import Batcher
 from src.data.prepared import Example, PreparedFile
-from src.detector import box_head, mask_head, mask_rcnn
-from src.detector.backbones import LITE0, set_trainable_layers
-from src.detector.box_head import BoxHead, decode_scaled
-from src.detector.fpn import STRIDES
-from src.detector.mask_head import MaskHead
+from src.detector import mask_rcnn
+from src.detector.backbones import set_trainable_layers
+from src.detector.box_head import decode_scaled
 from src.detector.mask_rcnn import PROPOSALS, MaskRCNN, Samples
 from src.detector.roi_heads import RoiHeads
-from src.detector.sampling import (
-    SMALLEST_ROI,
-    AnchorRules,
-    AnchorSamples,
-    RoiRules,
-    RoiSamples,
-    roi_candidates,
-    sample_anchors,
-    sample_rois,
-)
-from src.detector.weights import build
+from src.detector.sampling import SMALLEST_ROI, LossRules, roi_candidates
 from src.ops.boxes import box_iou, decode
-from src.ops.losses import class_loss, delta_loss, mask_loss, objectness_loss
-from src.ops.masks import mask_targets
-from src.ops.roi_align import multiscale_roi_align
-from src.structures.classes import NUM_CLASSES
-from tests.detector.small import (
-    CPU,
-    TORCHVISION_PROPOSALS,
-    backbone_params,
-    params,
-    randomize,
-    with_objects,
-    with_params,
-    without_objects,
+from tests.detector.dense import (
+    BACKBONE,
+    BATCH,
+    GRIDS,
+    REGION,
+    RPN_TERMS,
+    TERMS,
+    dense_losses,
+    draw_densely,
+    in_joint_training,
+    losses,
+    small_detector,
+    total,
 )
+from tests.detector.small import with_objects, with_params, without_objects
 from tests.factories import make_prepared
-
-REGION = (16.0, 0.0, 144.0, 96.0)  # of the factories' small canvas
-GRIDS = [(24, 40), (12, 20), (6, 10), (3, 5), (2, 3)]
-BACKBONE = backbone_params(
-    name="efficientnet_lite0", weights="imagenet", rpn_batch_size_per_image=24, box_batch_size_per_image=12
-)
-PARAMS = params(backbone=BACKBONE, proposals=TORCHVISION_PROPOSALS, rois=RoisParams(0.5, 0.25))
-RPN_TERMS = ["objectness", "rpn_regression"]
-TERMS = [*RPN_TERMS, "classification", "box_regression", "mask"]
-BATCH = Batcher(LITE0, REGION, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +46,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Example]
 
 @pytest.fixture(scope="module")
 def detector() -> MaskRCNN:
-    torch.manual_seed(0)
-    heads = RoiHeads(BoxHead(NUM_CLASSES, representation_size=32), MaskHead(NUM_CLASSES, channels=8))
-    net = MaskRCNN(*build(BACKBONE, TORCHVISION_PROPOSALS), heads, PARAMS)
-    randomize(net.rpn.parameters(), 1, 0.02)
-    randomize(heads.box_head.parameters(), 2, 0.02)
-    randomize(heads.mask_head.parameters(), 3, 0.05)
-    return net
+    return small_detector()
 
 
 def with_backbone(detector: MaskRCNN, **changes: Any) -> MaskRCNN:
@@ -87,108 +59,29 @@ def without_masks(detector: MaskRCNN) -> MaskRCNN:
     return MaskRCNN(detector.backbone, detector.rpn, RoiHeads(detector.roi_heads.box_head), detector.params)
 
 
-@dataclasses.dataclass(frozen=True)
-class Drawn:
-    """What `losses` has drawn, one entry per image."""
-
-    anchors: list[AnchorSamples]
-    rois: list[RoiSamples]
-
-    def samples(self) -> list[Samples]:
-        return [Samples(*image) for image in zip(self.anchors, self.rois, strict=True)]
-
-
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    kept = Drawn([], [])
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Samples]:
+    """What `losses` has drawn, image after image."""
+    kept: list[Samples] = []
 
-    def keep(results: list[Any], original: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*args: Any) -> Any:
-            results.append(original(*args))
-            return results[-1]
+    def keep(*parts: Any) -> Samples:
+        kept.append(Samples(*parts))
+        return kept[-1]
 
-        return wrapper
-
-    monkeypatch.setattr(mask_rcnn, "sample_anchors", keep(kept.anchors, sample_anchors))
-    monkeypatch.setattr(mask_rcnn, "sample_rois", keep(kept.rois, sample_rois))
+    monkeypatch.setattr(mask_rcnn, "Samples", keep)
     return kept
 
 
-def losses(detector: MaskRCNN, examples: Sequence[Example], seed: int = 3) -> dict[str, Tensor]:
-    torch.manual_seed(seed)
-    return detector.losses(*BATCH(examples))
-
-
-def total(terms: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack(list(terms.values())).sum()
-
-
-@torch.no_grad()
-def draw_densely(
-    detector: MaskRCNN, examples: Sequence[Example], seed: int = 3, proposals: int = PROPOSALS
-) -> list[Samples]:
-    """What `losses` is to draw with this seed: anchors, then RoIs, one image after another."""
-    torch.manual_seed(seed)
-    images, targets = BATCH(examples)
-    settings, draw = detector.params, torch.default_generator
-    anchors = torch.cat(detector.rpn.anchors((96, 160), GRIDS))
-    proposed = detector.rpn(images, detector.backbone(images.tensors)[2:])  # from P4 on
-    samples = []
-    for target, region, found in zip(targets, images.regions, proposed, strict=True):
-        some = sample_anchors(anchors, target, AnchorRules.from_params(settings.backbone), draw)
-        candidates = roi_candidates(found.boxes[:proposals], target, region, draw)
-        rules = RoiRules.from_params(settings.rois, settings.backbone.box_batch_size_per_image)
-        samples.append(Samples(some, sample_rois(candidates, target, rules, draw)))
-    return samples
-
-
-def dense_losses(detector: MaskRCNN, examples: Sequence[Example], samples: Sequence[Samples]) -> dict[str, Tensor]:
-    """The losses of these samples from dense feature maps."""
-    images, targets = BATCH(examples)
-    levels = detector.backbone(images.tensors)
-    logits, deltas = detector.rpn.predict(levels)
-    objectness, regression = [], []
-    for i, image in enumerate(samples):
-        chosen, positives = image.anchors.indices, image.anchors.positives
-        objectness.append(objectness_loss(logits[i, chosen], positives))
-        regression.append(delta_loss(deltas[i, chosen[:positives]], image.anchors.deltas, len(chosen)))
-    rois = [image.rois for image in samples]
-    labels = torch.cat([image.labels for image in rois])
-    rows = labels.nonzero().squeeze(1)
-    heads = detector.roi_heads
-    class_logits, class_deltas = heads.box_head(pool_densely(levels, [image.boxes for image in rois], box_head.SIZE))
-    own_deltas = class_deltas.reshape(len(labels), -1, 4)[rows, labels[rows]]
-    terms = {
-        "objectness": torch.stack(objectness).mean(),
-        "rpn_regression": torch.stack(regression).mean(),
-        "classification": class_loss(class_logits, labels),
-        "box_regression": delta_loss(own_deltas, torch.cat([image.deltas for image in rois]), len(labels)),
-    }
-    if heads.mask_head is None:
-        return terms
-    positive = [image.boxes[: len(image.truth)] for image in rois]
-    masks = heads.mask_head(pool_densely(levels, positive, mask_head.SIZE))
-    own_masks = torch.stack([mask[label] for mask, label in zip(masks, labels[rows], strict=True)])
-    wanted = [
-        mask_targets(target.masks, boxes, image.truth, 28)
-        for target, boxes, image in zip(targets, positive, rois, strict=True)
-    ]
-    return terms | {"mask": mask_loss(own_masks, torch.cat(wanted))}
-
-
-def pool_densely(levels: Sequence[Tensor], boxes: Sequence[Tensor], size: int) -> Tensor:
-    rois = torch.cat([torch.nn.functional.pad(image, (1, 0), value=i) for i, image in enumerate(boxes)])
-    return multiscale_roi_align(levels[:4], rois, size, STRIDES)
-
-
-@pytest.mark.parametrize("masks", [True, False])
-def test_losses_and_gradients_are_those_of_dense_maps(detector: MaskRCNN, examples: list[Example], masks: bool) -> None:
-    net = detector if masks else without_masks(detector)
+@pytest.mark.parametrize("kind", ["with masks", "without masks", "joint"])
+def test_losses_and_gradients_are_those_of_dense_maps(detector: MaskRCNN, examples: list[Example], kind: str) -> None:
+    net = without_masks(detector) if kind == "without masks" else detector
+    if kind == "joint":
+        net = in_joint_training(net, box_batch_size_per_image=40, mask_batch_size_per_image=3, finest_level=2)
     set_trainable_layers(net.backbone.body, 2)
     batch = [examples[0], without_objects(examples[1]), examples[2]]
     found = losses(net, batch)
-    expected = dense_losses(net, batch, draw_densely(net, batch))
-    assert list(found) == list(expected) == (TERMS if masks else TERMS[:4])
+    expected = dense_losses(net, batch, draw_densely(net, batch, joint=kind == "joint"))
+    assert list(found) == list(expected) == (TERMS[:4] if kind == "without masks" else TERMS)
     for name, value in expected.items():
         assert value > 0, name
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
@@ -239,7 +132,7 @@ def test_forward_is_losses(detector: MaskRCNN, examples: list[Example]) -> None:
 def test_draws_are_those_of_the_seed_and_the_params(
     detector: MaskRCNN,
     examples: list[Example],
-    drawn: Drawn,
+    drawn: list[Samples],
     monkeypatch: pytest.MonkeyPatch,
     sections: dict[str, Any],
     proposals: int,
@@ -248,16 +141,108 @@ def test_draws_are_those_of_the_seed_and_the_params(
     monkeypatch.setattr(mask_rcnn, "PROPOSALS", proposals)
     net = with_params(detector, **sections)
     losses(net, examples[:2])
-    for found, expected in zip(drawn.samples(), draw_densely(net, examples[:2], proposals=proposals), strict=True):
+    for found, expected in zip(drawn, draw_densely(net, examples[:2], proposals=proposals), strict=True):
         assert torch.equal(found.anchors.indices, expected.anchors.indices)
         assert torch.equal(found.anchors.deltas, expected.anchors.deltas)
         assert torch.equal(found.rois.boxes, expected.rois.boxes)
         assert torch.equal(found.rois.labels, expected.rois.labels)
+        assert torch.equal(found.masks, expected.masks)
 
 
-def test_targets_are_what_the_boxes_say(detector: MaskRCNN, examples: list[Example], drawn: Drawn) -> None:
+@pytest.mark.parametrize(
+    ("rois", "masks", "finest"),
+    [(40, 2, 4), (40, 2, 2), (24, 3, 5), (8, 100, 3)],
+)
+def test_joint_training_draws_what_its_own_params_say(
+    detector: MaskRCNN, examples: list[Example], drawn: list[Samples], rois: int, masks: int, finest: int
+) -> None:
+    net = in_joint_training(
+        detector, box_batch_size_per_image=rois, mask_batch_size_per_image=masks, finest_level=finest
+    )
+    losses(net, examples[:2])
+    for found, expected in zip(drawn, draw_densely(net, examples[:2], joint=True), strict=True):
+        assert len(found.rois.boxes) == rois
+        assert 0 < len(found.masks) == min(masks, len(found.rois.truth))
+        assert torch.equal(found.anchors.indices, expected.anchors.indices)
+        assert torch.equal(found.rois.boxes, expected.rois.boxes)
+        assert torch.equal(found.masks, expected.masks)
+
+
+def test_masks_are_learned_from_any_of_the_positives(
+    detector: MaskRCNN, examples: list[Example], drawn: list[Samples]
+) -> None:
+    """Not from the first ones, which are the least jittered."""
+    net = in_joint_training(detector, box_batch_size_per_image=100, mask_batch_size_per_image=3)
+    for seed in range(25):
+        losses(net, examples[:1], seed)
+    places, first, learned, every = [], [], [], []
+    for samples in drawn:
+        count = len(samples.rois.truth)
+        assert len(samples.masks) == len(samples.masks.unique()) == 3
+        assert count > 20
+        overlaps = box_iou(examples[0].target.boxes, samples.rois.boxes[:count]).amax(0)
+        places.append(samples.masks / (count - 1))
+        first.append(overlaps[:3])
+        learned.append(overlaps[samples.masks])
+        every.append(overlaps)
+    assert torch.cat(places).mean().item() == pytest.approx(0.5, abs=0.08)
+    assert (torch.cat(places).min(), torch.cat(places).max()) == (0, 1)
+    assert torch.cat(learned).mean().item() == pytest.approx(torch.cat(every).mean().item(), abs=0.02)
+    assert torch.cat(first).mean() > torch.cat(every).mean() + 0.1
+
+
+@pytest.mark.parametrize("finest", [2, 3, 4, 5])
+def test_proposals_come_from_the_pyramid_s_levels_that_the_params_name(
+    detector: MaskRCNN, examples: list[Example], monkeypatch: pytest.MonkeyPatch, finest: int
+) -> None:
+    """From level 2 on they are what detection begins with."""
+    given: list[torch.Tensor] = []
+
+    def noting(proposals: torch.Tensor, *rest: Any) -> torch.Tensor:
+        given.append(proposals)
+        return roi_candidates(proposals, *rest)
+
+    monkeypatch.setattr(mask_rcnn, "roi_candidates", noting)
+    images, _ = BATCH(examples[:2])
+    losses(in_joint_training(detector, finest_level=finest), examples[:2])
+    with torch.no_grad():
+        levels = detector.backbone(images.tensors)
+        expected = [found.boxes[:PROPOSALS] for found in detector.rpn(images, levels[finest - 2 :])]
+        everywhere = [found.boxes[:PROPOSALS] for found in detector.rpn(images, levels)]
+    assert all(len(boxes) > 10 for boxes in given)
+    assert all(torch.equal(found, boxes) for found, boxes in zip(given, expected, strict=True))
+    assert [torch.equal(found, boxes) for found, boxes in zip(given, everywhere, strict=True)] == [finest == 2] * 2
+
+
+def test_the_mask_loss_teaches_what_the_box_head_sees(detector: MaskRCNN, examples: list[Example]) -> None:
+    """Through the FPN: above it they share no layer."""
+    net = in_joint_training(copy.deepcopy(detector))
+    images, (target,) = BATCH(examples[:1])
+
+    @torch.no_grad()
+    def box_outputs() -> torch.Tensor:
+        return net.roi_heads.classify(net.backbone(images.tensors), [target.boxes])[0]
+
+    mask = losses(net, examples[:1])["mask"]
+    own = torch.autograd.grad(mask, list(net.roi_heads.box_head.parameters()), retain_graph=True, allow_unused=True)
+    assert set(own) == {None}
+    before = box_outputs()
+    mask.backward()
+    for parameter in net.backbone.fpn.parameters():
+        if parameter.grad is not None:
+            parameter.data -= parameter.grad
+    assert (box_outputs() - before).abs().max() > 1e-3
+
+
+def test_fine_tuning_is_what_is_learned_where_nothing_else_is_said(detector: MaskRCNN) -> None:
+    assert detector.rules == LossRules.for_fine_tuning(detector.params)
+    assert in_joint_training(detector).rules != detector.rules
+
+
+def test_targets_are_what_the_boxes_say(detector: MaskRCNN, examples: list[Example], drawn: list[Samples]) -> None:
     losses(detector, examples[:1])
-    (anchor_samples,), (rois,), target = drawn.anchors, drawn.rois, examples[0].target
+    (samples,), target = drawn, examples[0].target
+    anchor_samples, rois = samples.anchors, samples.rois
     anchors = torch.cat(detector.rpn.anchors((96, 160), GRIDS))
     positive = anchors[anchor_samples.indices[: anchor_samples.positives]]
     assert len(positive) > 0
@@ -273,24 +258,25 @@ def test_targets_are_what_the_boxes_say(detector: MaskRCNN, examples: list[Examp
     assert torch.equal(rois.truth, overlap[:, :count].argmax(0))
     assert torch.equal(rois.labels[:count], target.labels[rois.truth])
     assert (rois.labels[count:] == 0).all()
-    refined = decode_scaled(rois.deltas, rois.positive)[:, 0]
+    refined = decode_scaled(rois.deltas, rois.boxes[:count])[:, 0]
     torch.testing.assert_close(refined, target.boxes[rois.truth], rtol=1e-3, atol=0.05)
 
 
-def test_rois_stay_in_the_picture(detector: MaskRCNN, examples: list[Example], drawn: Drawn) -> None:
+def test_rois_stay_in_the_picture(detector: MaskRCNN, examples: list[Example], drawn: list[Samples]) -> None:
     losses(with_backbone(detector, box_batch_size_per_image=100), examples[:3], seed=4)
-    boxes = torch.cat([image.boxes for image in drawn.rois])
+    boxes = torch.cat([image.rois.boxes for image in drawn])
     assert len(boxes) > 100
     assert (boxes[:, :2] >= torch.tensor(REGION[:2])).all()
     assert (boxes[:, 2:] <= torch.tensor(REGION[2:])).all()
     assert ((boxes[:, 2:] - boxes[:, :2]) >= SMALLEST_ROI).all()
 
 
-def test_crowds_teach_nothing(detector: MaskRCNN, examples: list[Example], drawn: Drawn) -> None:
+def test_crowds_teach_nothing(detector: MaskRCNN, examples: list[Example], drawn: list[Samples]) -> None:
     example = next(with_objects(example, 1) for example in examples if len(example.target.labels) > 1)
     net = with_backbone(detector, rpn_batch_size_per_image=4000, box_batch_size_per_image=400)
     losses(net, [example], seed=5)
-    (crowd,), (rois,), (anchor_samples,) = example.target.crowd, drawn.rois, drawn.anchors
+    (crowd,), (samples,) = example.target.crowd, drawn
+    rois, anchor_samples = samples.rois, samples.anchors
     anchors = torch.cat(detector.rpn.anchors((96, 160), GRIDS))
     for background in (rois.boxes[len(rois.truth) :], anchors[anchor_samples.indices[anchor_samples.positives :]]):
         assert len(background) > 20
@@ -355,11 +341,11 @@ def test_draws_come_from_the_global_generator(detector: MaskRCNN, examples: list
 
 
 def test_mixed_precision_gives_float32_losses_close_to_the_exact_ones(
-    detector: MaskRCNN, examples: list[Example], drawn: Drawn
+    detector: MaskRCNN, examples: list[Example], drawn: list[Samples]
 ) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = losses(detector, examples[:1])
-    expected = dense_losses(detector, examples[:1], drawn.samples())
+    expected = dense_losses(detector, examples[:1], drawn)
     assert list(found) == list(expected)
     assert {value.dtype for value in found.values()} == {torch.float32}
     for name, value in expected.items():

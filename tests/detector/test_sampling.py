@@ -17,6 +17,7 @@ from src.detector.sampling import (
     JITTERS,
     SMALLEST_ROI,
     AnchorRules,
+    LossRules,
     RoiRules,
     jitter,
     roi_candidates,
@@ -26,7 +27,7 @@ from src.detector.sampling import (
 from src.ops.boxes import box_area, box_iou, encode
 from src.ops.matching import IGNORED, NEGATIVE, MatchThresholds, match_rois
 from src.structures.target import Target, no_target
-from tests.detector.small import backbone_params
+from tests.detector.small import backbone_params, params
 
 THRESHOLDS = MatchThresholds(0.7, 0.3)
 ROI_RULES = RoiRules(128, 0.25, 0.5)
@@ -133,8 +134,7 @@ def test_rois_match_by_iou_and_crowds_are_left_out() -> None:
     assert found.labels.tolist() == [1, 2, 0, 0, 0]
     assert found.truth.tolist() == [0, 1]
     assert torch.equal(found.boxes, torch.tensor(ROIS)[found.indices])
-    assert torch.equal(found.positive, found.boxes[:2])
-    torch.testing.assert_close(decode_scaled(found.deltas, found.positive)[:, 0], target.boxes)
+    torch.testing.assert_close(decode_scaled(found.deltas, found.boxes[:2])[:, 0], target.boxes)
 
 
 def test_an_object_in_front_of_a_crowd_stays_an_object() -> None:
@@ -150,7 +150,7 @@ def test_without_objects_all_is_background() -> None:
     found = sample_rois(boxes, target_of(), RoiRules(3, 0.25, 0.5), draw())
     assert found.labels.tolist() == [0, 0, 0]
     assert found.truth.shape == (0,)
-    assert found.deltas.shape == found.positive.shape == (0, 4)
+    assert found.deltas.shape == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +182,17 @@ def test_rois_are_objects_from_the_params_iou_on(iou: float, labels: list[int]) 
     found = sample_rois(candidates, target_of([box]), RoiRules.from_params(RoisParams(iou, 1.0), 16), draw())
     assert torch.equal(found.boxes, candidates)
     assert found.labels.tolist() == labels
+
+
+def test_each_training_draws_what_its_section_says() -> None:
+    backbone = backbone_params(fg_iou_thresh=0.6, bg_iou_thresh=0.2, rpn_batch_size_per_image=20)
+    joint = dataclasses.replace(
+        params().joint, box_batch_size_per_image=30, mask_batch_size_per_image=5, finest_level=2
+    )
+    settings = params(backbone=backbone, rois=RoisParams(0.4, 0.3), joint=joint)
+    anchors = AnchorRules(MatchThresholds(0.6, 0.2), 20)
+    assert LossRules.for_fine_tuning(settings) == LossRules(anchors, RoiRules(16, 0.3, 0.4), None, 4)
+    assert LossRules.for_joint_training(settings) == LossRules(anchors, RoiRules(30, 0.3, 0.4), 5, 2)
 
 
 def test_draws_depend_on_the_generator() -> None:

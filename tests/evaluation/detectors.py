@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from src.core.params import Params
-from src.detector.backbones import Lite0Body
+from src.detector.backbones import LiteBody
 from src.detector.box_head import BoxHead
 from src.detector.mask_head import MaskHead
 from src.detector.mask_rcnn import BackboneWithFpn, MaskRCNN
@@ -40,7 +40,7 @@ class GivenProposals(RegionProposalNetwork):
 def small_detector(seed: int = 0) -> MaskRCNN:
     """A detector for the factories' small canvas; every score and every delta of its own varies."""
     torch.manual_seed(seed)
-    backbone = BackboneWithFpn("efficientnet_lite0", Lite0Body(pretrained=True))
+    backbone = BackboneWithFpn("efficientnet_lite0", LiteBody("efficientnet_lite0", pretrained=True))
     rpn = RegionProposalNetwork((8.0, 16.0, 32.0, 64.0, 96.0), (0.5, 1.0, 2.0), small.TORCHVISION_PROPOSALS)
     heads = RoiHeads(BoxHead(NUM_CLASSES, representation_size=16), MaskHead(NUM_CLASSES, channels=8))
     for number, head in enumerate((rpn, heads.box_head, heads.mask_head)):

@@ -12,7 +12,7 @@ from torch import Tensor
 from src.data.letterbox import Letterbox
 from src.data.normalize import normalize
 from src.data.prepared import Example, PreparedFile
-from src.detector.backbones import LITE0
+from src.detector.backbones import LITE
 from src.detector.box_head import decode_scaled
 from src.detector.mask_rcnn import MaskRCNN
 from src.evaluation.analysis import SecondStageAnalysis
@@ -80,7 +80,7 @@ def assert_equal(first: Instances, second: Instances) -> None:
 
 def second_stage(detector: MaskRCNN, example: Example, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and refined boxes of every class, straight from the parts."""
-    images = normalize(example.image[None], LITE0, REGION[None])
+    images = normalize(example.image[None], LITE, REGION[None])
     with torch.no_grad():
         logits, deltas = detector.roi_heads.classify(detector.backbone(images), [boxes])
     return logits, clip(decode_scaled(deltas, boxes), REGION)

@@ -23,7 +23,13 @@ from tests.pipeline.workspace import TINY
 
 PROJECT = Path(__file__).parents[2]
 SHIPPED = YAML(typ="safe", pure=True).load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-OUTPUTS = ("data/dataset.h5", "metrics/ingest.json", "models/backbone.pt", "data/pictures.json")
+OUTPUTS = (
+    "data/dataset.h5",
+    "metrics/ingest.json",
+    "models/backbone.pt",
+    "models/detector.pt",
+    "data/pictures.json",
+)
 
 Files = dict[str, bytes | str]
 Work = Callable[[Params], None]

@@ -22,6 +22,7 @@ from stages.anchors import __main__ as anchors
 from stages.backbone import __main__ as backbone
 from stages.evaluate_rpn import __main__ as evaluate_rpn
 from stages.ingest import __main__ as ingest
+from stages.joint import __main__ as joint
 from stages.predict import __main__ as predict
 from stages.source import __main__ as source
 from tests.detector.small import TORCHVISION_PROPOSALS, backbone_params
@@ -119,7 +120,8 @@ def test_a_good_checkpoint_is_no_case(stage: Stage, networks: Networks) -> None:
         ({"data__source": "coco", "data__root": "data/dataset.h5"}, source.main, ("a folder for 'data.root'",)),
         ({"anchors__count": 9}, anchors.main, ("anchors.count is 9", "lower it or raise anchors.bins")),
         ({}, evaluate_rpn.main, ("models/rpn.pt: expected a checkpoint of tensors only",)),
-        ({}, predict_without_model, ("models/backbone.pt: expected a checkpoint of tensors only",)),
+        ({}, joint.main, ("models/backbone.pt: expected a checkpoint of tensors only",)),
+        ({}, predict_without_model, ("models/detector.pt: expected a checkpoint of tensors only",)),
     ],
 )
 def test_other_stages(

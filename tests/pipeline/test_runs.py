@@ -14,7 +14,7 @@ from tests.structure.project import ORDER, covers, paths_of
 
 pytestmark = pytest.mark.timeout(2 * 60 * MINUTES)  # the first test waits for whole runs
 
-HEADS = ("features", "box_head", "mask_head", "detect", "evaluate", "report")
+HEADS = ("features", "box_head", "mask_head", "joint", "detect", "evaluate", "report")
 IN_GIT = {f"metrics/{name}.json" for name in ("summary", "provenance", "rpn", "backbone", "evaluate", "predict")}
 HEADLINE = (
     "box_ap",
@@ -39,7 +39,7 @@ def test_every_stage_ran_once_and_in_order(finished):
         ("source", "ingest", "prepare", "anchors", "rpn", "evaluate_rpn", "evaluate", "report"),
         ("prepare", "backbone", "evaluate_backbone", "evaluate"),
         ("prepare", "backbone", *HEADS),
-        ("mask_head", "predict", "report"),
+        ("joint", "predict", "report"),
     ):
         assert [stage for stage in ran if stage in chain] == list(chain)
 
@@ -66,7 +66,7 @@ def test_every_stage_notes_its_seconds_where_no_stage_looks(finished):
 
 def test_the_lock_file_is_short(finished):
     """DVC writes five lines for each folder that a stage lists; with lists of modules there were 2600 in all."""
-    assert len((finished.workspace.root / "dvc.lock").read_text(encoding="utf-8").splitlines()) < 1250
+    assert len((finished.workspace.root / "dvc.lock").read_text(encoding="utf-8").splitlines()) < 1320
 
 
 def test_every_test_image_is_evaluated(finished):

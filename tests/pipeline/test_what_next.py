@@ -10,7 +10,7 @@ from tests.pipeline.workspace import MINUTES, stages_run
 
 pytestmark = pytest.mark.timeout(2 * 60 * MINUTES)  # the first test waits for whole runs
 
-AFTER_MASK_HEAD = ["mask_head", "detect", "evaluate", "predict", "report"]
+AFTER_JOINT = ["joint", "detect", "evaluate", "predict", "report"]
 
 
 @pytest.fixture(scope="module")
@@ -23,25 +23,25 @@ def committed(emoji):
 @pytest.fixture(scope="module")
 def heavier(committed):
     """An experiment with twice the mask loss, run in the workspace, and what it printed."""
-    return committed.dvc("exp", "run", "--name", "heavier", "--set-param", "mask_head.loss_weights.mask=2")
+    return committed.dvc("exp", "run", "--name", "heavier", "--set-param", "joint.loss_weights.mask=2")
 
 
-def test_a_mask_loss_weight_reruns_the_mask_head_and_what_follows(heavier):
-    assert sorted(stages_run(heavier)) == sorted(AFTER_MASK_HEAD)
+def test_a_mask_loss_weight_reruns_joint_training_and_what_follows(heavier):
+    assert sorted(stages_run(heavier)) == sorted(AFTER_JOINT)
 
 
 def test_the_number_that_was_turned_is_seen_beside_the_headline(heavier, committed):
     changed = committed.dvc("exp", "show", "--only-changed", "--csv").splitlines()[0].split(",")
-    assert "mask_head.loss_weights.mask" in changed
+    assert "joint.loss_weights.mask" in changed
     shown = committed.dvc("exp", "show", "--csv").splitlines()[0].split(",")
-    assert {"box_ap50", "mask_head.loss_weights.mask"} < set(shown)
+    assert {"box_ap50", "joint.loss_weights.mask"} < set(shown)
     assert shown.index("proposal_recall") < 15  # the headline alone, before any setting
 
 
 def test_the_two_runs_compare_in_numbers(heavier, committed):
     differences = committed.dvc("metrics", "diff", "HEAD", "heavier", "--all")
     assert "metrics/summary.json" in differences
-    assert "mask_head.loss_weights.mask" in committed.dvc("params", "diff", "HEAD", "heavier")
+    assert "joint.loss_weights.mask" in committed.dvc("params", "diff", "HEAD", "heavier")
 
 
 def test_the_two_runs_compare_in_curves_and_pictures_without_a_network(heavier, committed, tmp_path):
@@ -50,7 +50,7 @@ def test_the_two_runs_compare_in_curves_and_pictures_without_a_network(heavier, 
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?:', page)
     assert "window.vegaEmbed" in page
-    for title in ("Masks, classifier and regressor together (task 16)", "Precision against recall at IoU 0.5"):
+    for title in ("All parts together (tasks 11 and 16)", "Precision against recall at IoU 0.5"):
         assert title in page
     assert '"rev": "heavier"' in page
     assert len(re.findall(r'src="static/[^"]*detections[^"]*"', page)) == 2
@@ -59,7 +59,7 @@ def test_the_two_runs_compare_in_curves_and_pictures_without_a_network(heavier, 
 def test_a_temporary_run_leaves_the_workspace_alone(heavier, committed):
     before = (committed.root / "params.yaml").read_bytes(), (committed.root / "metrics/summary.json").read_bytes()
     output = committed.dvc("exp", "run", "--temp", "--set-param", "box_head.loss_weights.box_regression=5")
-    assert sorted(stages_run(output)) == sorted(["source", "box_head", *AFTER_MASK_HEAD])
+    assert sorted(stages_run(output)) == sorted(["source", "box_head", "mask_head", *AFTER_JOINT])
     assert before == (
         (committed.root / "params.yaml").read_bytes(),
         (committed.root / "metrics/summary.json").read_bytes(),
@@ -99,6 +99,6 @@ def test_a_changed_file_under_the_root_reruns_ingest(runs):
 
 def test_going_back_to_a_baseline_leaves_git_clean(heavier, committed):
     """The same settings give the same numbers, to the byte; seconds and the commit stand in no file of Git's."""
-    committed.dvc("exp", "run", "--set-param", "mask_head.loss_weights.mask=1.0")
+    committed.dvc("exp", "run", "--set-param", "joint.loss_weights.mask=1.0")
     changed = committed.run("git", "status", "--porcelain", "--untracked-files=no").splitlines()
     assert {line[3:] for line in changed} <= {"params.yaml"}  # DVC writes it in its own hand

@@ -57,10 +57,14 @@ def test_backbone_writes_weights_and_histories_and_nothing_else(trained: dict[st
     assert train["iteration"].tolist() == [1, 2, 3, 4, 5, 6]
     assert test["iteration"].tolist() == [3, 6]
     saved = torch.load(io.BytesIO(trained["models/backbone.pt"]), weights_only=True)
-    assert list(saved) == ["backbone", "rpn"]  # the auxiliary head is thrown away
+    assert list(saved) == ["backbone", "rpn", "box_head"]
     started = start_fine_tuning(tiny_params(), torch.device("cpu"))
-    for part in ("backbone", "rpn"):
-        state = getattr(started, part).state_dict()
+    for part, module in (
+        ("backbone", started.backbone),
+        ("rpn", started.rpn),
+        ("box_head", started.roi_heads.box_head),
+    ):
+        state = module.state_dict()
         assert list(saved[part]) == list(state)
         learned = {name for name in state if not torch.equal(saved[part][name], state[name])}
         assert learned

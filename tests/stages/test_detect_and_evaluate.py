@@ -17,20 +17,18 @@ import torch
 from src.core import paths
 from src.core.errors import InputError
 from src.core.params import Params
-from src.core.tensors import cpu_state_dict, save_tensors
 from src.data.dataset import DatasetFile
-from src.detector.checkpoints import make_box_head, make_mask_head
-from src.detector.weights import build
 from src.evaluation import detection, results
 from src.evaluation.analysis import read_analyses, write_analyses
 from src.evaluation.instances import GroundTruth, coco_results
 from stages.detect import __main__ as detect
 from stages.evaluate import __main__ as evaluate
-from tests.detector.small import evaluate_params, randomize
+from stages.joint import __main__ as joint
+from tests.detector.small import evaluate_params
 from tests.evaluation.test_results import KEYS, counted
 from tests.factories import make_prepared
 from tests.reporting.runs import METRICS, write_metrics
-from tests.stages.workspace import make_workspace, tiny_params, written_by
+from tests.stages.workspace import make_workspace, save_parts, tiny_params, written_by
 
 FIGURES = ("before_after", "confusion", "detections", "halves", "precision_recall", "unannotated")
 
@@ -39,21 +37,10 @@ def params(border: str = "clip") -> Params:
     whole = tiny_params()
     return dataclasses.replace(
         whole,
-        box_head=dataclasses.replace(whole.box_head, representation_size=16),
-        mask_head=dataclasses.replace(whole.mask_head, channels=8),
+        joint=dataclasses.replace(whole.joint, scheme="none"),
         evaluate=evaluate_params(border=border, score_threshold=0.1),
         report=dataclasses.replace(whole.report, images=1),
     )
-
-
-def save_detector() -> None:
-    """Weights as the trainings leave them: pretrained features, random heads."""
-    torch.manual_seed(0)
-    backbone, rpn = build(params().backbone, params().proposals)
-    box_head, mask_head = make_box_head(params()), make_mask_head(params())
-    randomize([*rpn.parameters(), *box_head.parameters(), *mask_head.parameters()], 0, 0.1)
-    save_tensors(paths.BACKBONE, {"backbone": cpu_state_dict(backbone), "rpn": cpu_state_dict(rpn)})
-    save_tensors(paths.MASK_HEAD, {"box_head": cpu_state_dict(box_head), "mask_head": cpu_state_dict(mask_head)})
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +49,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     prepared = make_prepared(tmp_path_factory.mktemp("prepared"), images=10)
     with pytest.MonkeyPatch.context() as patch:
         folder = make_workspace(tmp_path_factory.mktemp("workspace"), patch, prepared, prepared.with_name("dataset.h5"))
-        save_detector()
+        save_parts(params())
+        joint.main(params())
         write_metrics(folder, {name: METRICS[name] for name in ("ingest", "rpn", "backbone")})
         yield folder
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from src.core.params import Params
-from src.detector.backbones import Lite0Body
+from src.detector.backbones import LiteBody
 from src.detector.mask_rcnn import MaskRCNN
 from stages.backbone.__main__ import start_fine_tuning
 from tests.detector.small import CPU, backbone_params, params
@@ -46,16 +46,16 @@ def test_the_seed_draws_all_but_the_pretrained_weights() -> None:
 
 
 def test_the_body_has_the_pretrained_weights() -> None:
-    expected = Lite0Body(pretrained=True).state_dict()
+    expected = LiteBody("efficientnet_lite0", pretrained=True).state_dict()
     body = started().backbone.body.state_dict()
     assert body.keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in body.items())
 
 
 @pytest.mark.parametrize("count", range(6))
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50"])
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2", "resnet50"])
 def test_as_many_layers_learn_as_the_params_say(name: str, count: int) -> None:
-    weights = "imagenet" if name == "efficientnet_lite0" else "none"
+    weights = "none" if name == "resnet50" else "imagenet"
     found = started(name=name, weights=weights, trainable_layers=count)
     learns = [
         {parameter.requires_grad for module in layer for parameter in module.parameters()}

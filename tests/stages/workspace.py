@@ -11,12 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from src.core import paths
 from src.core.params import Params, RuntimeParams
 from src.core.params_file import load_params
+from src.core.tensors import State, cpu_state_dict, save_tensors
+from src.detector.checkpoints import make_box_head, make_mask_head
+from src.detector.weights import build
+from tests.detector.small import randomize
 from tests.factories import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
+
+Parts = dict[str, State]  # of a detector: each part's weights
 
 
 def tiny_params() -> Params:
@@ -35,6 +43,18 @@ def tiny_params() -> Params:
         ),
         proposals=dataclasses.replace(whole.proposals, pre_nms_top_n=60, post_nms_top_n=60),
         features=dataclasses.replace(whole.features, proposals=24),
+        box_head=dataclasses.replace(whole.box_head, epochs=2, batch_size=2, representation_size=16),
+        mask_head=dataclasses.replace(whole.mask_head, epochs=2, batch_size=2, channels=8),
+        joint=dataclasses.replace(
+            whole.joint,
+            scheme="end_to_end",
+            epochs=2,
+            trainable_layers=0,
+            batch_size=2,
+            box_batch_size_per_image=8,
+            mask_batch_size_per_image=4,
+            gradient_interval=2,
+        ),
         runtime=RuntimeParams("float32", 1),
     )
 
@@ -59,6 +79,17 @@ def make_workspace(folder: Path, monkeypatch: pytest.MonkeyPatch, *data: Path) -
     return folder
 
 
+def save_parts(params: Params) -> None:
+    """Weights as the trainings of parts leave them: a pretrained body, all else at random."""
+    torch.manual_seed(0)
+    backbone, rpn = build(params.backbone, params.proposals)
+    auxiliary, box_head, mask_head = make_box_head(params), make_box_head(params), make_mask_head(params)
+    randomize([*rpn.parameters(), *box_head.parameters(), *mask_head.parameters()], 0, 0.1)
+    tuned = {"backbone": backbone, "rpn": rpn, "box_head": auxiliary}
+    for path, parts in ((paths.BACKBONE, tuned), (paths.MASK_HEAD, {"box_head": box_head, "mask_head": mask_head})):
+        save_tensors(path, {name: cpu_state_dict(part) for name, part in parts.items()})
+
+
 def written_by(main: Callable[[Params], None], params: Params, workspace: Path) -> dict[str, bytes]:
     """Runs a stage; gives the files that it made by their names. It may have changed no other."""
     before = _files(workspace)
@@ -76,3 +107,20 @@ def _files(folder: Path) -> dict[str, bytes]:
 def read(path: Path) -> Any:
     """The content of a metrics file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def content(state: State) -> list[tuple[Any, ...]]:
+    """Name, type, shape and bytes of each tensor, in order."""
+    return [(name, value.dtype, value.shape, value.numpy().tobytes()) for name, value in state.items()]
+
+
+def names(parts: Parts) -> set[str]:
+    """All tensors, as `part.name`."""
+    return {f"{part}.{name}" for part, state in parts.items() for name in state}
+
+
+def learned(first: Parts, last: Parts) -> set[str]:
+    """Tensors that are not what they were, to the byte."""
+    assert names(first) == names(last)
+    pairs = ((part, *pair) for part in first for pair in zip(content(first[part]), content(last[part]), strict=True))
+    return {f"{part}.{one[0]}" for part, one, other in pairs if one != other}

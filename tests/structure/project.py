@@ -23,12 +23,19 @@ ORDER = (
     "features",
     "box_head",
     "mask_head",
+    "joint",
     "detect",
     "evaluate",
     "predict",
     "report",
 )
-TRAINING = ("rpn", "backbone", "box_head", "mask_head")
+TRAINING = {  # and what of the detector each leaves
+    "rpn": "rpn",
+    "backbone": "backbone",
+    "box_head": "box_head",
+    "mask_head": "mask_head",
+    "joint": "detector",
+}
 EVALUATION = ("evaluate_rpn", "evaluate_backbone", "detect", "evaluate", "predict")
 
 

@@ -208,6 +208,22 @@ def test_state_is_saved_under_the_main_workspace(workspace: Path, monkeypatch: p
     assert checkpoint.load() is None
 
 
+def test_each_phase_has_a_state_of_its_own_beside_the_training_s() -> None:
+    whole = Checkpoint("rpn")
+    states = {"state.pt": whole, "phase_0.pt": whole.phase(0), "phase_1.pt": whole.phase(1)}
+    for name, one in states.items():
+        assert one.load() is None
+        one.save({"rows": {"train": [{"total": 0.5}]}, "of": name})
+        assert one.path == whole.folder / name
+    again = Checkpoint("rpn")
+    assert again.phase(1).load() == {"rows": {"train": [{"total": 0.5}]}, "of": "phase_1.pt"}
+    assert again.load() == {"rows": {"train": [{"total": 0.5}]}, "of": "state.pt"}
+    set_param("rpn.flip", False)
+    assert Checkpoint("rpn").phase(1).load() is None
+    again.phase(0).clear()
+    assert [one.load() for one in states.values()] == [None] * 3
+
+
 def with_epochs(epochs: int) -> Checkpoint:
     set_param("rpn.epochs", epochs)
     return Checkpoint("rpn")

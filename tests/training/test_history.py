@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from src.core.errors import InputError
-from src.training.history import History, check_finite, loss_row, weighted_sum
+from src.training.history import History, check_finite, loss_row, open_histories, weighted_sum
 
 TERMS = {"objectness": torch.tensor(2.0, requires_grad=True), "rpn_regression": torch.tensor(0.5, requires_grad=True)}
 WEIGHTS = {"objectness": 0.25, "rpn_regression": 3.0, "classification": 9.0}
@@ -52,6 +52,16 @@ def test_an_interrupted_run_s_rows_come_first(tmp_path: Path) -> None:
     assert path.read_bytes() == expected
 
 
+def test_histories_of_a_training_go_on_together(tmp_path: Path) -> None:
+    rows = {"train": [{"iteration": 1, "total": 0.5}], "other": [{"iteration": 1}]}
+    files = open_histories(tmp_path / "plots", ["train", "test"], rows)
+    for number, history in enumerate(files.values(), start=2):
+        history.append({"iteration": number, "total": 0.25})
+        history.close()
+    found = {path.name: path.read_text(encoding="utf-8").split() for path in (tmp_path / "plots").iterdir()}
+    assert found == {"train.csv": ["iteration,total", "1,0.5", "2,0.25"], "test.csv": ["iteration,total", "3,0.25"]}
+
+
 def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
     history = History(tmp_path / "train.csv")
     history.append({"iteration": 1234567, "total": 1 / 3})
@@ -66,6 +76,18 @@ def test_the_total_is_the_weighted_sum_with_its_gradients() -> None:
     assert float(total.detach()) == pytest.approx(2.0 * 0.25 + 0.5 * 3.0)
     assert [float(value.grad) for value in terms.values()] == [0.25, 3.0]
     assert loss_row(terms, WEIGHTS)["total"] == pytest.approx(float(total.detach()))
+
+
+def test_a_term_of_weight_0_is_left_out_of_the_backward_pass() -> None:
+    one, other = (torch.tensor(value, requires_grad=True) for value in (2.0, 0.5))
+    terms = {"objectness": one, "rpn_regression": other.log().log()}  # no number
+    total = weighted_sum(terms, {"objectness": 3.0, "rpn_regression": 0.0})
+    total.backward()
+    assert float(total.detach()) == 6.0
+    assert (float(one.grad), other.grad) == (3.0, None)
+    nothing = weighted_sum(terms, dict.fromkeys(terms, 0.0))
+    assert float(nothing) == 0.0
+    assert not nothing.requires_grad
 
 
 def test_a_term_without_a_weight_is_an_error() -> None:

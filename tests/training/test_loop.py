@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
@@ -17,10 +18,11 @@ from src.core.errors import InputError
 from src.core.tensors import save_tensors
 from src.training import loop
 from src.training.checkpoint import Checkpoint
+from src.training.gradients import GradientProbe
 from src.training.history import History
 from src.training.loop import Progress, Schedule, Training, fit, mean_losses, start
 from tests.detector.small import params
-from tests.training.pipeline import write_pipeline
+from tests.training.pipeline import enter_workspace
 
 SCHEDULE = Schedule("toy", epochs=3, steps=4, learning_rate=0.05, weight_decay=0.01, seed=7)
 FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
@@ -50,7 +52,7 @@ def batches(epoch: int, count: int = SCHEDULE.steps) -> Iterator[Batch]:
         yield number, torch.randn(5, 3, generator=torch.Generator().manual_seed(100 * epoch + number))
 
 
-def training(model: Toy, hook: Callable[[str], None] = lambda moment: None) -> Training[Batch]:
+def training(model: nn.Module, hook: Callable[[str], None] = lambda moment: None) -> Training[Batch]:
     def arguments(batch: Batch) -> list[Tensor]:
         hook("losses" if model.training else "test")
         return [batch[1]]
@@ -64,7 +66,7 @@ def training(model: Toy, hook: Callable[[str], None] = lambda moment: None) -> T
     )
 
 
-def trained(model: Toy, schedule: Schedule, what: Training[Batch], folder: Path) -> Progress:
+def trained(model: nn.Module, schedule: Schedule, what: Training[Batch], folder: Path) -> Progress:
     """Trains from the last checkpoint; histories go to `plots` in the folder."""
     return fit(FABRIC, model, schedule, what, histories=folder / "plots", checkpoint=Checkpoint("toy"))
 
@@ -80,13 +82,6 @@ def run(folder: Path, hook: Callable[[str], None] = lambda moment: None, schedul
     hook("clear")
     Checkpoint("toy").clear()
     return (folder / "model.pt").read_bytes()
-
-
-def enter_workspace(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """A project of one stage as working directory."""
-    patch.delenv("DVC_ROOT", raising=False)
-    patch.chdir(folder)
-    write_pipeline({"toy": {"deps": []}}, {})
 
 
 @pytest.fixture(autouse=True)
@@ -121,10 +116,12 @@ def killer(kills: dict[str, list[int]]) -> Callable[[str], None]:
     return hook
 
 
-def lives_until_done(folder: Path, hook: Callable[[str], None]) -> tuple[bytes, int]:
+def lives_until_done(
+    folder: Path, hook: Callable[[str], None], one_life: Callable[[Path, Callable[[str], None]], bytes] = run
+) -> tuple[bytes, int]:
     for life in itertools.count(1):
         try:
-            return run(folder, hook), life
+            return one_life(folder, hook), life
         except Killed:  # noqa: PERF203 - that is the point
             continue
     raise AssertionError
@@ -270,42 +267,21 @@ def test_any_length_of_training_has_a_schedule(tmp_path: Path, epochs: int) -> N
     one = dataclasses.replace(training(model), train=lambda epoch: batches(epoch, 1))
     progress = trained(model, schedule, one, tmp_path)
     assert progress.iteration == epochs
-    assert len(progress.history.rows) == len(progress.test_history.rows) == epochs
+    assert {name: len(rows) for name, rows in progress.rows().items()} == {"train": epochs, "test": epochs}
 
 
-def rates(steps: int, tmp_path: Path) -> list[float]:
-    progress = started(Toy(), tmp_path, dataclasses.replace(SCHEDULE, epochs=1, steps=steps))
-    found = []
-    for _ in range(steps):
-        found.append(progress.optimizer.param_groups[0]["lr"])
-        progress.optimizer.step()
-        progress.scheduler.step()
-    return found
-
-
-def started(model: nn.Module, folder: Path, schedule: Schedule = SCHEDULE) -> Progress:
-    return start(model, schedule, History(folder / "train.csv"), History(folder / "test.csv"))
-
-
-@pytest.mark.parametrize("steps", [5, 6, 50])
-def test_the_rate_rises_to_its_peak_and_falls(tmp_path: Path, steps: int) -> None:
-    found = rates(steps, tmp_path)
-    peak = found.index(max(found))
-    assert 0 < peak <= 0.35 * steps
-    assert max(found) == pytest.approx(SCHEDULE.learning_rate, rel=0.1)
-    assert found[: peak + 1] == sorted(found[: peak + 1])
-    assert found[peak:] == sorted(found[peak:], reverse=True)
-    assert found[-1] < 0.01 * SCHEDULE.learning_rate
-
-
-def test_frozen_parameters_are_left_out_and_vectors_do_not_decay(tmp_path: Path) -> None:
+def test_the_optimizer_is_that_of_the_schedule() -> None:
+    """Its rates, its decay, its cycle's length, and its slower parts; frozen parameters are left out."""
     model = Toy()
-    matrices, vectors = started(model, tmp_path).optimizer.param_groups
-    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.01, 0.0)
-    optimized = {id(parameter) for group in (matrices, vectors) for parameter in group["params"]}
-    assert optimized == {id(parameter) for parameter in model.body.parameters()}
-    assert all(parameter.ndim > 1 for parameter in matrices["params"])
-    assert all(parameter.ndim <= 1 for parameter in vectors["params"])
+    progress = start(model, dataclasses.replace(SCHEDULE, slower={"body.0.": 0.25}), {})
+    groups = progress.optimizer.param_groups
+    assert [group["max_lr"] for group in groups] == [0.05, 0.05, 0.0125, 0.0125]
+    assert [group["weight_decay"] for group in groups] == [0.01, 0.0] * 2
+    assert progress.scheduler.total_steps == 12
+    optimized = [id(parameter) for group in groups for parameter in group["params"]]
+    assert len(optimized) == 6
+    assert set(optimized) == {id(parameter) for parameter in model.body.parameters()}
+    assert [id(parameter) for parameter in groups[2]["params"]] == [id(model.body[0].weight)]
 
 
 def test_gradients_are_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,8 +299,220 @@ def test_gradients_are_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert norms == pytest.approx([10.0, 10.0], rel=1e-3)
 
 
+class TwoHeads(nn.Module):
+    """Losses that share no layer but the first one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.one, self.other = nn.Linear(3, 4), nn.Linear(4, 1), nn.Linear(4, 1)
+
+    def forward(self, seen: Tensor) -> dict[str, Tensor]:
+        features = self.trunk(seen).tanh()
+        return {"first": (self.one(features) - 1).square().mean(), "second": (self.other(features) + 1).abs().mean()}
+
+
+@pytest.mark.parametrize(
+    ("weights", "still"),
+    [
+        ({"first": 1.0, "second": 1.0}, set()),
+        ({"first": 1.0, "second": 0.0}, {"other"}),
+        ({"first": 0.0, "second": 1.0}, {"one"}),
+        ({"first": 0.0, "second": 0.0}, {"trunk", "one", "other"}),
+    ],
+)
+def test_nothing_learns_from_a_loss_of_weight_0_which_is_measured_all_the_same(
+    tmp_path: Path, weights: dict[str, float], still: set[str]
+) -> None:
+    """What no other loss reaches does not even decay."""
+    model = TwoHeads()
+    before = copy.deepcopy(model.state_dict())
+    progress = trained(model, SCHEDULE, dataclasses.replace(training(model), weights=weights), tmp_path)
+    same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+    assert same == {name for name in before if name.partition(".")[0] in still}
+    for row in progress.histories["train"].rows + progress.histories["test"].rows:
+        for name, weight in weights.items():
+            assert row[name] > 0
+            assert row[f"{name}_weighted"] == pytest.approx(weight * row[name])
+
+
+def test_measuring_before_the_first_step_is_iteration_0(tmp_path: Path) -> None:
+    model = Toy()
+    what = dataclasses.replace(training(model), measure_start=True)
+    expected = mean_losses(FABRIC, copy.deepcopy(model), what, SCHEDULE.seed)
+    progress = trained(model, SCHEDULE, what, tmp_path)
+    assert progress.histories["test"].rows[0] == {"iteration": 0, **expected}
+    assert [row["iteration"] for row in progress.histories["test"].rows] == [0, 4, 8, 12]
+
+
+@pytest.mark.parametrize("interval", [1, 5])
+def test_comparing_gradients_changes_no_step(
+    tmp_path: Path, undisturbed: tuple[bytes, str, str], interval: int
+) -> None:
+    torch.manual_seed(SCHEDULE.seed)
+    model = Toy()
+    probe = GradientProbe(list(model.body[:2].parameters()), interval)
+    progress = trained(model, SCHEDULE, dataclasses.replace(training(model), gradients=probe), tmp_path)
+    save_tensors(tmp_path / "model.pt", model.state_dict())
+    assert ((tmp_path / "model.pt").read_bytes(), *histories(tmp_path)) == undisturbed
+    rows = progress.histories["gradients"].rows
+    assert [row["iteration"] for row in rows] == list(range(1, 13, interval))
+    assert all(row["first"] + row["second"] == pytest.approx(1) for row in rows)
+
+
+# Phases: the last layer, then those before it, then the last one again, each from a loss of its own. The weights are
+# such that gradients are clipped in every step.
+PHASES: tuple[tuple[slice, dict[str, float]], ...] = (
+    (slice(4, 5), {"first": 0.0, "second": 900.0}),
+    (slice(0, 2), {"first": 3000.0, "second": 0.0}),
+    (slice(4, 5), {"first": 0.0, "second": 900.0}),
+)
+PHASE = dataclasses.replace(SCHEDULE, epochs=2)
+STEPS = len(PHASES) * PHASE.iterations
+
+
+def run_phases(
+    folder: Path, hook: Callable[[str], None] = lambda moment: None, epochs: list[int] | None = None
+) -> bytes:
+    """As `run`, phase after phase; notes the epochs whose batches are asked for."""
+
+    def noted(epoch: int) -> Iterator[Batch]:
+        if epochs is not None:
+            epochs.append(epoch)
+        return batches(epoch)
+
+    torch.manual_seed(SCHEDULE.seed)
+    model, progress = Toy(), None
+    probe = GradientProbe(list(model.body[:2].parameters()), 3)
+    what = dataclasses.replace(training(model, hook), train=noted, gradients=probe, measure_start=True)
+    for number, (layers, weights) in enumerate(PHASES):
+        model.requires_grad_(False)
+        model.body[layers].requires_grad_(True)
+        progress = fit(
+            FABRIC,
+            model,
+            dataclasses.replace(PHASE, first_epoch=number * PHASE.epochs, slower={"body.0.": 0.5}),
+            dataclasses.replace(what, weights=weights),
+            histories=folder / "plots",
+            checkpoint=Checkpoint("toy").phase(number),
+            after=progress,
+        )
+    hook("save")
+    save_tensors(folder / "model.pt", model.state_dict())
+    hook("clear")
+    Checkpoint("toy").clear()
+    return (folder / "model.pt").read_bytes()
+
+
+def phase_histories(folder: Path) -> tuple[str, ...]:
+    return (*histories(folder), (folder / "plots" / "gradients.csv").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed_phases(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, ...]:
+    folder = tmp_path_factory.mktemp("phases")
+    with pytest.MonkeyPatch.context() as patch:
+        enter_workspace(patch, folder)
+        return run_phases(folder), *phase_histories(folder)
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [
+        {"losses": [0]},
+        {"losses": [3, 7]},
+        {"losses": [8]},  # the second phase's first step
+        {"losses": [9]},
+        {"losses": [14]},
+        {"losses": [2, 13, 20]},
+        {"losses": [16]},
+        {"losses": [23]},
+        {"test": [0]},  # before the first step
+        {"test": [3, 5]},
+        {"test": [8], "losses": [12]},
+        {"save": [0]},
+        {"clear": [0, 1]},
+    ],
+)
+@pytest.mark.parametrize("seconds", [-1.0, 1e9])
+def test_a_training_killed_in_any_phase_ends_as_an_undisturbed_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    undisturbed_phases: tuple[bytes, ...],
+    kills: dict[str, list[int]],
+    seconds: float,
+) -> None:
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", seconds)
+    weights, lives = lives_until_done(tmp_path, killer(kills), run_phases)
+    assert lives == 1 + sum(map(len, kills.values()))
+    assert weights == undisturbed_phases[0]
+    assert phase_histories(tmp_path) == undisturbed_phases[1:]
+    assert Checkpoint("toy").phase(0).load() is None
+
+
+def test_phases_are_one_history(undisturbed_phases: tuple[bytes, ...]) -> None:
+    train, test, gradients = ([line.split(",") for line in text.splitlines()] for text in undisturbed_phases[1:])
+    assert [row[0] for row in train[1:]] == [str(number) for number in range(1, STEPS + 1)]
+    assert [row[1] for row in train[1:]] == [str(1 + number // SCHEDULE.steps) for number in range(STEPS)]
+    assert [row[0] for row in test[1:]] == ["0", *(str(number) for number in range(4, STEPS + 1, 4))]
+    assert train[0] == ["iteration", "epoch", "first", "second", "first_weighted", "second_weighted", "total"]
+    assert gradients[0] == ["iteration", "first", "second", "first_norm", "second_norm"]
+    assert [row[:3] for row in gradients[1:]] == [["10", "1", "0"], ["13", "1", "0"], ["16", "1", "0"]]
+    for number, row in enumerate(train[1:]):  # what teaches nothing is measured all the same
+        first, second, *weighted = map(float, row[2:6])
+        assert first > 0
+        assert second > 0
+        weights = PHASES[number // PHASE.iterations][1]
+        assert weighted == pytest.approx([weights["first"] * first, weights["second"] * second], rel=1e-4)
+
+
+def test_draws_and_batches_of_phases_do_not_repeat(tmp_path: Path) -> None:
+    seeds: list[int] = []
+    epochs: list[int] = []
+    run_phases(tmp_path, lambda moment: seeds.append(torch.initial_seed()) if moment == "losses" else None, epochs)
+    assert seeds == [loop.derive_seed(SCHEDULE.seed, number) for number in range(STEPS)]
+    assert epochs == list(range(STEPS // SCHEDULE.steps))
+
+
+def test_clipping_counts_only_what_learns_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the last gradients of an earlier phase."""
+    counted: list[list[bool]] = []
+    clip = nn.utils.clip_grad_norm_
+
+    def watched(parameters: Iterator[nn.Parameter], limit: float) -> Tensor:
+        known = list(parameters)
+        counted.append([one.grad is not None for one in known])
+        assert counted[-1] == [one.requires_grad for one in known]
+        return clip(known, limit)
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", watched)
+    run_phases(tmp_path)
+    assert len(counted) == STEPS
+    assert len({tuple(which) for which in counted}) == 2
+
+
+def test_finished_phases_are_passed_over(tmp_path: Path) -> None:
+    steps: list[str] = []
+    dies = killer({"losses": [21]})
+
+    def hook(moment: str) -> None:
+        dies(moment)
+        steps.append(moment)
+
+    lives_until_done(tmp_path, hook, run_phases)
+    assert steps.count("losses") == STEPS
+
+
 def test_a_schedule_is_that_of_its_section() -> None:
     options = dataclasses.replace(
         params().box_head, epochs=5, learning_rate=0.25, weight_decay=0.125, seed=11, batch_size=3
     )
-    assert Schedule.from_params("box head", options, 17) == Schedule("box head", 5, 17, 0.25, 0.125, 11)
+    found = Schedule.from_params("box head", options, 17)
+    assert found == Schedule("box head", 5, 17, 0.25, 0.125, 11)
+    assert (found.iterations, found.first_epoch, found.first_iteration, found.slower) == (85, 0, 0, {})
+
+
+def test_a_later_phase_s_schedule_knows_what_came_before() -> None:
+    options = dataclasses.replace(params().joint, epochs=5)
+    found = Schedule.from_params("joint", options, 17, first_epoch=10, slower={"body.": 0.1})
+    assert (found.iterations, found.first_epoch, found.first_iteration) == (85, 10, 170)
+    assert found.slower == {"body.": 0.1}
