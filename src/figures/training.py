@@ -32,7 +32,11 @@ def plot_history(
     Raises:
         InputError: a file has no rows, or the training's file lacks a term.
     """
-    names = dict(terms) if isinstance(terms, Mapping) else {term: term.replace("_", " ") for term in terms}
+    names = (
+        dict(terms)
+        if isinstance(terms, Mapping)
+        else {term: term.replace("_", " ").replace("rpn", "RPN") for term in terms}
+    )
     names |= {TOTAL: "total (weighted)"}
     train = _read(train_csv, ("iteration", *names))
     test = _read(test_csv, ("iteration",)) if test_csv is not None else None

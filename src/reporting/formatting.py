@@ -56,6 +56,11 @@ def listing(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
+def sentence(text: str) -> str:
+    """The text with a capital letter at its beginning; the others stay."""
+    return text[:1].upper() + text[1:]
+
+
 def change(before: float | None, after: float | None, style: str = "percent") -> str:
     """`rose from 12.0% to 87.0%`, `fell from ...`, or `stayed at 12.0%` where the digits shown are the same.
 

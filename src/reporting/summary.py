@@ -13,7 +13,7 @@ from src.reporting.formatting import count, duration, percent, plural, score
 
 STAGES: Final = (
     *("ingest", "prepare", "anchors", "rpn", "evaluate_rpn", "backbone", "evaluate_backbone", "features"),
-    *("box_head", "mask_head", "detect", "evaluate", "predict"),
+    *("box_head", "mask_head", "joint", "detect", "evaluate", "predict"),
 )
 SOURCES: Final = {
     "emoji": "scenes composed from vector art",
@@ -47,6 +47,22 @@ def commit(root: Path) -> str:
     command = [git, "-C", str(root), "rev-parse", "--short", "HEAD"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  no input in it
     return found.stdout.strip() or "unknown"
+
+
+def banner(settings: str) -> str:
+    """What a run with other settings than the default ones is, and how to get those; empty for the default.
+
+    Args:
+        settings: `report.settings`, the file of `settings/` that was applied.
+    """
+    if settings == "default":
+        return ""
+    if settings == "quick":
+        return (
+            "This is the quick run: a small canvas, fewer scenes, short trainings. It shows every step and answers "
+            "every question, with lower numbers than the full run (make report)."
+        )
+    return f"This run was made with settings/{settings}.yaml over the default settings."
 
 
 def tiles(numbers: dict[str, Any], seconds: dict[str, float]) -> list[dict[str, str]]:

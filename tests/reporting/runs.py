@@ -27,6 +27,7 @@ FIGURES = (
     *("evaluate/detections", "evaluate/before_after", "evaluate/halves", "evaluate/unannotated"),
     *("evaluate/confusion", "predict/street"),
 )
+LOSSES = ("objectness", "rpn_regression", "classification", "box_regression", "mask")  # of joint training
 RECALL = {"10": 0.41, "50": 0.66, "100": 0.74, "200": 0.83, "1000": 0.93}
 FIRST_RECALL = {"10": 0.02, "50": 0.06, "100": 0.10, "200": 0.17, "1000": 0.42}
 
@@ -250,10 +251,10 @@ def write_run(root: Path, content: dict[str, Any] | None = None, params: Params 
     write_tables(root / "plots")
     charts = root / "charts"
     charts.mkdir(exist_ok=True)
-    for name in ("rpn", "rpn_recall", "backbone", "recall", "box_head", "mask_head"):
+    for name in ("rpn", "rpn_recall", "backbone", "recall", "box_head", "mask_head", "joint", "gradients"):
         picture(charts / f"{name}.png")
-    seconds = {"backbone": 402.0, "features": 61.0, "box_head": 118.0, "mask_head": 150.5}
-    return RunResults(root, params or load_params(), charts, seconds)
+    seconds = {"backbone": 402.0, "features": 61.0, "box_head": 118.0, "mask_head": 150.5, "joint": 489.0}
+    return RunResults(root, params or training_params(), charts, seconds)
 
 
 def write_metrics(root: Path, content: dict[str, Any]) -> None:
@@ -270,11 +271,13 @@ def picture(path: Path, width: int = 32, height: int = 24) -> None:
 
 
 def write_tables(plots: Path) -> None:
-    """Histories that fall, and recall curves."""
+    """Histories that fall, gradients, and recall curves."""
     history(plots / "rpn", ("objectness", "rpn_regression"), weights={})
     history(plots / "backbone", ("objectness", "rpn_regression", "classification", "box_regression"), test=False)
     history(plots / "box_head", ("classification", "box_regression"))
-    history(plots / "mask_head", ("classification", "box_regression", "mask"), weights={"mask": 2.0})
+    history(plots / "mask_head", ("classification", "box_regression", "mask"))
+    history(plots / "joint", LOSSES, weights={"mask": 2.0})
+    gradients(plots, dict(zip(LOSSES, (0.1, 0.05, 0.3, 0.15, 0.4), strict=True)))
     counts = [int(key) for key in RECALL]
     recall = {"proposals": counts, "recall": list(RECALL.values())}
     pd.DataFrame(recall).to_csv(plots / "evaluate_rpn" / "recall.csv", index=False)
@@ -305,6 +308,30 @@ def history(
         losses = {term: 1.5 * end + (1 - end) * np.exp(-rows / 30) for term in terms}
         total = sum(weights.get(term, 1.0) * losses[term] for term in terms)
         pd.DataFrame({"iteration": rows, **losses, "total": total}).to_csv(folder / "test.csv", index=False)
+
+
+def losses_on_test_images(plots: Path, before: dict[str, float], after: dict[str, float]) -> None:
+    """Joint training's table of the test images, of its start and its end alone."""
+    pd.DataFrame([{"iteration": 0, **before}, {"iteration": 200, **after}]).to_csv(
+        plots / "joint/test.csv", index=False
+    )
+
+
+def gradients(plots: Path, shares: dict[str, float]) -> None:
+    """Joint training's table of gradients: nine even measurements, then three with these shares."""
+    even = dict.fromkeys(shares, 1 / len(shares))
+    rows = [{"iteration": 1 + 16 * i, **(even if i < 9 else shares)} for i in range(12)]
+    norms = [{f"{term}_norm": 3 * row[term] for term in shares} for row in rows]
+    table = pd.DataFrame([row | norm for row, norm in zip(rows, norms, strict=True)])
+    table.to_csv(plots / "joint/gradients.csv", index=False)
+
+
+def training_params(*, box_head: int = 3, mask_head: int = 4, **joint: Any) -> Params:
+    """The project's params with so many epochs of the heads and, if not told otherwise, an end-to-end training."""
+    params = with_params(load_params(), "box_head", epochs=box_head)
+    fixed = {"body_learning_rate": 0.1, "gradient_interval": 25}
+    values = {"scheme": "end_to_end", "epochs": 3, "trainable_layers": 0, **fixed}
+    return with_params(with_params(params, "mask_head", epochs=mask_head), "joint", **(values | joint))
 
 
 def with_params(params: Params, section: str, **changes: Any) -> Params:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from src.core.params_file import load_params
-from src.reporting.answers import anchors, detection, part_a, part_b, part_c
+from src.reporting.answers import anchors, detection, masks, part_a, part_b, part_c
 from src.reporting.answers.losses import LossTrend, describe, loss_trend
 from src.reporting.answers.results import overall
 from tests.reporting.runs import history, metrics, with_params, write_run
@@ -68,8 +68,6 @@ def test_weights_are_read_off_the_history(tmp_path: Path) -> None:
     assert part_a.task_7(results).words["weights"] == "equal"
     history(tmp_path / "plots/rpn", ("objectness", "rpn_regression"), weights={"rpn_regression": 5.0})
     assert "1 and 5" in part_a.task_7(results).words["weights"]
-    told = part_c.task_16(results).words["weights"]
-    assert told.endswith("1 for classification, 1 for box regression and 2 for mask.")
 
 
 def test_no_positive_anchor(tmp_path: Path) -> None:
@@ -90,9 +88,9 @@ def test_loss_that_rises_overfits_or_has_no_test(tmp_path: Path) -> None:
 
 def test_loss_that_rose_on_the_way() -> None:
     terms = {"classification": LossTrend(0.13, 0.28, 0.1, None, 1), "mask": LossTrend(0.7, 0.71, 0.3, None, 1)}
-    assert part_c._rises(terms).startswith(" Before that, classification rose to 0.280:")
-    assert part_c._rises({"mask": terms["mask"]}) == ""
-    assert part_c._rises({"mask": LossTrend(0.1, 0.3, 0.3, None, 1)}) == ""  # it grew, which is said elsewhere
+    assert masks._rises(terms).startswith(" Before that, classification rose to 0.280:")
+    assert masks._rises({"mask": terms["mask"]}) == ""
+    assert masks._rises({"mask": LossTrend(0.1, 0.3, 0.3, None, 1)}) == ""  # it grew, which is said elsewhere
 
 
 def test_the_highest_mean_of_a_curve(tmp_path: Path) -> None:
@@ -222,8 +220,8 @@ def test_a_regressor_on_nothing(tmp_path: Path) -> None:
     ("mask", "box", "said"), [(0.78, 0.78, "hardly a box"), (0.7, 0.78, "a few boxes"), (0.3, 0.78, "weak link")]
 )
 def test_mask_quality(mask: float, box: float, said: str) -> None:
-    assert said in part_c._mask_quality(mask, box)
-    assert "undefined" in part_c._mask_quality(None, box)
+    assert said in masks._mask_quality(mask, box)
+    assert "undefined" in masks._mask_quality(None, box)
 
 
 def test_unannotated_known_unknown_and_none(tmp_path: Path) -> None:

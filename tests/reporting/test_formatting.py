@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.reporting.formatting import change, count, duration, listing, percent, plural, score, size, small
+from src.reporting.formatting import change, count, duration, listing, percent, plural, score, sentence, size, small
 
 
 def test_numbers() -> None:
@@ -31,6 +31,8 @@ def test_words() -> None:
     assert listing(["a"]) == "a"
     assert listing(["a", "b"]) == "a and b"
     assert listing(["a", "b", "c"]) == "a, b and c"
+    assert sentence("box regression and RPN regression") == "Box regression and RPN regression"
+    assert sentence("") == ""
     assert duration(42.3) == "42 s"
     assert duration(210) == "3.5 min"
     assert duration(7560) == "2.1 h"

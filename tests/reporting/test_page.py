@@ -14,7 +14,7 @@ from src.reporting.loss_curves import HISTORIES, draw_charts
 from src.reporting.page import ANSWERS, build_page, inline
 from src.reporting.run_results import RunResults
 from src.reporting.tasks import TASKS
-from tests.reporting.runs import METRICS, metrics, picture, with_params, write_metrics, write_run
+from tests.reporting.runs import METRICS, metrics, picture, training_params, with_params, write_metrics, write_run
 
 HOSTILE = '<script>alert("x")</script>&\'.jpg'
 VOID = {"meta", "img", "link", "br"}
@@ -146,11 +146,70 @@ def test_a_run_in_which_nothing_was_learned(tmp_path: Path) -> None:
 
 
 def test_gaps_are_filled_with_whole_sentences(tmp_path: Path) -> None:
-    paragraphs = re.findall(r"<p>(.*?)</p>", page(tmp_path), flags=re.DOTALL)
+    check_sentences(page(tmp_path))
+
+
+def check_sentences(html: str) -> None:
+    """Checks that every paragraph ends as one does, and that no gap was left open."""
+    paragraphs = re.findall(r"<p>(.*?)</p>", html, flags=re.DOTALL)
     for paragraph in paragraphs:
         text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", paragraph)).strip()
         assert text.endswith((".", ":", ".)")), text
         assert not re.search(r"\.\.| ,| \.|:\.", text), text
+        assert not re.search(r"\bNone\b|\bnan\b", text), text
+
+
+@pytest.mark.parametrize("scheme", ["none", "end_to_end", "alternating"])
+@pytest.mark.parametrize("mask_head", [0, 4])
+@pytest.mark.parametrize("box_head", [0, 3])
+def test_whatever_was_trained_the_page_is_whole_and_shows_that_alone(
+    box_head: int, mask_head: int, scheme: str, tmp_path: Path
+) -> None:
+    """A training of no epochs leaves empty tables, and no chart; the report neither needs nor draws them."""
+    params = training_params(box_head=box_head, mask_head=mask_head, scheme=scheme)
+    results = write_run(tmp_path, metrics(features__rois=0) if not box_head + mask_head else None, params)
+    trained = {"box_head": bool(box_head), "mask_head": bool(mask_head), "joint": scheme != "none"}
+    for chart in results.charts.iterdir():
+        chart.unlink()
+    for table in (table for stage, was in trained.items() if not was for table in tmp_path.glob(f"plots/{stage}/*")):
+        table.write_text("")
+    draw_charts(results, results.charts)
+    drawn = {path.stem for path in results.charts.iterdir()} & {*trained, "gradients"}
+    shown = [stage for stage, was in [*trained.items(), ("gradients", trained["joint"])] if was]
+    assert drawn == set(shown)
+    html = built(results, tmp_path / "report/index.html")
+    check_sentences(html)
+    sources = [attributes["src"] for tag, attributes in read(html).tags if tag == "img"]
+    assert all(inline(results.charts / f"{stage}.png").source in sources for stage in shown)
+
+
+def test_joint_training_without_gradients(tmp_path: Path) -> None:
+    results = write_run(tmp_path, params=training_params(gradient_interval=0))
+    (results.charts / "gradients.png").unlink()
+    (tmp_path / "plots/joint/gradients.csv").write_text("")
+    draw_charts(results, results.charts)
+    assert not (results.charts / "gradients.png").exists()
+    check_sentences(built(results, tmp_path / "index.html"))
+
+
+@pytest.mark.parametrize("name", ["train", "test", "gradients"])
+def test_a_missing_table_of_joint_training_is_named(name: str, tmp_path: Path) -> None:
+    results = write_run(tmp_path)
+    (tmp_path / f"plots/joint/{name}.csv").unlink()
+    with pytest.raises(InputError, match=rf"plots/joint/{name}\.csv: no such file"):
+        built(results, tmp_path / "index.html")
+
+
+def test_other_settings_than_the_default_ones_are_named_at_the_head(tmp_path: Path) -> None:
+    tags = [attributes.get("class") for _, attributes in read(page(tmp_path)).tags]
+    assert "banner" not in tags
+    params = with_params(load_params(), "report", settings=HOSTILE)
+    html = page(tmp_path, params=params)
+    reader = read(html)
+    assert [attributes["role"] for _, attributes in reader.tags if attributes.get("class") == "banner"] == ["note"]
+    assert f"settings/{HOSTILE}.yaml" in "".join(reader.text)
+    assert "<script" not in html
+    assert html.index('class="banner"') < html.index('id="results"')
 
 
 NEEDLESS: dict[str, set[str]] = {  # what a page is whole without, the headline being in files of its own
@@ -206,5 +265,7 @@ def test_charts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", HISTORIES)
 def test_charts_show_every_term_that_the_stage_weighs(stage: str) -> None:
-    weights = getattr(load_params(), stage).loss_weights
-    assert HISTORIES[stage][0] == tuple(field.name for field in dataclasses.fields(weights))
+    params = load_params()
+    section = params.box_head if stage == "mask_head" else getattr(params, stage)  # which share their weights
+    terms = [field.name for field in dataclasses.fields(section.loss_weights)]
+    assert list(HISTORIES[stage][0]) == terms + ["mask"] * (stage == "mask_head")

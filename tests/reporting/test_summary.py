@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.core.errors import InputError
+from src.core.params_file import load_params
 from src.evaluation.headline import headline_numbers, provenance
 from src.reporting import summary
 from tests.reporting.runs import metrics
@@ -21,6 +22,33 @@ def test_the_terminal_s_lines_are_the_headline() -> None:
 )
 def test_the_lead_says_what_was_measured_on_what(images: int, source: str, said: str) -> None:
     assert said in summary.lead(provenance(metrics(ingest__train_images=images, ingest__source=source)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("quick", "This is the quick run: a small canvas, fewer scenes, short trainings."),
+        ("photos", "This run was made with settings/photos.yaml over the default settings."),
+    ],
+)
+def test_the_banner_says_which_settings_were_applied(settings: str, said: str) -> None:
+    assert summary.banner(settings).startswith(said)
+
+
+def test_the_banner_of_the_quick_run_says_how_to_make_the_full_one() -> None:
+    assert summary.banner("quick").endswith("with lower numbers than the full run (make report).")
+
+
+def test_the_default_settings_have_no_banner() -> None:
+    assert summary.banner(load_params().report.settings) == ""
+
+
+def test_joint_training_counts_to_the_time_of_all_stages(tmp_path: Path) -> None:
+    for stage, seconds in {"mask_head": 100, "joint": 500}.items():
+        (tmp_path / f"{stage}.json").write_text(str(seconds))
+    numbers = headline_numbers(metrics())
+    values = {tile["name"]: tile["value"] for tile in summary.tiles(numbers, summary.read_seconds(tmp_path))}
+    assert values["time of all stages"] == "10.0 min"
 
 
 def test_undefined_numbers_and_unknown_times() -> None:

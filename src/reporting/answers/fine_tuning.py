@@ -41,8 +41,8 @@ def task_8(results: RunResults) -> Answer:
         figures["history"] = Picture(
             results.charts / "backbone.png",
             "Losses of the fine-tuning over iterations",
-            "Losses of the fine-tuning; classification and box regression belong to an auxiliary head. Faint: each "
-            "iteration; bold: running mean; dashed: test images.",
+            "Losses of the fine-tuning; classification and box regression belong to the box head beside the RPN. "
+            "Faint: each iteration; bold: running mean; dashed: test images.",
         )
     return Answer(words, figures, {"recall": _recall_table(before, after, where_measured(results))})
 

@@ -1,4 +1,4 @@
-"""What a training's losses did, in words (tasks 4, 6, 7, 14 and 16)."""
+"""What a training's losses did, in words and as a figure (tasks 4, 6, 7, 11, 14 and 16)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 import pandas as pd
 
+from src.reporting.answers.answer import Picture
 from src.reporting.formatting import change, score
 from src.reporting.run_results import RunResults
 
@@ -50,10 +51,9 @@ def loss_trend(results: RunResults, stage: str, term: str) -> LossTrend:
     rows = max(1, round(END_SHARE * len(train)))
     first, last = float(train[term].head(rows).mean()), float(train[term].tail(rows).mean())
     highest = float(train[term].rolling(rows).mean().max())
-    raw, weighted = train[term].sum(), train.get(f"{term}_weighted", train[term]).sum()
     has_test = (results.root / "plots" / stage / "test.csv").is_file()
     test = results.table(f"{stage}/test") if has_test else pd.DataFrame()
-    return LossTrend(first, highest, last, _last(test, term), float(weighted / raw) if raw else 1.0)
+    return LossTrend(first, highest, last, _last(test, term), _weight(train, term))
 
 
 def describe(loss: LossTrend) -> str:
@@ -66,6 +66,28 @@ def describe(loss: LossTrend) -> str:
     gap = "a modest gap" if loss.test <= FAR * loss.last else "a wide gap"
     reason = "part of what was learned belongs to the training images alone"
     return f"{text} and ended at {score(loss.test)} on the test images: {gap}, so {reason}."
+
+
+def spoken(term: str) -> str:
+    """A loss term's name in prose."""
+    return term.replace("_", " ").replace("rpn", "RPN")
+
+
+def history(results: RunResults, stage: str, shown: str) -> Picture:
+    """The chart of a training's losses."""
+    return Picture(
+        results.charts / f"{stage}.png",
+        f"{shown} over iterations",
+        f"{shown}, over iterations. Faint: each iteration; bold: running mean; dashed: test images.",
+    )
+
+
+def _weight(train: pd.DataFrame, term: str) -> float:
+    """Weighted over raw, where the term was learned from: a phase of alternating training leaves some terms out."""
+    ratios = (train.get(f"{term}_weighted", train[term]) / train[term])[train[term] > 0]
+    if ratios.empty:
+        return 1.0
+    return float(ratios[ratios > 0].median()) if ratios.any() else 0.0
 
 
 def _last(test: pd.DataFrame, term: str) -> float | None:

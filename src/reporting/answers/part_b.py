@@ -1,4 +1,4 @@
-"""Tasks 8 to 13: the pretrained backbone, its proposals, RoIAlign, the case for two stages. Task 8: `fine_tuning`."""
+"""Tasks 8 to 13: the pretrained backbone, its proposals, RoIAlign, two stages. Task 8: `fine_tuning`; 11: `joint`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.fine_tuning import task_8, where_measured
-from src.reporting.formatting import MINUS, count, duration, is_above, percent, plural, score, size, small
+from src.reporting.answers.joint import task_11
+from src.reporting.formatting import MINUS, count, is_above, percent, plural, score, size, small
+from src.reporting.loss_curves import was_trained
 from src.reporting.run_results import RunResults
 
 __all__ = ["task_8", "task_9", "task_10", "task_11", "task_12", "task_13"]
@@ -87,16 +89,6 @@ def task_10(results: RunResults) -> Answer:
     return Answer(words, {"proposals": figure}, {"outputs": table})
 
 
-def task_11(results: RunResults) -> Answer:
-    """Alternating and end-to-end training; what this run's own scheme cost."""
-    recall = results.value("backbone", "proposal_recall")
-    reach = "an unknown share, as recall was not measured"
-    if recall is not None:
-        reach = f"{percent(recall)} of the objects{where_measured(results)} at IoU 0.5"
-    kept = count(results.params.proposals.post_nms_top_n)
-    return Answer({"cost": _cost(results.seconds), "ceiling": reach, "kept": kept})
-
-
 def task_12(results: RunResults) -> Answer:
     """RoIAlign against torchvision's, and the levels that RoIs are pooled from."""
     difference = results.value("backbone", "roi_align", "largest_difference_from_torchvision")
@@ -104,10 +96,9 @@ def task_12(results: RunResults) -> Answer:
     stride = max(output["stride"] for output in results.value("backbone", "outputs"))
     words = {
         "pooled": size(*results.value("backbone", "roi_align", "pooled")),
-        "rois": count(results.value("features", "rois")),
-        "images": count(results.value("features", "images")),
+        "cached": _cached(results),
         "parity": _parity(difference),
-        "levels": _levels(levels),
+        "levels": _levels(levels) if results.value("features", "rois") else "",
         "half": count(min(stride, 32) / 2),
     }
     figure = Picture(
@@ -152,18 +143,6 @@ def _fed(normalization: dict[str, Any] | None, results: RunResults) -> str:
     return f"The weights of this run's backbone expect mean {mean} and deviation {std}, so part (b) feeds it those."
 
 
-def _cost(seconds: dict[str, float]) -> str:
-    """What freezing the backbone saved, in this run's own seconds."""
-    names = ("backbone", "features", "box_head", "mask_head")
-    if not all(name in seconds for name in names):
-        return "How long its stages took is not known for this run."
-    backbone, features, box, mask = (duration(seconds[name]) for name in names)
-    return (
-        f"The fine-tuning took {backbone}, running backbone and RPN once over all images {features}, and the two "
-        f"trainings of the heads on the cached features {box} and {mask}."
-    )
-
-
 def _parity(difference: float | None) -> str:
     if difference is None:
         return "It was not compared with torchvision's in this run."
@@ -173,6 +152,16 @@ def _parity(difference: float | None) -> str:
     if difference <= 1e-4:
         return f"{text}: the same function up to the rounding of float32."
     return f"{text}, more than the 1e{MINUS}4 that rounding in float32 explains."
+
+
+def _cached(results: RunResults) -> str:
+    """How much was pooled once for the heads."""
+    if was_trained(results, "box_head") or was_trained(results, "mask_head"):
+        rois, images = results.value("features", "rois"), results.value("features", "images")
+        return f"For the heads' own trainings {count(rois)} boxes of {count(images)} images were pooled once."
+    if was_trained(results, "joint"):
+        return "In this run no features were cached: the heads learn in joint training alone."
+    return "In this run no features were cached: no training of the heads follows the fine-tuning."
 
 
 def _levels(levels: dict[str, float | None]) -> str:
