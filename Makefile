@@ -1,3 +1,4 @@
+# make quick                a first look: set-up, the whole pipeline and report on few small images, in minutes
 # make report               everything: set-up, all stages that are out of date, the report
 # make predict IMAGE=x.jpg  boxes, masks, classes and scores on one picture
 # make test                 lint, types, import contracts, all tests
@@ -15,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 CANDIDATES := $(or $(PYTHON),python3.12 python3.11 python3.13 python3.10 python3)
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help report predict test lint types unit faults bench audit lock clean
+.PHONY: help quick report predict test lint types unit faults bench audit lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -26,6 +27,10 @@ report: .venv/ready
 	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
 	@git cat-file -e HEAD:dvc.lock 2> /dev/null || echo "  Keep this run as what later ones are compared with:" \
 	    "git add dvc.lock metrics && git commit -m 'First run'"
+
+# SET="key=value ..." adds single settings. params.yaml stays as it is, so that `make report` makes the full run.
+quick: .venv/ready
+	@python -m tools.settings run quick $(SET)
 
 predict: .venv/ready
 	@[ -n "$(IMAGE)" ] || { echo "make predict: say which picture: make predict IMAGE=my.jpg" >&2; exit 2; }
