@@ -30,7 +30,9 @@ report: .venv/ready
 
 # SET="key=value ..." adds single settings. params.yaml stays as it is, so that `make report` makes the full run.
 quick: .venv/ready
+	@mkdir -p .cache && touch .cache/report-started
 	@python -m tools.settings run quick $(SET)
+	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
 
 predict: .venv/ready
 	@[ -n "$(IMAGE)" ] || { echo "make predict: say which picture: make predict IMAGE=my.jpg" >&2; exit 2; }

@@ -1,13 +1,14 @@
 """Sets of settings for a purpose: the files of `settings/`, which hold what differs from params.yaml.
 
 `python -m tools.settings run quick` runs the pipeline with settings/quick.yaml and leaves params.yaml as it was.
-`python -m tools.settings apply photos` writes settings/photos.yaml into params.yaml, whose comments stay.
+`python -m tools.settings apply quick` writes them into params.yaml, whose comments stay.
 Both take single settings after the name: `python -m tools.settings run quick joint.loss_weights.mask=4`.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -137,8 +138,18 @@ def run_and_restore(before: bytes) -> int:
 
 
 def reproduce() -> int:
-    """`dvc repro` to its end, which is soon after a Ctrl-C: DVC hears it too, and waits for its stage."""
+    """`dvc repro` to its end, which is soon after a Ctrl-C: DVC hears it too, and waits for its stage.
+
+    A closed terminal or a `kill` ends it the same way.
+    """
     process = subprocess.Popen([sys.executable, "-m", "dvc", "repro"])
+
+    def interrupt(*_: object) -> None:
+        process.send_signal(signal.SIGINT)
+        raise KeyboardInterrupt
+
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, interrupt)
     try:
         return process.wait()
     except KeyboardInterrupt:

@@ -197,7 +197,7 @@ class JointParams:
     trainable_layers: Annotated[int, Constraint(low=0, high=5)]
     batch_size: Positive
     learning_rate: Rate
-    body_learning_rate: Annotated[float, Constraint(above=0, high=1)]
+    backbone_rate_factor: Annotated[float, Constraint(above=0, high=1)]
     weight_decay: Weight
     box_batch_size_per_image: Positive
     mask_batch_size_per_image: Positive

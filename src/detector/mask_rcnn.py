@@ -75,7 +75,12 @@ class MaskRCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
-        self.params, self.rules = params, rules or LossRules.for_fine_tuning(params)
+        self.params, self._rules = params, rules
+
+    @property
+    def rules(self) -> LossRules:
+        """What `losses` draws; a detector that only detects asks for none of these settings."""
+        return self._rules or LossRules.for_fine_tuning(self.params)
 
     def forward(self, images: ImageList, targets: Sequence[Target]) -> dict[str, Tensor]:
         """`losses`: what Fabric wraps."""
@@ -117,7 +122,9 @@ class MaskRCNN(nn.Module):
         if not self.rules.rois.count:
             return [anchors[:0]] * len(images.regions)
         features = self.backbone.fpn.outputs(top_down_maps, finest=self.rules.finest_level - FINEST)
-        return [found.top(PROPOSALS).boxes for found in self.rpn(images, features)]
+        proposals = [found.top(PROPOSALS).boxes for found in self.rpn(images, features)]
+        torch.clear_autocast_cache()  # of weights that this pass cast to bf16 without a gradient, in older torch
+        return proposals
 
     @torch.no_grad()
     def _draw(

@@ -32,6 +32,11 @@ class RoiHeads(nn.Module):
         super().__init__()
         self.box_head, self.mask_head = box_head, mask_head
 
+    def train(self, mode: bool = True) -> RoiHeads:
+        """As for any module, but heads that do not learn stay as they are in evaluation: without dropout."""
+        learns = any(parameter.requires_grad for parameter in self.parameters())
+        return super().train(mode and learns)
+
     def forward(self, batch: RoiBatch) -> dict[str, Tensor]:
         """`losses` of a batch from anywhere: it is moved to the heads' device and precision first."""
         return self.losses(batch.like(self.box_head.fc6.weight))

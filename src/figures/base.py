@@ -199,6 +199,11 @@ def plot_curves(
         ax.legend()
 
 
+def term_name(term: str) -> str:
+    """A loss term's name for people: `rpn_regression` is RPN regression."""
+    return term.replace("_", " ").replace("rpn", "RPN")
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes the figure as PNG, atomically and without a date or version inside, and empties it."""
     with atomic_write(path) as temporary:

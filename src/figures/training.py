@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from src.core.errors import invalid
-from src.figures.base import INK, SERIES, new_figure, plot_curves, save_figure
+from src.figures.base import INK, SERIES, new_figure, plot_curves, save_figure, term_name
 
 SMOOTHING: Final = 0.04  # share of the iterations in the running mean
 COLUMNS: Final = 3  # panels side by side, before a second row begins
@@ -32,11 +32,7 @@ def plot_history(
     Raises:
         InputError: a file has no rows, or the training's file lacks a term.
     """
-    names = (
-        dict(terms)
-        if isinstance(terms, Mapping)
-        else {term: term.replace("_", " ").replace("rpn", "RPN") for term in terms}
-    )
+    names = dict(terms) if isinstance(terms, Mapping) else {term: term_name(term) for term in terms}
     names |= {TOTAL: "total (weighted)"}
     train = _read(train_csv, ("iteration", *names))
     test = _read(test_csv, ("iteration",)) if test_csv is not None else None

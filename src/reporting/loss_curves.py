@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.figures.base import new_figure, plot_curves, save_figure
+from src.figures.base import new_figure, plot_curves, save_figure, term_name
 from src.figures.training import plot_history
 from src.reporting.run_results import RunResults
 
@@ -60,7 +60,7 @@ def has_gradients(results: RunResults) -> bool:
 def _draw_gradients(results: RunResults, path: Path) -> None:
     """Each loss's share of the gradient on the shared layers over iterations."""
     figure, axes = new_figure(width=6.4, height=3.0)
-    names = {term: term.replace("_", " ").replace("rpn", "RPN") for term in ALL_LOSSES}
+    names = {term: term_name(term) for term in ALL_LOSSES}
     plot_curves(axes[0, 0], results.table("joint/gradients"), names, marker="o", markersize=3)
     axes[0, 0].set_ylim(0, 1)
     axes[0, 0].set_ylabel("share of the gradients' norms")

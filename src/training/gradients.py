@@ -29,7 +29,7 @@ class GradientProbe:
     interval: int
 
     def is_due(self, iteration: int) -> bool:
-        """Whether this iteration, counted from 0, is measured."""
+        """Whether this iteration of a phase, counted from 0, is measured."""
         return bool(self.interval and iteration % self.interval == 0 and self._learning())
 
     def measure(self, terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Row:

@@ -252,7 +252,7 @@ def _step(fabric: Fabric, schedule: Schedule, training: Training[Batch], progres
         terms = progress.model(*training.arguments(batch))
     row = loss_row(terms, training.weights)
     check_finite(row, iteration, training.names(batch))
-    if training.gradients and training.gradients.is_due(iteration):
+    if training.gradients and training.gradients.is_due(progress.iteration):
         shares = training.gradients.measure(terms, training.weights)
         progress.histories["gradients"].append({"iteration": iteration + 1, **shares})
     progress.optimizer.zero_grad(set_to_none=True)

@@ -25,7 +25,6 @@ from src.detector.backbones import set_trainable_layers
 from src.detector.mask_rcnn import MaskRCNN
 
 RPN_TERMS: Final = ("objectness", "rpn_regression")
-HEAD_TERMS: Final = ("classification", "box_regression", "mask")
 BODY: Final = "backbone.body."  # prefix of the body's parameters in a detector
 
 
@@ -47,9 +46,9 @@ class Phase:
 
     def weights(self, joint: JointParams) -> dict[str, float]:
         """The losses' weights; 0 for those that nothing learns from."""
-        learned = (RPN_TERMS if self.rpn else ()) + (HEAD_TERMS if self.heads else ())
         weights: Mapping[str, float] = dataclasses.asdict(joint.loss_weights)
-        return {name: weight if name in learned else 0.0 for name, weight in weights.items()}
+        learns = {name: self.rpn if name in RPN_TERMS else self.heads for name in weights}
+        return {name: weight if learns[name] else 0.0 for name, weight in weights.items()}
 
     def prepare(self, model: MaskRCNN, joint: JointParams) -> None:
         """Has the phase's parts learn, and the others stand still."""
@@ -68,8 +67,9 @@ ALL_PARTS: Final = Phase("all parts", rpn=True, heads=True, shared=True)
 
 def phases(joint: JointParams) -> tuple[Phase, ...]:
     """What `joint.scheme` comes to, in order; each phase lasts `joint.epochs`."""
-    if joint.scheme == "end_to_end":
-        return (ALL_PARTS,)
-    if joint.scheme == "alternating":
-        return (RPN_ALONE, HEADS_AND_FPN) * joint.rounds + (RPN_ALONE,)
-    return ()
+    schemes = {
+        "none": (),
+        "end_to_end": (ALL_PARTS,),
+        "alternating": (*(RPN_ALONE, HEADS_AND_FPN) * joint.rounds, RPN_ALONE),
+    }
+    return schemes[joint.scheme]

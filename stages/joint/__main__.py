@@ -39,7 +39,7 @@ def main(params: Params) -> None:
         train=loader.batches,
         test=lambda: tested.batches(0),
         arguments=Batcher(NORMALIZATIONS[params.backbone.name], region, fabric.device),
-        weights={},  # each phase has its own
+        weights=dataclasses.asdict(options.loss_weights),
         names=lambda batch: [example.name for example in batch],
         gradients=GradientProbe(list(model.backbone.parameters()), options.gradient_interval),
         measure_start=True,
@@ -58,7 +58,7 @@ def main(params: Params) -> None:
                 options,
                 len(loader),
                 first_epoch=number * options.epochs,
-                slower={BODY: options.body_learning_rate},
+                slower={BODY: options.backbone_rate_factor},
             ),
             dataclasses.replace(training, weights=phase.weights(options)),
             histories=PLOTS,

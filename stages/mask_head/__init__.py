@@ -1,1 +1,1 @@
-"""Stage `mask_head` (task 16): the mask branch, trained jointly with the box head on cached RoI features."""
+"""Stage `mask_head` (task 16): the mask branch, trained beside the box head on cached RoI features."""

@@ -1,4 +1,4 @@
-"""Stage `mask_head` (task 16): the mask branch, trained jointly with the box head on cached RoI features."""
+"""Stage `mask_head` (task 16): the mask branch, trained beside the box head on cached RoI features."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from src.detector.sampling import RoiRules
 from src.training.checkpoint import Checkpoint
 from src.training.loop import Schedule, Training, fit
 
-MASK_WEIGHT = 1.0  # on frozen features the mask branch shares no layer with another loss: any weight trains it alike
+MASK_WEIGHT = 1.0  # on frozen features the branch shares no layer with another loss: a weight acts by clipping alone
 
 
 def main(params: Params) -> None:

@@ -43,7 +43,7 @@ box_head: {representation_size: 1024, dropout: 0.3, epochs: 20, batch_size: 4, l
 mask_head: {batch_size_per_image: 4, channels: 256, epochs: 8, batch_size: 4, learning_rate: 0.0005,
             weight_decay: 0.0001, seed: 1}
 joint: {scheme: end_to_end, rounds: 2, epochs: 3, trainable_layers: 1, batch_size: 2, learning_rate: 0.0003,
-        body_learning_rate: 0.1, weight_decay: 0.0001, box_batch_size_per_image: 96, mask_batch_size_per_image: 8,
+        backbone_rate_factor: 0.1, weight_decay: 0.0001, box_batch_size_per_image: 96, mask_batch_size_per_image: 8,
         finest_level: 4, flip: true, gradient_interval: 25,
         loss_weights: {objectness: 1, rpn_regression: 1, classification: 1, box_regression: 1, mask: 1}, seed: 1}
 evaluate: {score_threshold: 0.05, nms_iou: 0.5, detections_per_image: 100, border: clip, mask_threshold: 0.5}

@@ -17,6 +17,7 @@ from src.detector.backbones import set_trainable_layers
 from src.detector.box_head import decode_scaled
 from src.detector.mask_rcnn import PROPOSALS, MaskRCNN, Samples
 from src.detector.roi_heads import RoiHeads
+from src.detector.rpn import RegionProposalNetwork
 from src.detector.sampling import SMALLEST_ROI, LossRules, roi_candidates
 from src.ops.boxes import box_iou, decode
 from tests.detector.dense import (
@@ -33,7 +34,7 @@ from tests.detector.dense import (
     small_detector,
     total,
 )
-from tests.detector.small import with_objects, with_params, without_objects
+from tests.detector.small import TORCHVISION_PROPOSALS, with_objects, with_params, without_objects
 from tests.factories import make_prepared
 
 
@@ -353,4 +354,18 @@ def test_mixed_precision_gives_float32_losses_close_to_the_exact_ones(
     detector.zero_grad()
     total(found).backward()
     assert all(parameter.grad.isfinite().all() for parameter in detector.parameters() if parameter.grad is not None)
+    detector.zero_grad()
+
+
+def test_an_image_without_a_single_roi_loses_nothing_in_the_heads(detector: MaskRCNN, examples: list[Example]) -> None:
+    """No object and no proposal: all terms stand, so that a history has its columns, and their gradient is 0."""
+    nothing = dataclasses.replace(TORCHVISION_PROPOSALS, min_size=1e6)
+    rpn = RegionProposalNetwork(BACKBONE.anchor_sizes, BACKBONE.anchor_ratios, nothing)
+    rpn.load_state_dict(detector.rpn.state_dict())
+    alone = MaskRCNN(detector.backbone, rpn, detector.roi_heads, detector.params)
+    terms = losses(alone, [without_objects(examples[0])])
+    assert sorted(terms) == sorted(TERMS)
+    assert [float(terms[name]) for name in ("rpn_regression", "classification", "box_regression", "mask")] == [0.0] * 4
+    total(terms).backward()
+    assert all(part.grad is None or not part.grad.any() for part in detector.roi_heads.parameters())
     detector.zero_grad()

@@ -210,3 +210,13 @@ def test_nothing_but_background_and_nothing_at_all(labels: list[int]) -> None:
     assert float(terms["box_regression"].detach()) == float(terms["mask"].detach()) == 0
     assert all(value.isfinite() for value in terms.values())
     sum(terms.values()).backward()
+
+
+def test_heads_that_do_not_learn_have_no_dropout_in_training_mode() -> None:
+    heads = RoiHeads(BoxHead(NUM_CLASSES, representation_size=16, dropout=0.5))
+    pooled = torch.randn(64, 256, 7, 7, generator=torch.Generator().manual_seed(0))
+    heads.train()
+    assert not torch.equal(heads.box_head(pooled)[0], heads.box_head(pooled)[0])
+    heads.requires_grad_(False)
+    heads.train()
+    assert torch.equal(heads.box_head(pooled)[0], heads.box_head(pooled)[0])

@@ -329,7 +329,7 @@ def gradients(plots: Path, shares: dict[str, float]) -> None:
 def training_params(*, box_head: int = 3, mask_head: int = 4, **joint: Any) -> Params:
     """The project's params with so many epochs of the heads and, if not told otherwise, an end-to-end training."""
     params = with_params(load_params(), "box_head", epochs=box_head)
-    fixed = {"body_learning_rate": 0.1, "gradient_interval": 25}
+    fixed = {"backbone_rate_factor": 0.1, "gradient_interval": 25}
     values = {"scheme": "end_to_end", "epochs": 3, "trainable_layers": 0, **fixed}
     return with_params(with_params(params, "mask_head", epochs=mask_head), "joint", **(values | joint))
 

@@ -51,7 +51,7 @@ def test_end_to_end(stages: int, parts: str, rest: str, tmp_path: Path) -> None:
     ("rounds", "each", "last"), [(1, "first", "at the end"), (2, "in each of 2 rounds", "after the last round")]
 )
 def test_alternating(stages: int, parts: str, rest: str, rounds: int, each: str, last: str, tmp_path: Path) -> None:
-    options = {"scheme": "alternating", "rounds": rounds, "trainable_layers": stages, "body_learning_rate": 0.05}
+    options = {"scheme": "alternating", "rounds": rounds, "trainable_layers": stages, "backbone_rate_factor": 0.05}
     told = task_11(tmp_path, **options, epochs=1).words["joint"]
     assert told == (
         f"The stage joint then trained the parts in turns, in 8.2 min: {each} the RPN alone, then {parts} on its "

@@ -51,6 +51,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = make_workspace(tmp_path_factory.mktemp("workspace"), patch, prepared, prepared.with_name("dataset.h5"))
         save_parts(params())
         joint.main(params())
+        for parts in (paths.BACKBONE, paths.MASK_HEAD):
+            parts.unlink()  # the whole detector is in a file of its own
         write_metrics(folder, {name: METRICS[name] for name in ("ingest", "rpn", "backbone")})
         yield folder
 

@@ -172,8 +172,7 @@ def test_alternating_trains_in_turns_with_one_history(in_turns: tuple[dict[str, 
             assert (train[term] > 0).all()  # measured in every phase
             assert (train[f"{term}_weighted"] > 0).tolist() == learns
     assert gradients.columns.tolist() == ["iteration", *TERMS, *(f"{term}_norm" for term in TERMS)]
-    assert set(gradients["iteration"]) <= {4, 5, 6, 10, 11, 12}  # those in which the FPN learns
-    assert len(gradients) > 1
+    assert gradients["iteration"].tolist() == [4, 6, 10, 12]  # every second one of those in which the FPN learns
     assert (gradients[list(HEAD_TERMS)] > 0).all(axis=None)
     assert (gradients[list(RPN_TERMS)] == 0).all(axis=None)
 

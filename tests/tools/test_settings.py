@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +200,29 @@ def test_an_interrupted_run_waits_for_the_pipeline_and_puts_params_back(
     assert settings.main(["run", "small"]) == 130
     assert len(waited) == 2
     assert before not in waited  # while the pipeline still ends, its settings stay
+    assert settings.PARAMS.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_killed_run_ends_the_pipeline_and_puts_params_back(before: bytes, number: signal.Signals) -> None:
+    """Real processes: a stand-in for DVC says that it runs, and what it was interrupted by."""
+    Path("dvc.py").write_text(
+        "import pathlib, time\n"
+        "try:\n"
+        "    pathlib.Path('running').touch(); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    pathlib.Path('interrupted').touch()\n"
+    )
+    env = os.environ | {"PYTHONPATH": f"{Path.cwd()}{os.pathsep}{PROJECT}"}
+    command = [sys.executable, "-m", "tools.settings", "run", "small"]
+    process = subprocess.Popen(command, env=env, start_new_session=True)
+    while not Path("running").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert settings.PARAMS.read_bytes() != before
+    process.send_signal(number)
+    assert process.wait(timeout=60) == settings.INTERRUPTED
+    assert Path("interrupted").exists()
     assert settings.PARAMS.read_bytes() == before
 
 

@@ -22,10 +22,8 @@ from src.training.loop import Progress, Schedule, Training, fit
 from src.training.schemes import (
     ALL_PARTS,
     BODY,
-    HEAD_TERMS,
     HEADS_AND_FPN,
     RPN_ALONE,
-    RPN_TERMS,
     Phase,
     phases,
 )
@@ -112,11 +110,11 @@ def test_a_scheme_is_a_list_of_phases(scheme: str, rounds: int, expected: tuple[
 )
 def test_the_losses_that_nothing_learns_from_weigh_nothing(phase: Phase, expected: dict[str, float]) -> None:
     assert phase.weights(joint()) == {**dict.fromkeys(TERMS, 0.0), **expected}
-    assert list(phase.weights(joint())) == [*RPN_TERMS, *HEAD_TERMS]
+    assert list(phase.weights(joint())) == TERMS
 
 
 def test_the_body_s_prefix_is_the_body_s(detector: MaskRCNN) -> None:
-    """`body_learning_rate` is of what it names, and of nothing else."""
+    """`backbone_rate_factor` is of what it names, and of nothing else."""
     body = {id(parameter) for parameter in detector.backbone.body.parameters()}
     assert {name for name, value in detector.named_parameters() if id(value) in body} == names_under(detector, BODY)
     assert names_under(detector, BODY)

@@ -7,9 +7,9 @@ from typing import Final
 import pandas as pd
 
 from src.core.params import JointParams
+from src.figures.base import term_name
 from src.reporting.answers.answer import Answer, Table
 from src.reporting.answers.fine_tuning import where_measured
-from src.reporting.answers.losses import spoken
 from src.reporting.formatting import change, count, duration, listing, percent, plural, score, sentence
 from src.reporting.loss_curves import ALL_LOSSES, was_trained
 from src.reporting.run_results import RunResults
@@ -18,7 +18,7 @@ STAGED: Final = {  # stages that train parts by themselves, or serve to, and wha
     "backbone": "the fine-tuning",
     "features": "running backbone and RPN once over all images",
     "box_head": "the training of the box head",
-    "mask_head": "that of both heads",
+    "mask_head": "the training of both heads",
 }
 
 
@@ -47,8 +47,8 @@ def _heads(results: RunResults) -> str:
         reach = f"{percent(recall)} of the objects{where_measured(results)} at IoU 0.5 (task 8)"
     learn = "the heads learn" if mask else "the box head learns"
     return (
-        f"Then all three are frozen and run once, and {learn} from the cached features. The price is the one named "
-        f"above: objects that the frozen RPN never proposes are lost to the heads, and its "
+        f"Then body, pyramid and RPN are frozen and run once, and {learn} from the cached features. The price is the "
+        f"one named above: objects that the frozen RPN never proposes are lost to the heads, and its "
         f"{count(results.params.proposals.post_nms_top_n)} proposals cover {reach}."
     )
 
@@ -91,7 +91,7 @@ def _body(joint: JointParams) -> list[str]:
     """The part of the body that trains, and how fast; none where all of it is frozen."""
     if not joint.trainable_layers:
         return []
-    rate = f"(at {joint.body_learning_rate:g} of the learning rate)"
+    rate = f"(at {joint.backbone_rate_factor:g} of the learning rate)"
     stages = {1: "the deepest stage of the body", 5: "the whole body"}
     return [f"{stages.get(joint.trainable_layers, f'the {joint.trainable_layers} deepest stages of the body')} {rate}"]
 
@@ -99,8 +99,8 @@ def _body(joint: JointParams) -> list[str]:
 def _outcome(test: pd.DataFrame) -> str:
     """What joint training did to each loss on the test images."""
     changes = {term: change(test[term].iloc[0], test[term].iloc[-1], "score") for term in ALL_LOSSES}
-    others = [spoken(term) for term, text in changes.items() if not text.startswith("fell")]
-    told = f"On test images {listing([f'{spoken(term)} {text}' for term, text in changes.items()])}."
+    others = [term_name(term) for term, text in changes.items() if not text.startswith("fell")]
+    told = f"On test images {listing([f'{term_name(term)} {text}' for term, text in changes.items()])}."
     if not others:
         return f"{told} All five fell: no part paid for another."
     if len(others) == len(ALL_LOSSES):
@@ -109,6 +109,6 @@ def _outcome(test: pd.DataFrame) -> str:
 
 
 def _table(test: pd.DataFrame) -> Table:
-    rows = [[spoken(term), score(test[term].iloc[0]), score(test[term].iloc[-1])] for term in ALL_LOSSES]
+    rows = [[term_name(term), score(test[term].iloc[0]), score(test[term].iloc[-1])] for term in ALL_LOSSES]
     head = ("loss on test images", "parts as they came", "after joint training")
-    return Table(head, rows, "The five losses, unweighted, before and after all parts were trained together.")
+    return Table(head, rows, "The five losses, unweighted, before and after joint training.")

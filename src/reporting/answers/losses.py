@@ -68,11 +68,6 @@ def describe(loss: LossTrend) -> str:
     return f"{text} and ended at {score(loss.test)} on the test images: {gap}, so {reason}."
 
 
-def spoken(term: str) -> str:
-    """A loss term's name in prose."""
-    return term.replace("_", " ").replace("rpn", "RPN")
-
-
 def history(results: RunResults, stage: str, shown: str) -> Picture:
     """The chart of a training's losses."""
     return Picture(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from src.figures.base import term_name
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.answers.losses import LossTrend, describe, history, loss_trend, spoken
+from src.reporting.answers.losses import LossTrend, describe, history, loss_trend
 from src.reporting.formatting import listing, percent, score, sentence
 from src.reporting.loss_curves import ALL_LOSSES, has_gradients, was_trained
 from src.reporting.run_results import RunResults
@@ -57,7 +58,7 @@ def task_16(results: RunResults) -> Answer:
 
 def _losses_table(terms: dict[str, LossTrend], title: str) -> Table:
     rows = [
-        [spoken(name), f"{term.weight:.3g}", *map(score, (term.first, term.highest, term.last, term.test))]
+        [term_name(name), f"{term.weight:.3g}", *map(score, (term.first, term.highest, term.last, term.test))]
         for name, term in terms.items()
     ]
     head = ("loss", "weight", "first", "highest", "last", "last on test images")
@@ -66,7 +67,7 @@ def _losses_table(terms: dict[str, LossTrend], title: str) -> Table:
 
 def _weights(terms: dict[str, LossTrend]) -> str:
     """The weights in use, read off the history (weighted over raw)."""
-    values = {spoken(name): term.weight for name, term in terms.items()}
+    values = {term_name(name): term.weight for name, term in terms.items()}
     if not values:
         return ""
     if max(values.values()) - min(values.values()) < 1e-3:
@@ -78,17 +79,17 @@ def _speeds(terms: dict[str, LossTrend]) -> str:
     """Which loss converged how far, and what that suggests for the weights."""
     if not terms:
         return ""
-    parts = [f"{percent(term.left)} of {spoken(name)}" for name, term in terms.items()]
+    parts = [f"{percent(term.left)} of {term_name(name)}" for name, term in terms.items()]
     text = f"Of what the losses began with, this was left at the end: {listing(parts)}.{_rises(terms)}"
     slowest = max(terms, key=lambda name: terms[name].left)
     if terms[slowest].left > 1:
-        return f"{text} The loss of {spoken(slowest)} grew: its weight deserves a second look."
-    return f"{text} The loss of {spoken(slowest)} moved least."
+        return f"{text} The loss of {term_name(slowest)} grew: its weight deserves a second look."
+    return f"{text} The loss of {term_name(slowest)} moved least."
 
 
 def _rises(terms: dict[str, LossTrend]) -> str:
     """Which losses rose well above their beginning before they came to their end."""
-    rose = [f"{spoken(name)} rose to {score(term.highest)}" for name, term in terms.items() if term.rose]
+    rose = [f"{term_name(name)} rose to {score(term.highest)}" for name, term in terms.items() if term.rose]
     return f" Before that, {listing(rose)}: the learning rate climbs anew in this training." if rose else ""
 
 
@@ -102,12 +103,14 @@ def _pull(results: RunResults) -> str:
     if not pulling:
         return "No loss reached the shared layers."
     if len(pulling) == 1:
-        return f"{sentence(spoken(*pulling))} alone reached the shared layers."
-    parts = [f"{percent(share)} for {spoken(term)}" for term, share in pulling.items()]
+        return f"{sentence(term_name(*pulling))} alone reached the shared layers."
+    parts = [f"{percent(share)} for {term_name(term)}" for term, share in pulling.items()]
     most, least = max(pulling, key=lambda term: pulling[term]), min(pulling, key=lambda term: pulling[term])
     times = pulling[most] / pulling[least]
-    verdict = f"{spoken(most)} pulls {times:.1f} times as hard as {spoken(least)}" if times > EVEN else "an even pull"
-    others = [spoken(term) for term in shares if term not in pulling]
+    verdict = (
+        f"{term_name(most)} pulls {times:.1f} times as hard as {term_name(least)}" if times > EVEN else "an even pull"
+    )
+    others = [term_name(term) for term in shares if term not in pulling]
     silent = f" {sentence(listing(others))} did not reach these layers." if others else ""
     return f"In the last quarter of the measurements the gradient's shares are {listing(parts)}: {verdict}.{silent}"
 
