@@ -53,13 +53,7 @@ RESULTS, PAGE = Path("benchmarks/photos.json"), Path("benchmarks/photos.md")
 LEARNING_RATE, WARM_UP = 0.005, 0.1
 SCHEME = ("trainable_layers", "epochs", "learning_rate", "views", "head_epochs", "joint", "border", "precision")
 BASELINE_SCHEME = ("trainable_layers", "schedule", "precision")  # stages of the body, epochs of the whole schedule
-STAGES = (
-    "backbone",
-    "features",
-    "box_head",
-    "mask_head",
-    "joint",
-)  # what training the detector takes; part (a) is apart
+STAGES = ("backbone", "features", "box_head", "mask_head", "joint")  # what the detector takes; part (a) is apart
 
 
 def learning_rate(done: float) -> float:
