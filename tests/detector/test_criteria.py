@@ -365,7 +365,9 @@ def test_an_image_without_a_single_roi_loses_nothing_in_the_heads(detector: Mask
     alone = MaskRCNN(detector.backbone, rpn, detector.roi_heads, detector.params)
     terms = losses(alone, [without_objects(examples[0])])
     assert sorted(terms) == sorted(TERMS)
-    assert [float(terms[name]) for name in ("rpn_regression", "classification", "box_regression", "mask")] == [0.0] * 4
+    assert [float(terms[name].detach()) for name in ("rpn_regression", "classification", "box_regression", "mask")] == [
+        0.0
+    ] * 4
     total(terms).backward()
     assert all(part.grad is None or not part.grad.any() for part in detector.roi_heads.parameters())
     detector.zero_grad()

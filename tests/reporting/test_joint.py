@@ -120,7 +120,7 @@ def test_what_was_trained_alone_and_for_how_long(
     words = part_b.task_11(write_run(tmp_path, params=params)).words
     assert said in words["heads"]
     assert cost in words["cost"]
-    assert ("that of both heads" in words["cost"]) == bool(mask_head)
+    assert ("the training of both heads" in words["cost"]) == bool(mask_head)
     assert (LOST in words["heads"]) == bool(box_head + mask_head)
 
 
