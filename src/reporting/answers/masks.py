@@ -8,10 +8,9 @@ from src.figures.base import term_name
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.losses import LossTrend, describe, history, loss_trend
 from src.reporting.formatting import listing, percent, score, sentence
-from src.reporting.loss_curves import ALL_LOSSES, has_gradients, was_trained
+from src.reporting.loss_curves import ALL_LOSSES, HISTORIES, has_gradients, was_trained
 from src.reporting.run_results import RunResults
 
-LOSSES: Final = {"mask_head": ("classification", "box_regression", "mask"), "joint": ALL_LOSSES}
 TITLES: Final = {
     "mask_head": "The heads on cached features: classification, regression, mask and total loss",
     "joint": "All parts together: the five losses and their weighted total",
@@ -33,7 +32,7 @@ def task_16(results: RunResults) -> Answer:
     """Joint training, loss weights, and the masks' quality."""
     trained = [stage for stage in ("mask_head", "joint") if was_trained(results, stage)]
     last = trained[-1] if trained else ""
-    terms = {term: loss_trend(results, last, term) for term in LOSSES.get(last, ())}
+    terms = {term: loss_trend(results, last, term) for term in HISTORIES[last][0]} if last else {}
     lowest = results.params.evaluate.score_threshold
     words = {
         "order": ORDERS[tuple(trained)],
