@@ -34,7 +34,13 @@ SMALL = PrepareParams(96, 128, 160, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def data_params(source: str, root: Path | str = "", **changes: Any) -> DataParams:
     """The data section of params.yaml."""
-    values = {"limit": 0, "train_fraction": 0.8, "split_seed": 1, "emoji": EmojiParams(4, 2, 0.0, 1)}
+    values: dict[str, Any] = {
+        "limit": 0,
+        "train_fraction": 0.8,
+        "split_seed": 1,
+        "validation_fraction": 0.0,
+        "emoji": EmojiParams(4, 2, 0.0, 1),
+    }
     return DataParams(source=source, root=str(root), **(values | changes))
 
 
@@ -65,8 +71,13 @@ def draw_objects(rng: np.random.Generator, height: int, width: int, count: int) 
     return image, objects
 
 
-def make_samples(images: int = 6, seed: int = 0, *, empty: Sequence[int] = ()) -> list[Sample]:
-    """Pictures with one or two objects each, those in `empty` with none; the last fifth is for testing."""
+def make_samples(
+    images: int = 6, seed: int = 0, *, empty: Sequence[int] = (), validation: Sequence[int] = ()
+) -> list[Sample]:
+    """Pictures with one or two objects each, those in `empty` with none; the last fifth is for testing.
+
+    Those in `validation` are of that split instead.
+    """
     rng = np.random.default_rng(seed)
     samples = []
     for index in range(images):
@@ -86,7 +97,7 @@ def make_samples(images: int = 6, seed: int = 0, *, empty: Sequence[int] = ()) -
                 crowd=np.zeros(len(objects), bool),
                 unlabeled_boxes=no_boxes(),
                 unlabeled_labels=no_labels(),
-                split="train" if index < int(0.8 * images) else "test",
+                split="validation" if index in validation else "train" if index < int(0.8 * images) else "test",
             )
         )
     return samples
@@ -188,8 +199,11 @@ def make_dataset(path: Path, samples: Sequence[Sample]) -> Path:
     return path
 
 
-def make_prepared(folder: Path, images: int = 6, seed: int = 0, prepare: PrepareParams = SMALL) -> Path:
+def make_prepared(
+    folder: Path, images: int = 6, seed: int = 0, prepare: PrepareParams = SMALL, *, validation: Sequence[int] = ()
+) -> Path:
     """Writes `dataset.h5` and `prepared.h5` (96 x 160 by default) into a folder; returns the latter."""
-    with DatasetFile(make_dataset(folder / "dataset.h5", make_samples(images, seed))) as dataset:
+    samples = make_samples(images, seed, validation=validation)
+    with DatasetFile(make_dataset(folder / "dataset.h5", samples)) as dataset:
         write_prepared(folder / "prepared.h5", dataset, prepare)
     return folder / "prepared.h5"

@@ -35,6 +35,7 @@ class DataParams:
     limit: Count
     train_fraction: Annotated[float, Constraint(low=0.01, high=0.99)]
     split_seed: Seed
+    validation_fraction: Annotated[float, Constraint(low=0, high=0.9)]
     emoji: EmojiParams
 
 
@@ -79,6 +80,15 @@ class RpnParams:
     flip: bool
     loss_weights: RpnLossWeights
     seed: Seed
+
+
+@dataclass(frozen=True)
+class AugmentParams:
+    """How training pictures are varied beyond mirroring, where the backbone or the whole detector learns."""
+
+    scale_jitter: Annotated[float, Constraint(low=0, high=9)]
+    color_jitter: Fraction
+    copy_paste: Fraction
 
 
 @dataclass(frozen=True)
@@ -203,6 +213,8 @@ class JointParams:
     mask_batch_size_per_image: Positive
     finest_level: Annotated[int, Constraint(low=2, high=5)]
     flip: bool
+    keep: Annotated[str, Constraint(choices=("last", "best"))]
+    patience: Count
     gradient_interval: Count
     loss_weights: JointLossWeights
     seed: Seed
@@ -210,13 +222,16 @@ class JointParams:
 
 @dataclass(frozen=True)
 class EvaluateParams:
-    """Task 15: post-processing."""
+    """Task 15: post-processing, and which split it is measured on."""
 
+    split: Annotated[str, Constraint(choices=("test", "validation"))]
     score_threshold: Fraction
     nms_iou: Fraction
     detections_per_image: Positive
     border: Annotated[str, Constraint(choices=("remove", "clip"))]
     mask_threshold: Fraction
+    box_passes: Annotated[int, Constraint(low=1, high=10)]
+    objectness_power: Annotated[float, Constraint(low=0, high=4)]
 
 
 @dataclass(frozen=True)
@@ -250,6 +265,7 @@ class Params:
     prepare: PrepareParams
     anchors: AnchorsParams
     rpn: RpnParams
+    augment: AugmentParams
     backbone: BackboneParams
     proposals: ProposalsParams
     rois: RoisParams

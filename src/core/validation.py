@@ -76,6 +76,12 @@ def check_consistency(params: Params) -> None:
     if params.features.proposals > params.proposals.post_nms_top_n:
         found = f"{params.features.proposals} and {params.proposals.post_nms_top_n}"
         raise invalid("params.yaml", "'features.proposals' at most 'proposals.post_nms_top_n'", found)
+    if params.evaluate.split == "validation" and not params.data.validation_fraction:
+        text = "a 'data.validation_fraction' above 0 with evaluate.split=validation"
+        raise invalid("params.yaml", text, params.data.validation_fraction)
+    if (params.joint.keep == "best" or params.joint.patience) and not params.data.validation_fraction:
+        text = "a 'data.validation_fraction' above 0 with joint.keep=best or a 'joint.patience'"
+        raise invalid("params.yaml", text, params.data.validation_fraction)
     if params.data.source != "emoji" and not params.data.root:
         text = f"a folder for 'data.root' with data.source={params.data.source}"
         raise invalid("params.yaml", text, "an empty text")

@@ -10,7 +10,7 @@ written as they come: only a few numbers per object stay in memory. The same pic
 | boxes, labels, crowd | float32 [M, 4], int64 [M], bool [M], flat in the pictures' order |
 | starts | int64 [N + 1]: picture i owns rows starts[i] to starts[i + 1] |
 | unlabeled_boxes, unlabeled_labels, unlabeled_starts | likewise, the objects that the ground truth leaves out |
-| names, train | bytes [N], bool [N] |
+| names, split | bytes [N], uint8 [N], the place in `SPLITS` |
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from src.core.errors import invalid
 from src.core.files import atomic_write
 from src.data.h5 import member, offsets, open_h5, read_rows, require_disk_space
-from src.structures.sample import TEST, TRAIN, Sample
+from src.structures.sample import SPLITS, Sample
 
 CODEC = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.BITSHUFFLE)  # reads faster than a disk
 
@@ -83,14 +83,14 @@ class _Columns:
     def __init__(self) -> None:
         self.samples: list[tuple[np.ndarray, ...]] = []
         self.names: list[bytes] = []
-        self.train: list[bool] = []
+        self.splits: list[int] = []
 
     def add(self, sample: Sample) -> None:
         self.samples.append(
             (sample.boxes, sample.labels, sample.crowd, sample.unlabeled_boxes, sample.unlabeled_labels)
         )
         self.names.append(sample.name.encode())
-        self.train.append(sample.split == TRAIN)
+        self.splits.append(SPLITS.index(sample.split))
 
     def arrays(self) -> dict[str, np.ndarray]:
         empty = [np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)]
@@ -102,7 +102,7 @@ class _Columns:
             "starts": offsets([len(labels) for labels in parts[1]]),
             "unlabeled_starts": offsets([len(labels) for labels in parts[4]]),
             "names": np.array(self.names, dtype=np.bytes_) if self.names else np.zeros(0, "S1"),
-            "train": np.array(self.train, bool),
+            "split": np.array(self.splits, np.uint8),
         }
 
 
@@ -138,7 +138,9 @@ class SceneFile:
         self._unlabeled_starts = self._column("unlabeled_starts", "int64", (count + 1,))
         self._unlabeled_boxes = self._column("unlabeled_boxes", "float32", (int(self._unlabeled_starts[-1]), 4))
         self._unlabeled_labels = self._column("unlabeled_labels", "int64", (int(self._unlabeled_starts[-1]),))
-        self._train = self._column("train", "bool", (count,))
+        self._splits = self._column("split", "uint8", (count,))
+        if (self._splits >= len(SPLITS)).any():
+            raise invalid(self.path, f"splits below {len(SPLITS)}", self._splits.max(), "split")
         self.names = [name.decode() for name in self._file["names"][:]]
 
     def _column(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -161,12 +163,12 @@ class SceneFile:
         self._file.close()
 
     def indices(self, split: str) -> list[int]:
-        """Rows of the pictures in `train` or `test`, ascending."""
-        return np.flatnonzero(self._train == (split == TRAIN)).tolist()
+        """Rows of the pictures in one of `SPLITS`, ascending."""
+        return np.flatnonzero(self._splits == SPLITS.index(split)).tolist()
 
     def split(self, index: int) -> str:
-        """`train` or `test`."""
-        return TRAIN if self._train[index] else TEST
+        """One of `SPLITS`."""
+        return SPLITS[self._splits[index]]
 
     def labels(self, index: int) -> Int64[np.ndarray, " n"]:
         """Labels of a picture's objects, crowd regions among them, without reading the picture."""

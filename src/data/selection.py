@@ -22,9 +22,9 @@ class Rows(Protocol):
         ...
 
 
-def two_object_row(rows: Rows) -> int:
-    """The picture of task 9: the first test picture with two objects, else the first with the most."""
-    candidates = rows.indices(TEST)
+def two_object_row(rows: Rows, split: str = TEST) -> int:
+    """The picture of task 9: the first of a split with two objects, else the first with the most."""
+    candidates = rows.indices(split)
     counts = [rows.object_count(index) for index in candidates]
     return candidates[counts.index(2) if 2 in counts else int(np.argmax(counts))]
 

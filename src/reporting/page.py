@@ -106,7 +106,7 @@ def _head(results: RunResults, numbers: dict[str, Any], measured_on: dict[str, A
     times = [[stage.replace("_", " "), duration(value)] for stage, value in results.seconds.items()]
     return {
         "lead": headline.lead(measured_on),
-        "banner": headline.banner(results.params.report.settings),
+        "banner": headline.banner(results.params.report.settings, results.params.evaluate.split),
         "tiles": headline.tiles(numbers, results.seconds),
         "conditions_text": "All numbers and figures above were read from files that the pipeline's stages wrote; "
         "nothing was typed in by hand. The same parameters, machine and number of threads give the same numbers.",

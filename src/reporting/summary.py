@@ -10,6 +10,7 @@ from typing import Any, Final
 from src.core.errors import invalid
 from src.core.files import read_json
 from src.reporting.formatting import count, duration, percent, plural, score
+from src.structures.sample import VALIDATION
 
 STAGES: Final = (
     *("ingest", "prepare", "anchors", "rpn", "evaluate_rpn", "backbone", "evaluate_backbone", "features"),
@@ -49,20 +50,27 @@ def commit(root: Path) -> str:
     return found.stdout.strip() or "unknown"
 
 
-def banner(settings: str) -> str:
+def banner(settings: str, split: str) -> str:
     """What a run with other settings than the default ones is, and how to get those; empty for the default.
 
     Args:
         settings: `report.settings`, the file of `settings/` that was applied.
+        split: that everything was measured on.
     """
-    if settings == "default":
-        return ""
+    texts = []
     if settings == "quick":
-        return (
+        texts.append(
             "This is the quick run: a small canvas, fewer scenes, short trainings. It shows every step and answers "
             "every question, with lower numbers than the full run (make report)."
         )
-    return f"This run was made with settings/{settings}.yaml over the default settings."
+    elif settings != "default":
+        texts.append(f"This run was made with settings/{settings}.yaml over the default settings.")
+    if split == VALIDATION:
+        texts.append(
+            "It is measured on the validation part of the training images, which no training saw. Where the page says "
+            "test images, it means those; curves of losses are of the test images all the same."
+        )
+    return " ".join(texts)
 
 
 def tiles(numbers: dict[str, Any], seconds: dict[str, float]) -> list[dict[str, str]]:
@@ -84,7 +92,7 @@ def lead(measured_on: dict[str, Any]) -> str:
     kind = SOURCES.get(measured_on["source"], measured_on["source"])
     return (
         f"A region proposal network built from nothing, then a full Mask R-CNN on a pretrained backbone, trained on "
-        f"{trained_on} and measured on {count(measured_on['test_images'])} others: {kind}."
+        f"{trained_on} and measured on {count(measured_on['measured_images'])} others: {kind}."
     )
 
 

@@ -1,8 +1,9 @@
-"""Which pictures of a source are taken, and which of them train or test."""
+"""Which pictures of a source are taken, and which of them train, test or validate."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import torch
 
 from src.core.errors import invalid
 from src.core.params import DataParams
-from src.structures.sample import TEST, TRAIN
+from src.core.runtime import generator
+from src.structures.sample import TEST, TRAIN, VALIDATION
+
+VALIDATION_STREAM = 1  # of draws from `data.split_seed`, apart from the course's own
 
 
 def root_folder(params: DataParams) -> Path:
@@ -33,7 +37,7 @@ def limited(count: int, params: DataParams) -> int:
 
 
 def split_names(count: int, params: DataParams) -> list[str]:
-    """`train` or `test` for each of `count` pictures, as the course splits them.
+    """The split of each of `count` pictures: train and test as the course has them, then the validation part.
 
     The same as `torch.manual_seed(seed)` before `random_split(data, [int(fraction * N), rest])`. With 3265 pictures,
     a fraction of 0.8 and seed 1 the first test pictures are 1680, 377, 3003, 562, 1140.
@@ -49,4 +53,21 @@ def split_names(count: int, params: DataParams) -> list[str]:
     names = [TEST] * count
     for index in order[:train].tolist():
         names[index] = TRAIN
+    return hold_out(names, params)
+
+
+def hold_out(names: Sequence[str], params: DataParams) -> list[str]:
+    """The same splits with `data.validation_fraction` of the training pictures kept for validation, drawn at random.
+
+    Raises:
+        InputError: the share comes to no picture, or to all of them.
+    """
+    names, train = list(names), [index for index, name in enumerate(names) if name == TRAIN]
+    count = int(params.validation_fraction * len(train))
+    if params.validation_fraction and not 0 < count < len(train):
+        found = f"{count} of {len(train)} training images (data.validation_fraction={params.validation_fraction:g})"
+        raise invalid("params.yaml", "images to train on and to validate on", found)
+    draw = generator(params.split_seed, VALIDATION_STREAM)
+    for place in torch.randperm(len(train), generator=draw)[:count].tolist():
+        names[train[place]] = VALIDATION
     return names

@@ -17,6 +17,8 @@ HEIGHT: Final = 300
 WIDTH: Final = 400
 TRAIN: Final = "train"
 TEST: Final = "test"
+VALIDATION: Final = "validation"  # kept from training, to choose by
+SPLITS: Final = (TRAIN, TEST, VALIDATION)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Sample:
         crowd: regions of many objects (COCO's `iscrowd`): neither object nor background, so ignored.
         unlabeled_boxes: objects in the picture that the ground truth leaves out on purpose.
         unlabeled_labels: their classes.
-        split: `train` or `test`.
+        split: one of `SPLITS`.
     """
 
     name: str

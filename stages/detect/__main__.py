@@ -20,20 +20,21 @@ from src.evaluation.second_stage import analyze
 
 def main(params: Params) -> None:
     """Runs the detector; writes detections and ground truth, also in COCO's formats for other tools."""
-    write_analyses(paths.DETECTIONS, analyses(Predictor.load(params)))
+    split = params.evaluate.split
+    write_analyses(paths.DETECTIONS, analyses(Predictor.load(params), split))
     with DatasetFile(paths.DATASET) as dataset:
-        rows = enumerate(dataset.indices("test"), start=1)
+        rows = enumerate(dataset.indices(split), start=1)
         truth = [GroundTruth.from_sample(dataset[row], number) for number, row in rows]
     found = [image.found[params.evaluate.border] for image in read_analyses(paths.DETECTIONS)]
     write_json(paths.PREDICTIONS, coco_results(truth, found))
     write_json(paths.GROUND_TRUTH, coco_ground_truth(truth))
 
 
-def analyses(predictor: Predictor) -> Iterator[SecondStageAnalysis]:
-    """Of each test image in turn, under a progress bar."""
+def analyses(predictor: Predictor, split: str) -> Iterator[SecondStageAnalysis]:
+    """Of each image of a split in turn, under a progress bar."""
     with PreparedFile(paths.PREPARED) as prepared:
-        test = prepared.indices("test")
-        for example in tqdm(prepared.examples(test, masks=False), desc="detect", total=len(test), unit="image"):
+        rows = prepared.indices(split)
+        for example in tqdm(prepared.examples(rows, masks=False), desc="detect", total=len(rows), unit="image"):
             yield analyze(predictor, example, prepared.letterbox)
 
 

@@ -36,10 +36,11 @@ def main(params: Params) -> None:
     """Measures, then draws."""
     analyses = list(read_analyses(paths.DETECTIONS))
     with DatasetFile(paths.DATASET) as dataset:
-        test = dataset.indices("test")
+        test = dataset.indices(params.evaluate.split)
         truth = [GroundTruth.from_sample(dataset[row], number) for number, row in enumerate(test, start=1)]
         if len(analyses) != len(truth):
-            raise invalid(paths.DETECTIONS, f"a line for each of {len(truth)} test images", len(analyses))
+            expected = f"a line for each of {len(truth)} {params.evaluate.split} images"
+            raise invalid(paths.DETECTIONS, expected, len(analyses))
         results = evaluate_detector(truth, analyses, params)
         pick = results.unannotated.picture if results.unannotated else 0
         shown = [number for number, image in enumerate(truth) if len(image.boxes)][: params.report.images]

@@ -46,7 +46,8 @@ def main(params: Params) -> None:
     """Measures the weights as they were loaded and as fine-tuning left them."""
     fabric, options = make_fabric(params.runtime), params.backbone
     with PreparedFile(paths.PREPARED) as prepared:
-        shown, test = prepared.example(two_object_row(prepared)), prepared.indices("test")[:COMPARED]
+        split = params.evaluate.split
+        shown, test = prepared.example(two_object_row(prepared, split)), prepared.indices(split)[:COMPARED]
         batcher = Batcher(NORMALIZATIONS[options.name], prepared.letterbox.region, fabric.device)
         before = Proposer(*load_start(params, fabric.device), fabric, batcher)
         after = Proposer(*load_backbone(params, fabric.device), fabric, batcher)

@@ -39,7 +39,7 @@ def main(params: Params) -> None:
     """Evaluates once on all test images; writes the numbers, the recall curve and the three figures."""
     fabric = make_fabric(params.runtime)
     with PreparedFile(paths.PREPARED) as prepared:
-        letterbox, test = prepared.letterbox, prepared.indices("test")
+        letterbox, test = prepared.letterbox, prepared.indices(params.evaluate.split)
         shown = [i for i in test if len(prepared.labels(i))][: params.report.images] or test[:1]
         examples = [prepared.example(i, masks=False) for i in shown]
     sizes = read_json(paths.ANCHORS)["anchors"]

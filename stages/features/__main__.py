@@ -25,6 +25,7 @@ from src.detector.fpn import LEVELS, STRIDES
 from src.detector.proposer import Proposer
 from src.detector.roi_cache import ViewType, cache_view
 from src.ops.roi_align import assign_levels
+from src.structures.sample import TEST, TRAIN
 
 AHEAD = 2  # views read while the network computes
 
@@ -53,17 +54,17 @@ def main(params: Params) -> None:
             )
             writer.append(view)
             counts += torch.bincount(assign_levels(view.boxes), minlength=len(counts))
-        images = len(prepared) if needed else 0
+        images = sum(len(prepared.indices(split)) for split in (TRAIN, TEST)) if needed else 0
     shares = counts / counts.sum().clamp(min=1)
     levels = {name: float(share) for name, share in zip(LEVELS, shares, strict=False)}
     write_json(paths.metrics("features"), {"images": images, "rois": int(counts.sum()), "levels": levels})
 
 
 def views(prepared: PreparedFile, with_flips: bool) -> Iterator[tuple[Example, ViewType]]:
-    """Every image once, training images mirrored too, read ahead, under a progress bar."""
+    """Every training and test image once, training images mirrored too, read ahead, under a progress bar."""
     flips = (False, True) if with_flips else (False,)
-    plan = [(index, ViewType(flipped, train=True)) for index in prepared.indices("train") for flipped in flips]
-    plan += [(index, ViewType(flipped=False, train=False)) for index in prepared.indices("test")]
+    plan = [(index, ViewType(flipped, train=True)) for index in prepared.indices(TRAIN) for flipped in flips]
+    plan += [(index, ViewType(flipped=False, train=False)) for index in prepared.indices(TEST)]
 
     def read(entry: tuple[int, ViewType]) -> tuple[Example, ViewType]:
         example = prepared.example(entry[0])

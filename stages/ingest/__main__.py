@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 from tqdm import tqdm
 
 from src.core import paths
@@ -17,7 +18,7 @@ from src.data.selection import rows_with_objects
 from src.figures.data import draw_samples
 from src.sources.opening import open_source
 from src.structures.classes import LABELS
-from src.structures.sample import TEST, TRAIN
+from src.structures.sample import SPLITS, TRAIN, no_labels
 
 SHEET_IMAGES = 12
 
@@ -37,17 +38,14 @@ def main(params: Params) -> None:
 
 def describe(dataset: DatasetFile) -> dict[str, Any]:
     """Counts of images and objects, by class and split; crowd regions are counted apart."""
-    rows = {split: dataset.indices(split) for split in (TRAIN, TEST)}
-    labels = {
-        split: np.concatenate([dataset.labels(row)[~dataset.crowd(row)] for row in rows[split]]) for split in rows
-    }
+    rows = {split: dataset.indices(split) for split in SPLITS}
+    labels = {split: annotated_labels(dataset, rows[split]) for split in SPLITS}
     counts = Counter(dataset.object_count(row) for row in range(len(dataset)))
     return {
         "source": dataset.attributes["source"],
         "images": len(dataset),
         "objects": sum(len(part) for part in labels.values()),
-        "train_images": len(rows[TRAIN]),
-        "test_images": len(rows[TEST]),
+        **{f"{split}_images": len(rows[split]) for split in SPLITS},
         "split": {
             name: {split: int((part == label).sum()) for split, part in labels.items()}
             for name, label in LABELS.items()
@@ -56,6 +54,11 @@ def describe(dataset: DatasetFile) -> dict[str, Any]:
         "unannotated_objects": sum(len(dataset.unlabeled_labels(row)) for row in range(len(dataset))),
         "crowd_objects": sum(int(dataset.crowd(row).sum()) for row in range(len(dataset))),
     }
+
+
+def annotated_labels(dataset: DatasetFile, rows: list[int]) -> Int64[np.ndarray, " n"]:
+    """The classes of all objects in some pictures, crowd regions left out."""
+    return np.concatenate([no_labels(), *(dataset.labels(row)[~dataset.crowd(row)] for row in rows)])
 
 
 if __name__ == "__main__":

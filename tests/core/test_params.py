@@ -23,12 +23,13 @@ from src.core.validation import RENAMED
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 TREE = """
-data: {source: emoji, root: input, limit: 0, train_fraction: 0.8, split_seed: 1,
+data: {source: emoji, root: input, limit: 0, train_fraction: 0.8, split_seed: 1, validation_fraction: 0.0,
        emoji: {train: 240, test: 80, unannotated: 0.15, seed: 1}}
 prepare: {height: 800, width: 1066, padded_width: 1088, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}
 anchors: {bins: 24, count: 1}
 rpn: {epochs: 4, batch_size: 4, learning_rate: 0.002, weight_decay: 0.0001, fg_iou_thresh: 0.7, bg_iou_thresh: 0.3,
       batch_size_per_image: 128, flip: true, loss_weights: {objectness: 1.0, rpn_regression: 1.0}, seed: 1}
+augment: {scale_jitter: 0.0, color_jitter: 0.0, copy_paste: 0.0}
 backbone: {name: efficientnet_lite0, weights: imagenet, trainable_layers: 3, epochs: 3, batch_size: 2,
            learning_rate: 0.0005, weight_decay: 0.0001, anchor_sizes: [32, 64, 128, 256, 512],
            anchor_ratios: [0.5, 1.0, 2.0], fg_iou_thresh: 0.7, bg_iou_thresh: 0.3, rpn_batch_size_per_image: 256,
@@ -44,9 +45,10 @@ mask_head: {batch_size_per_image: 4, channels: 256, epochs: 8, batch_size: 4, le
             weight_decay: 0.0001, seed: 1}
 joint: {scheme: end_to_end, rounds: 2, epochs: 3, trainable_layers: 1, batch_size: 2, learning_rate: 0.0003,
         backbone_rate_factor: 0.1, weight_decay: 0.0001, box_batch_size_per_image: 96, mask_batch_size_per_image: 8,
-        finest_level: 4, flip: true, gradient_interval: 25,
+        finest_level: 4, flip: true, keep: last, patience: 0, gradient_interval: 25,
         loss_weights: {objectness: 1, rpn_regression: 1, classification: 1, box_regression: 1, mask: 1}, seed: 1}
-evaluate: {score_threshold: 0.05, nms_iou: 0.5, detections_per_image: 100, border: clip, mask_threshold: 0.5}
+evaluate: {split: test, score_threshold: 0.05, nms_iou: 0.5, detections_per_image: 100, border: clip,
+           mask_threshold: 0.5, box_passes: 1, objectness_power: 0.0}
 predict: {score_threshold: 0.5}
 report: {images: 6, settings: default}
 runtime: {precision: auto, threads: 0}
@@ -293,6 +295,28 @@ def test_contradictions(tmp_path: Path, where: str, value: Any, words: str) -> N
     text = violation(tmp_path, changed(where, value))
     assert words in text
     assert str(value) in text
+
+
+NEEDS_VALIDATION = [("evaluate.split", "validation"), ("joint.keep", "best"), ("joint.patience", 1)]
+
+
+@pytest.mark.parametrize(("where", "value"), NEEDS_VALIDATION)
+def test_choosing_by_validation_images_needs_some(tmp_path: Path, where: str, value: Any) -> None:
+    content = changed(where, value)
+    text = violation(tmp_path, content)
+    assert "a 'data.validation_fraction' above 0" in text
+    assert where in text
+    assert "found 0.0" in text
+    content["data"]["validation_fraction"] = 0.1
+    assert at(load(tmp_path, content), where) == value
+
+
+def test_validation_images_need_not_be_used(tmp_path: Path) -> None:
+    assert load(tmp_path, changed("data.validation_fraction", 0.9)).data.validation_fraction == 0.9
+
+
+def test_the_shipped_file_measures_test_images() -> None:
+    assert load_params(SHIPPED).evaluate.split == "test"
 
 
 @pytest.mark.parametrize("where", ["backbone.epochs", "box_head.epochs", "mask_head.epochs"])

@@ -14,7 +14,7 @@ from src.core.errors import InputError
 from src.data.dataset import DatasetFile, write_dataset
 from src.data.letterbox import Letterbox
 from src.data.prepared import PreparedFile, flip, flip_boxes, write_prepared
-from src.structures.sample import Sample
+from src.structures.sample import SPLITS, Sample
 from src.structures.target import Target
 from tests.data.memory import traced_peak
 from tests.factories import SMALL, make_dataset, make_prepared, make_samples
@@ -61,6 +61,35 @@ def test_columns_without_pictures(tmp_path: Path, samples: list[Sample]) -> None
             assert dataset.object_count(index) == (~sample.crowd).sum()
             assert same(dataset.unlabeled_boxes(index), sample.unlabeled_boxes)
             assert same(dataset.unlabeled_labels(index), sample.unlabeled_labels)
+
+
+def test_each_picture_comes_back_in_its_split(tmp_path: Path, samples: list[Sample]) -> None:
+    splits = ["train", "validation", "test", "train", "validation", "validation"]
+    made = [dataclasses.replace(sample, split=split) for sample, split in zip(samples, splits, strict=True)]
+    with DatasetFile(make_dataset(tmp_path / "d.h5", made)) as dataset:
+        write_prepared(tmp_path / "p.h5", dataset, SMALL)
+        assert [sample.split for sample in dataset] == splits
+    for kind, path in ((DatasetFile, tmp_path / "d.h5"), (PreparedFile, tmp_path / "p.h5")):
+        with kind(path) as file:
+            assert [file.split(index) for index in range(6)] == splits
+            assert {split: file.indices(split) for split in SPLITS} == {
+                "train": [0, 3],
+                "test": [2],
+                "validation": [1, 4, 5],
+            }
+
+
+def test_refuses_a_split_that_there_is_not(tmp_path: Path, samples: list[Sample]) -> None:
+    path = make_dataset(tmp_path / "d.h5", samples)
+    with h5py.File(path, "a") as file:
+        file["split"][3] = 3
+    with pytest.raises(InputError, match=r"d\.h5\[split\]: expected splits below 3, found 3$"):
+        DatasetFile(path)
+    with h5py.File(path, "a") as file:  # as earlier versions had it
+        del file["split"]
+        file["train"] = np.ones(6, bool)
+    with pytest.raises(InputError, match="a dataset 'split'"):
+        DatasetFile(path)
 
 
 def test_no_samples_and_none_with_objects(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def test_the_picture_of_task_9() -> None:
     assert two_object_row(Rows(2, 2, 1, 3, 2, 2)) == 4
     assert two_object_row(Rows(2, 2, 0, 1, 3, 3)) == 4
     assert two_object_row(Rows(2, 2, 0, 0)) == 2
+    assert two_object_row(Rows(1, 2, 2, 2), "train") == 1
 
 
 def test_pictures_of_the_figures() -> None:

@@ -71,6 +71,15 @@ def test_boxes_are_those_of_the_json_scaled_and_moved(root: Path) -> None:
         np.testing.assert_allclose(sample.boxes, expected[number], rtol=0, atol=1e-4)
 
 
+def test_the_validation_part_changes_a_picture_s_split_and_nothing_else(root: Path) -> None:
+    whole, samples = read(root), read(root, validation_fraction=0.5)
+    assert sorted(sample.split for sample in samples) == ["test"] * 2 + ["train"] * 2 + ["validation"] * 2
+    for one, other in zip(samples, whole, strict=True):
+        assert one.split == other.split or (one.split, other.split) == ("validation", "train")
+        assert one.name == other.name
+        np.testing.assert_array_equal(one.image, other.image)
+
+
 def test_crowd_regions_are_flagged(root: Path) -> None:
     crowds = [int(sample.crowd.sum()) for sample in read(root)]
     assert crowds == [1, 0, 0, 0, 0, 0]

@@ -60,6 +60,16 @@ def test_limit_takes_the_first_and_splits_them(root: Path) -> None:
     assert sum(sample.split == "train" for sample in read) == 3
 
 
+def test_the_validation_part_changes_a_picture_s_split_and_nothing_else(root: Path) -> None:
+    whole = list(open_course(data_params("course", root)))
+    read = list(open_course(data_params("course", root, validation_fraction=0.5)))
+    assert collections.Counter(sample.split for sample in read) == {"train": 2, "validation": 2, "test": 2}
+    for one, other in zip(read, whole, strict=True):
+        assert one.split == other.split or (one.split, other.split) == ("validation", "train")
+        assert one.name == other.name
+        np.testing.assert_array_equal(one.image, other.image)
+
+
 def test_blocks_do_not_change_what_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = list(open_course(data_params("course", root)))
     monkeypatch.setattr("src.sources.course.BLOCK", 4)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from src.core.errors import InputError
 from src.core.params import DataParams, EmojiParams
 from src.sources.emoji import scene as emoji_scene
 from src.sources.emoji import source as emoji
@@ -22,13 +23,23 @@ from src.sources.emoji.backgrounds import KINDS, add_clutter, background
 from src.sources.emoji.scene import Actor, Layer, tight_boxes, visible_masks
 from src.structures.classes import OBJECT_CLASSES
 from src.structures.sample import Sample
+from tests.factories import data_params
 
 SIZE = (300, 400)
 LABELS = (1, 2, 3)
 
 
-def params(train: int = 24, test: int = 8, unannotated: float = 0.15, seed: int = 1, limit: int = 0) -> DataParams:
-    return DataParams("emoji", "", limit, 0.8, 1, EmojiParams(train, test, unannotated, seed))
+def params(
+    train: int = 24, test: int = 8, unannotated: float = 0.15, seed: int = 1, limit: int = 0, validation: float = 0.0
+) -> DataParams:
+    return data_params(
+        "emoji", limit=limit, validation_fraction=validation, emoji=EmojiParams(train, test, unannotated, seed)
+    )
+
+
+def make_scenes(train: int, test: int, unannotated: float, seed: int) -> emoji.EmojiScenes:
+    """Training scenes, then test scenes."""
+    return emoji.EmojiScenes(("train",) * train + ("test",) * test, unannotated, seed)
 
 
 @cache
@@ -181,9 +192,9 @@ def test_scenes_come_train_first_under_stable_names() -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes_in_any_order_and_number() -> None:
-    some = emoji.EmojiScenes(4, 4, 0.5, 7)
+    some = make_scenes(4, 4, 0.5, 7)
     first = {sample.name: digest(sample) for sample in some}
-    other = emoji.EmojiScenes(400, 90, 0.5, 7)
+    other = make_scenes(400, 90, 0.5, 7)
     for split, index in ((split, index) for index in (3, 1, 2, 0) for split in ("test", "train")):
         sample = other.scene(split, index)
         assert digest(sample) == first[sample.name]
@@ -191,9 +202,7 @@ def test_the_same_seed_gives_the_same_bytes_in_any_order_and_number() -> None:
 
 
 def test_another_seed_gives_other_scenes() -> None:
-    assert digest(emoji.EmojiScenes(1, 1, 0.0, 1).scene("train", 0)) != digest(
-        emoji.EmojiScenes(1, 1, 0.0, 2).scene("train", 0)
-    )
+    assert digest(make_scenes(1, 1, 0.0, 1).scene("train", 0)) != digest(make_scenes(1, 1, 0.0, 2).scene("train", 0))
 
 
 @pytest.mark.parametrize(
@@ -201,15 +210,36 @@ def test_another_seed_gives_other_scenes() -> None:
 )
 def test_limit_takes_the_first_scenes_of_both_splits(limit: int, train: int, test: int) -> None:
     source = emoji.open_emoji(params(limit=limit))
-    assert (source.train, source.test) == (train, test)
+    assert source.splits == ("train",) * train + ("test",) * test
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(2, 900))
 def test_limit_is_kept_whatever_the_ratio(train: int, test: int, limit: int) -> None:
     source = emoji.open_emoji(params(train, test, limit=limit))
     assert len(source) == min(limit, train + test)
-    assert 1 <= source.train <= train
-    assert 1 <= source.test <= test
+    assert 1 <= source.splits.count("train") <= train
+    assert 1 <= source.splits.count("test") <= test
+
+
+def test_validation_scenes_are_training_scenes_byte_for_byte() -> None:
+    """Under the names that they have in training; test scenes stay what and where they are."""
+    whole = list(emoji.open_emoji(params(8, 3, 0.5)))
+    source = emoji.open_emoji(params(8, 3, 0.5, validation=0.4))
+    found = list(source)
+    assert [(sample.name, digest(sample)) for sample in found] == [(sample.name, digest(sample)) for sample in whole]
+    assert Counter(sample.split for sample in found) == {"train": 5, "validation": 3, "test": 3}
+    assert [sample.split for sample in found] == list(source.splits)
+    assert source.splits[8:] == ("test",) * 3
+
+
+def test_the_validation_part_is_one_of_the_scenes_that_the_limit_leaves() -> None:
+    splits = emoji.open_emoji(params(limit=16, validation=0.25)).splits
+    assert Counter(splits) == {"train": 9, "validation": 3, "test": 4}
+
+
+def test_refuses_a_validation_part_without_scenes() -> None:
+    with pytest.raises(InputError, match="validation_fraction"):
+        emoji.open_emoji(params(limit=4, validation=0.2))
 
 
 def test_boxes_are_the_tight_boxes_of_the_masks() -> None:
@@ -254,7 +284,7 @@ def test_the_picture_shows_each_object_where_its_mask_is(monkeypatch: pytest.Mon
     monkeypatch.setattr(emoji_scene, "_lit", in_red)
     monkeypatch.setattr(emoji, "photograph", lambda rng, picture: (255 * picture.transpose(1, 2, 0)).astype(np.uint8))
     for index in range(12):
-        sample = emoji.EmojiScenes(1, 1, 0.0, 2).scene("train", index)
+        sample = make_scenes(1, 1, 0.0, 2).scene("train", index)
         np.testing.assert_array_equal(sample.image[..., 0] == 255, sample.masks.any(axis=0))
 
 
@@ -342,7 +372,7 @@ def test_unannotated_objects_come_at_the_rate_asked_for() -> None:
         rate = np.mean([len(sample.unlabeled_labels) for sample in ground_truth() if sample.split == split])
         assert 0.08 < rate < 0.24
     for rate, expected in ((0.0, 0), (1.0, 1)):
-        source = emoji.EmojiScenes(3, 3, rate, 1)
+        source = make_scenes(3, 3, rate, 1)
         assert [len(source.scene("test", i).unlabeled_labels) for i in range(3)] == [expected] * 3
 
 
@@ -363,7 +393,7 @@ def test_an_unannotated_object_changes_the_picture_but_no_mask(monkeypatch: pyte
     monkeypatch.setattr(emoji, "add_clutter", lambda rng, picture: picture)
     monkeypatch.setattr(emoji, "photograph", lambda rng, picture: (255 * picture.transpose(1, 2, 0)).astype(np.uint8))
     for index in range(6):
-        sample = emoji.EmojiScenes(1, 1, 1.0, 4).scene("test", index)
+        sample = make_scenes(1, 1, 1.0, 4).scene("test", index)
         x1, y1, x2, y2 = sample.unlabeled_boxes[0].astype(int)
         changed = (np.abs(sample.image.astype(int) - 127).max(axis=2) > 12)[y1:y2, x1:x2]
         assert changed.mean() > 0.1
@@ -382,7 +412,7 @@ def test_scenes_use_shapes_of_their_own_split_only(monkeypatch: pytest.MonkeyPat
     for split in ("train", "test"):
         seen.clear()
         for index in range(6):
-            emoji.EmojiScenes(9, 9, 1.0, 1).scene(split, index)
+            make_scenes(9, 9, 1.0, 1).scene(split, index)
         assert {where for where, _ in seen} == {split}
 
 

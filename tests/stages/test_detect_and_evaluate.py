@@ -108,7 +108,7 @@ def test_evaluate_writes_numbers_tables_and_figures(workspace: Path, evaluated: 
     assert all(len(evaluated[name]) > 1000 for name in figures)
     facts = json.loads(evaluated["metrics/evaluate.json"])
     assert tuple(facts) == (*KEYS, "conditions")
-    assert (facts["test_images"], facts["proposals"]) == (2, 24)
+    assert (facts["split"], facts["images"], facts["proposals"]) == ("test", 2, 24)
     summary, provenance = (json.loads(evaluated[f"metrics/{name}.json"]) for name in ("summary", "provenance"))
     assert (summary["box_ap50"], summary["rpn_accuracy"]) == (facts["box_ap50"], METRICS["rpn"]["balanced_accuracy"])
     assert (provenance["source"], provenance["precision"]) == ("emoji", facts["conditions"]["precision"])

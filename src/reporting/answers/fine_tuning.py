@@ -49,8 +49,10 @@ def task_8(results: RunResults) -> Answer:
 
 def where_measured(results: RunResults) -> str:
     """The test images that proposal recall was measured on, if not on all."""
-    compared, images = results.maybe("backbone", "compared"), results.value("ingest", "test_images")
-    return f" in {count(compared)} of the test images" if compared and compared < images else ""
+    compared, images = results.maybe("backbone", "compared"), results.value("evaluate", "images")
+    if not compared or compared >= images:
+        return ""
+    return f" in {count(compared)} of the {results.value('evaluate', 'split')} images"
 
 
 def _learns(stages: int) -> str:

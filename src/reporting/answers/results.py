@@ -8,6 +8,7 @@ from typing import Any, Final
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.formatting import count, percent, plural, score
 from src.reporting.run_results import RunResults
+from src.structures.sample import TEST
 
 GENUINE_IMAGES: Final = 3265  # of the course's own data set
 # Box AP at IoU 0.5 that public solutions report on the genuine set: vehicle, person, animal, mean.
@@ -84,14 +85,14 @@ def _interval(intervals: dict[str, dict[str, Any] | None]) -> str:
 
 def _caution(results: RunResults, source: str) -> str:
     """What a reader has to know before comparing: test set, seed, provenance of the weights."""
-    test = results.value("ingest", "test_images")
-    objects = sum(entry["test"] for entry in results.value("ingest", "split").values())
-    text = f"The test split has {plural(test, 'image')} with {plural(objects, 'object')}"
+    split, images = results.value("evaluate", "split"), results.value("evaluate", "images")
+    objects = sum(entry[split] for entry in results.value("ingest", "split").values())
+    text = f"The {split} split has {plural(images, 'image')} with {plural(objects, 'object')}"
     if objects:
         worst = 100 * math.sqrt(0.25 / objects)
         text += f", so a share of objects has a standard error of up to {worst:.1f} percentage points"
     text += ". It is one run with one seed, and numbers on other data cannot be compared with it."
-    if source == "emoji":
+    if source == "emoji" and split == TEST:
         text += " The scenes are composed from drawings; shapes of the test split never occur in training."
     weights = str(results.value("backbone", "weights"))
     if weights not in ("imagenet", "coco", "none"):
@@ -110,4 +111,5 @@ def _table(results: RunResults) -> Table:
     for name, entry in results.value("evaluate", "by_class").items():
         rows.append([name, *(score(entry[key]) for key in keys)])
     head = ["class", *(f"{kind} {threshold}" for kind in ("box", "mask") for threshold in ("AP", "AP50", "AP75"))]
-    return Table(head, rows, f"Average precision on {count(results.value('ingest', 'test_images'))} test images.")
+    images, split = results.value("evaluate", "images"), results.value("evaluate", "split")
+    return Table(head, rows, f"Average precision on {count(images)} {split} images.")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Final
 
 import numpy as np
@@ -30,10 +31,11 @@ from src.sources.emoji.scene import (
     tight_boxes,
     visible_masks,
 )
+from src.sources.splits import hold_out
 from src.structures.classes import CLASS_NAMES
 from src.structures.sample import HEIGHT, TEST, TRAIN, WIDTH, Sample
 
-SPLITS: Final = (TRAIN, TEST)
+SHAPES: Final = (TRAIN, TEST)  # the two pools of shapes; validation scenes are drawn from the first
 LABELS: Final = tuple(range(1, len(CLASS_NAMES)))
 SECOND_SHARE: Final = 0.18  # images with two annotated objects; in the course's set 578 of 3265
 # sqrt(area) of the annotated objects, pixels in the 300 x 400 frame: log-normal. The course's objects are larger and
@@ -55,7 +57,8 @@ def open_emoji(params: DataParams) -> EmojiScenes:
         share = round(params.limit * train / (train + test))
         train = max(1, min(share, params.limit - 1))
         test = max(1, params.limit - train)
-    return EmojiScenes(train, test, params.emoji.unannotated, params.emoji.seed)
+    splits = hold_out([TRAIN] * train + [TEST] * test, params)
+    return EmojiScenes(tuple(splits), params.emoji.unannotated, params.emoji.seed)
 
 
 @dataclass(frozen=True)
@@ -63,28 +66,27 @@ class EmojiScenes:
     """A set of scenes, each drawn from a generator of its own, so that order and number change none of them.
 
     Attributes:
-        train: number of training scenes.
-        test: number of test scenes.
+        splits: of each scene; all but the test scenes are composed from training shapes.
         unannotated: share of scenes with one more object that the ground truth leaves out.
         seed: draws everything.
     """
 
-    train: int
-    test: int
+    splits: tuple[str, ...]
     unannotated: float
     seed: int
 
     def __len__(self) -> int:
-        return self.train + self.test
+        return len(self.splits)
 
     def __iter__(self) -> Iterator[Sample]:
-        for split, count in zip(SPLITS, (self.train, self.test), strict=True):
-            for index in range(count):
-                yield self.scene(split, index)
+        numbers = {TRAIN: count(), TEST: count()}
+        for split in self.splits:
+            composed_as = TEST if split == TEST else TRAIN
+            yield replace(self.scene(composed_as, next(numbers[composed_as])), split=split)
 
     def scene(self, split: str, index: int) -> Sample:
         """Scene number `index` of a split. The first object's class goes round by index, which balances the classes."""
-        rng = np.random.default_rng((self.seed, SPLITS.index(split), index))
+        rng = np.random.default_rng((self.seed, SHAPES.index(split), index))
         hidden = bool(rng.uniform() < self.unannotated)
         labels = [LABELS[index % len(LABELS)]]
         if rng.uniform() < SECOND_SHARE:
