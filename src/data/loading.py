@@ -13,9 +13,11 @@ from typing import TypeVar
 import torch
 
 from src.core.runtime import generator
+from src.data.augmentation import Augmentation
 from src.data.prepared import Example, PreparedFile, flip
 
 AHEAD = 2  # minibatches
+AUGMENTATION = 1  # stream of draws, apart from the mirroring's
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,6 +35,7 @@ class Loader:
         flip: mirror each picture in each epoch with probability one half.
         masks: read the masks too.
         shuffle: draw the order; otherwise that of `indices`.
+        augmentation: how pictures are varied besides, anew in each epoch.
     """
 
     prepared: Path
@@ -42,6 +45,7 @@ class Loader:
     flip: bool
     masks: bool = True
     shuffle: bool = True
+    augmentation: Augmentation | None = None
 
     def __len__(self) -> int:
         """Minibatches per epoch."""
@@ -65,7 +69,18 @@ class Loader:
         return self.flip and bool(torch.rand((), generator=generator(self.seed, epoch, row)) < 0.5)
 
     def _example(self, file: PreparedFile, epoch: int, row: int) -> Example:
-        example = file.example(row, masks=self.masks)
+        example = self._mirrored(file, epoch, row)
+        if self.augmentation is None:
+            return example
+        draw = generator(self.seed, epoch, row, AUGMENTATION)
+        other = self.indices[int(torch.randint(len(self.indices), (), generator=draw))]
+        region = file.letterbox.region
+        return self.augmentation(example, region, lambda: self._mirrored(file, epoch, other), draw)
+
+    def _mirrored(self, file: PreparedFile, epoch: int, row: int) -> Example:
+        """A picture as it is stored, or its mirror image."""
+        masks = self.masks or (self.augmentation is not None and self.augmentation.copy_paste > 0)
+        example = file.example(row, masks=masks)
         return flip(example, file.letterbox) if self.is_flipped(epoch, row) else example
 
 

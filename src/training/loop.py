@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -25,67 +25,12 @@ from src.training.checkpoint import Checkpoint
 from src.training.gradients import GradientProbe
 from src.training.history import History, Row, check_finite, loss_row, open_histories, weighted_sum
 from src.training.optimizer import make_optimizer
+from src.training.schedule import Schedule
+from src.training.selection import Best
 
 Batch = TypeVar("Batch")
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 LARGEST_GRADIENT_NORM = 10.0
-
-
-@runtime_checkable
-class Options(Protocol):
-    """What a section of params says of its training."""
-
-    @property
-    def epochs(self) -> int: ...  # noqa: D102
-    @property
-    def learning_rate(self) -> float: ...  # noqa: D102
-    @property
-    def weight_decay(self) -> float: ...  # noqa: D102
-    @property
-    def seed(self) -> int: ...  # noqa: D102
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast: `epochs` of `steps` iterations, AdamW under a one-cycle learning rate.
-
-    Attributes:
-        name: of the progress bar.
-        epochs: how often all batches are seen.
-        steps: batches per epoch.
-        learning_rate: the cycle's peak.
-        weight_decay: of matrices.
-        seed: of all draws.
-        first_epoch: epochs that an earlier phase of the same training has made.
-        slower: prefix of parameters' names: their share of the learning rate.
-    """
-
-    name: str
-    epochs: int
-    steps: int
-    learning_rate: float
-    weight_decay: float
-    seed: int
-    first_epoch: int = 0
-    slower: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def iterations(self) -> int:
-        """Of all epochs."""
-        return self.epochs * self.steps
-
-    @property
-    def first_iteration(self) -> int:
-        """How many iterations earlier phases have made."""
-        return self.first_epoch * self.steps
-
-    @classmethod
-    def from_params(
-        cls, name: str, options: Options, steps: int, *, first_epoch: int = 0, slower: Mapping[str, float] | None = None
-    ) -> Schedule:
-        """The schedule of a section of params; `steps` iterations per epoch."""
-        rates = options.learning_rate, options.weight_decay
-        return cls(name, options.epochs, steps, *rates, options.seed, first_epoch, slower or {})
 
 
 @dataclass(frozen=True)
@@ -94,22 +39,32 @@ class Training(Generic[Batch]):
 
     Attributes:
         train: the batches of an epoch, in an order that depends on the epoch alone.
+        steps: how many they are.
         test: the batches on which losses are measured after each epoch.
         arguments: what the module's `forward` takes of a batch. It draws from torch's global generator alone, which is
             seeded anew in each iteration.
         weights: the weight of each loss term.
         names: the images of a batch, for messages.
+        validation: the batches by whose loss weights are chosen, measured after each epoch too.
         gradients: where the terms' gradients are compared now and then, if anywhere.
-        measure_start: measure the test batches before the first step too, as iteration 0.
+        measure_start: measure before the first step too, as iteration 0.
     """
 
     train: Callable[[int], Iterable[Batch]]
+    steps: int
     test: Callable[[], Iterable[Batch]]
     arguments: Callable[[Batch], Sequence[Any]]
     weights: Mapping[str, float]
     names: Callable[[Batch], Sequence[str]]
+    validation: Callable[[], Iterable[Batch]] | None = None
     gradients: GradientProbe | None = None
     measure_start: bool = False
+
+    @property
+    def histories(self) -> list[str]:
+        """The names of its csv files."""
+        measured = {"validation": self.validation, "gradients": self.gradients}
+        return ["train", "test", *(name for name, there in measured.items() if there)]
 
 
 @dataclass
@@ -120,8 +75,9 @@ class Progress:
         model: what is trained.
         optimizer: its optimizer.
         scheduler: of the learning rate.
-        histories: `train`, `test`, and `gradients` where they are compared.
+        histories: `train`, `test`, and what else the training measures.
         iteration: the next one to run, counted from 0.
+        best: the lowest validation loss so far, and where it was.
     """
 
     model: nn.Module
@@ -129,6 +85,7 @@ class Progress:
     scheduler: LRScheduler
     histories: Mapping[str, History]
     iteration: int = 0
+    best: Best = field(default_factory=Best)
 
     def rows(self) -> dict[str, list[Row]]:
         """All histories' rows."""
@@ -142,6 +99,7 @@ class Progress:
             "scheduler": self.scheduler.state_dict(),
             "rows": self.rows(),
             "iteration": self.iteration,
+            "best": self.best.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -150,9 +108,12 @@ class Progress:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.iteration = state["iteration"]
+        self.best = Best(**state["best"])
 
-    def close(self) -> None:
-        """Closes the histories' files."""
+    def finish(self) -> None:
+        """Goes back to the best weights, where those are kept, and closes the histories' files."""
+        if self.best.weights is not None:
+            self.model.load_state_dict(self.best.weights)
         for history in self.histories.values():
             history.close()
 
@@ -182,15 +143,15 @@ def fit(
 ) -> Progress:
     """Trains `model` from the last checkpoint, if there is one, to the schedule's end.
 
-    Losses of the test batches are measured after each epoch. An iteration's random draws depend on the seed and its
-    number alone, so a resumed run equals an undisturbed one.
+    Losses of the test batches, and of the validation batches if there are any, are measured after each epoch. An
+    iteration's random draws depend on the seed and its number alone, so a resumed run equals an undisturbed one.
 
     Args:
         fabric: device and precision.
         model: `model(*arguments)` gives its raw loss terms.
         schedule: how long and how fast.
         training: batches and weights.
-        histories: the folder of `train.csv` and `test.csv`, and of `gradients.csv` where gradients are compared.
+        histories: the folder of `train.csv`, `test.csv` and what else the training measures.
         checkpoint: where the state is saved, and resumed from.
         after: the phase of the same training that came before; its histories go on.
 
@@ -202,25 +163,29 @@ def fit(
     """
     state = checkpoint.load()
     rows = state["rows"] if state else after.rows() if after else {}
-    names = ["train", "test"] + (["gradients"] if training.gradients else [])
-    progress = start(model, schedule, open_histories(histories, names, rows))
+    progress = start(model, schedule, open_histories(histories, training.histories, rows))
     if state:
         progress.restore(state)
     elif training.measure_start and after is None:
         _measure(fabric, schedule, training, progress)
     with tqdm(total=schedule.iterations, initial=progress.iteration, desc=schedule.name, unit="step") as bar:
-        while progress.iteration < schedule.iterations:
+        while progress.iteration < schedule.iterations and not progress.best.is_old(progress.iteration, schedule):
             _epoch(fabric, schedule, training, progress, checkpoint, bar)
             _measure(fabric, schedule, training, progress)
             checkpoint.save(progress.state())
-    progress.close()
+    progress.finish()
     return progress
 
 
 def _measure(fabric: Fabric, schedule: Schedule, training: Training[Batch], progress: Progress) -> None:
-    """Adds a row of what the test batches lose."""
-    losses = mean_losses(fabric, progress.model, training, schedule.seed)
-    progress.histories["test"].append({"iteration": schedule.first_iteration + progress.iteration, **losses})
+    """Adds a row of what the test batches lose, and of what the validation batches do."""
+    for name, batches in (("test", training.test), ("validation", training.validation)):
+        if batches is None:
+            continue
+        losses = mean_losses(fabric, progress.model, training, batches(), schedule.seed)
+        progress.histories[name].append({"iteration": schedule.first_iteration + progress.iteration, **losses})
+        if name == "validation":
+            progress.best.offer(losses["total"], progress.iteration, progress.model if schedule.keep_best else None)
 
 
 def _epoch(
@@ -269,12 +234,14 @@ def _step(fabric: Fabric, schedule: Schedule, training: Training[Batch], progres
 
 
 @torch.no_grad()
-def mean_losses(fabric: Fabric, model: nn.Module, training: Training[Batch], seed: int) -> Row:
-    """Losses of the test batches, a mean over them, without learning; the same draws every time."""
+def mean_losses(
+    fabric: Fabric, model: nn.Module, training: Training[Batch], batches: Iterable[Batch], seed: int
+) -> Row:
+    """Losses of some batches, a mean over them, without learning; the same draws every time."""
     model.eval()
     torch.manual_seed(derive_seed(seed))
     rows = []
-    for batch in training.test():
+    for batch in batches:
         with fabric.autocast():
             rows.append(loss_row(model(*training.arguments(batch)), training.weights))
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} if rows else {}

@@ -6,8 +6,6 @@ head learns here along with the RPN and makes the features carry classes too. It
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 
 from src.core import paths
@@ -15,9 +13,7 @@ from src.core.params import Params
 from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
 from src.core.tensors import cpu_state_dict, save_tensors
-from src.data.batches import Batcher
-from src.data.loading import Loader
-from src.data.prepared import Example, PreparedFile
+from src.data.augmentation import Augmentation
 from src.detector.backbones import NORMALIZATIONS, set_trainable_layers
 from src.detector.box_head import BoxHead
 from src.detector.mask_rcnn import MaskRCNN
@@ -25,7 +21,9 @@ from src.detector.roi_heads import RoiHeads
 from src.detector.weights import build
 from src.structures.classes import NUM_CLASSES
 from src.training.checkpoint import Checkpoint
-from src.training.loop import Schedule, Training, fit
+from src.training.loop import fit
+from src.training.pictures import from_pictures
+from src.training.schedule import Schedule
 
 TESTED = 32  # test images whose losses are measured after each epoch
 
@@ -34,20 +32,12 @@ def main(params: Params) -> None:
     """Loads the weights and fine-tunes them; writes weights and histories."""
     fabric, options = make_fabric(params.runtime), params.backbone
     model = start_fine_tuning(params, fabric.device)
-    with PreparedFile(paths.PREPARED) as prepared:
-        region, train, test = prepared.letterbox.region, prepared.indices("train"), prepared.indices("test")[:TESTED]
-
-    loader = Loader(paths.PREPARED, train, options.batch_size, options.seed, options.flip, masks=False)
-    tested = Loader(paths.PREPARED, test, options.batch_size, options.seed, flip=False, masks=False, shuffle=False)
-    training = Training[list[Example]](
-        train=loader.batches,
-        test=lambda: tested.batches(0),
-        arguments=Batcher(NORMALIZATIONS[options.name], region, fabric.device),
-        weights=dataclasses.asdict(options.loss_weights),
-        names=lambda batch: [example.name for example in batch],
+    normalization, augmentation = NORMALIZATIONS[options.name], Augmentation.from_params(params.augment)
+    training = from_pictures(
+        options, normalization, fabric.device, tested=TESTED, masks=False, augmentation=augmentation
     )
     checkpoint = Checkpoint("backbone")
-    schedule = Schedule.from_params("backbone", options, len(loader))
+    schedule = Schedule.from_params("backbone", options, training.steps)
     fit(fabric, model, schedule, training, histories=paths.plots("backbone"), checkpoint=checkpoint)
     parts = {"backbone": model.backbone, "rpn": model.rpn, "box_head": model.roi_heads.box_head}
     save_tensors(paths.BACKBONE, {name: cpu_state_dict(part) for name, part in parts.items()})

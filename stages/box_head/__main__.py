@@ -12,11 +12,12 @@ from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
 from src.core.tensors import cpu_state_dict, save_tensors
 from src.detector.checkpoints import start_box_head
-from src.detector.roi_cache import CachedBatch, open_cached_rois
 from src.detector.roi_heads import RoiHeads
 from src.detector.sampling import RoiRules
+from src.training.cached_rois import from_cached_rois
 from src.training.checkpoint import Checkpoint
-from src.training.loop import Schedule, Training, fit
+from src.training.loop import fit
+from src.training.schedule import Schedule
 
 
 def main(params: Params) -> None:
@@ -24,23 +25,10 @@ def main(params: Params) -> None:
     fabric, options = make_fabric(params.runtime), params.box_head
     torch.manual_seed(derive_seed(options.seed))
     heads = RoiHeads(start_box_head(params, fabric.device))
-    train, test = open_cached_rois(
-        paths.FEATURES,
-        paths.PREPARED,
-        rules=RoiRules.from_params(params.rois, options.batch_size_per_image),
-        batch_size=options.batch_size,
-        mask_rois=0,
-        seed=options.seed,
-    )
-    training = Training[CachedBatch](
-        train=train.batches,
-        test=lambda: test.batches(0),
-        arguments=lambda batch: [batch.rois],
-        weights=dataclasses.asdict(options.loss_weights),
-        names=lambda batch: batch.names,
-    )
+    rules = RoiRules.from_params(params.rois, options.batch_size_per_image)
+    training = from_cached_rois(options, rules, dataclasses.asdict(options.loss_weights))
     checkpoint = Checkpoint("box_head")
-    schedule = Schedule.from_params("box head", options, len(train))
+    schedule = Schedule.from_params("box head", options, training.steps)
     fit(fabric, heads, schedule, training, histories=paths.plots("box_head"), checkpoint=checkpoint)
     save_tensors(paths.BOX_HEAD, {"box_head": cpu_state_dict(heads.box_head)})
     checkpoint.clear()

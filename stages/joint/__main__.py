@@ -12,15 +12,15 @@ from src.core import paths
 from src.core.params import Params
 from src.core.runtime import make_fabric
 from src.core.stage import run
-from src.data.batches import Batcher
-from src.data.loading import Loader
-from src.data.prepared import Example, PreparedFile
+from src.data.augmentation import Augmentation
 from src.detector.backbones import NORMALIZATIONS
 from src.detector.checkpoints import assemble_trained_parts, save_detector
 from src.training.checkpoint import Checkpoint
 from src.training.gradients import GradientProbe
 from src.training.history import open_histories
-from src.training.loop import Progress, Schedule, Training, fit
+from src.training.loop import Progress, fit
+from src.training.pictures import from_pictures
+from src.training.schedule import Schedule
 from src.training.schemes import BODY, phases
 
 PLOTS = paths.plots("joint")
@@ -31,35 +31,28 @@ def main(params: Params) -> None:
     """Trains phase after phase; writes weights and histories."""
     fabric, options = make_fabric(params.runtime), params.joint
     model = assemble_trained_parts(params, fabric.device)
-    with PreparedFile(paths.PREPARED) as prepared:
-        region, train, test = prepared.letterbox.region, prepared.indices("train"), prepared.indices("test")[:TESTED]
-    loader = Loader(paths.PREPARED, train, options.batch_size, options.seed, options.flip)
-    tested = Loader(paths.PREPARED, test, options.batch_size, options.seed, flip=False, shuffle=False)
-    training = Training[list[Example]](
-        train=loader.batches,
-        test=lambda: tested.batches(0),
-        arguments=Batcher(NORMALIZATIONS[params.backbone.name], region, fabric.device),
-        weights=dataclasses.asdict(options.loss_weights),
-        names=lambda batch: [example.name for example in batch],
+    normalization, augmentation = NORMALIZATIONS[params.backbone.name], Augmentation.from_params(params.augment)
+    training = dataclasses.replace(
+        from_pictures(options, normalization, fabric.device, tested=TESTED, augmentation=augmentation),
         gradients=GradientProbe(list(model.backbone.parameters()), options.gradient_interval),
         measure_start=True,
     )
+    schedule = dataclasses.replace(
+        Schedule.from_params("joint", options, training.steps),
+        slower={BODY: options.backbone_rate_factor},
+        keep_best=options.keep == "best",
+        patience=options.patience,
+    )
     checkpoint = Checkpoint("joint")
     progress: Progress | None = None
-    for history in open_histories(PLOTS, ("train", "test", "gradients"), {}).values():
+    for history in open_histories(PLOTS, training.histories, {}).values():
         history.close()  # empty, where nothing is trained
     for number, phase in enumerate(phases(options)):
         phase.prepare(model, options)
         progress = fit(
             fabric,
             model,
-            Schedule.from_params(
-                f"joint: {phase.name}",
-                options,
-                len(loader),
-                first_epoch=number * options.epochs,
-                slower={BODY: options.backbone_rate_factor},
-            ),
+            dataclasses.replace(schedule, name=f"joint: {phase.name}", first_epoch=number * options.epochs),
             dataclasses.replace(training, weights=phase.weights(options)),
             histories=PLOTS,
             checkpoint=checkpoint.phase(number),

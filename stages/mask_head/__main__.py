@@ -12,11 +12,12 @@ from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
 from src.core.tensors import cpu_state_dict, save_tensors
 from src.detector.checkpoints import load_box_head, make_mask_head
-from src.detector.roi_cache import CachedBatch, open_cached_rois
 from src.detector.roi_heads import RoiHeads
 from src.detector.sampling import RoiRules
+from src.training.cached_rois import from_cached_rois
 from src.training.checkpoint import Checkpoint
-from src.training.loop import Schedule, Training, fit
+from src.training.loop import fit
+from src.training.schedule import Schedule
 
 MASK_WEIGHT = 1.0  # on frozen features the branch shares no layer with another loss: a weight acts by clipping alone
 
@@ -28,23 +29,11 @@ def main(params: Params) -> None:
     box_head = load_box_head(params, fabric.device)
     mask_head = make_mask_head(params).to(fabric.device).to(memory_format=torch.channels_last)
     heads = RoiHeads(box_head, mask_head)
-    train, test = open_cached_rois(
-        paths.FEATURES,
-        paths.PREPARED,
-        rules=RoiRules.from_params(params.rois, params.box_head.batch_size_per_image),
-        batch_size=options.batch_size,
-        mask_rois=options.batch_size_per_image,
-        seed=options.seed,
-    )
-    training = Training[CachedBatch](
-        train=train.batches,
-        test=lambda: test.batches(0),
-        arguments=lambda batch: [batch.rois],
-        weights=dataclasses.asdict(params.box_head.loss_weights) | {"mask": MASK_WEIGHT},
-        names=lambda batch: batch.names,
-    )
+    rules = RoiRules.from_params(params.rois, params.box_head.batch_size_per_image)
+    weights = dataclasses.asdict(params.box_head.loss_weights) | {"mask": MASK_WEIGHT}
+    training = from_cached_rois(options, rules, weights, mask_rois=options.batch_size_per_image)
     checkpoint = Checkpoint("mask_head")
-    schedule = Schedule.from_params("mask head", options, len(train))
+    schedule = Schedule.from_params("mask head", options, training.steps)
     fit(fabric, heads, schedule, training, histories=paths.plots("mask_head"), checkpoint=checkpoint)
     save_tensors(paths.MASK_HEAD, {"box_head": cpu_state_dict(box_head), "mask_head": cpu_state_dict(mask_head)})
     checkpoint.clear()

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 
 from src.core import paths
-from src.core.errors import invalid
 from src.core.files import read_json
 from src.core.params import Params
 from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
 from src.core.tensors import cpu_state_dict, save_tensors
-from src.data.batches import Batcher
-from src.data.loading import Loader
 from src.data.normalize import Normalization
-from src.data.prepared import Example, PreparedFile
+from src.data.prepared import PreparedFile
 from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.detector import PlainRpn
 from src.plain_rpn.network import PlainRpnNetwork
 from src.training.checkpoint import Checkpoint
-from src.training.loop import Schedule, Training, fit
+from src.training.loop import fit
+from src.training.pictures import from_pictures
+from src.training.schedule import Schedule
 
 TESTED = 40  # test images whose losses are measured after each epoch
 
@@ -31,24 +28,15 @@ def main(params: Params) -> None:
     fabric, options = make_fabric(params.runtime), params.rpn
     sizes = read_json(paths.ANCHORS)["anchors"]
     with PreparedFile(paths.PREPARED) as prepared:
-        letterbox, train, test = prepared.letterbox, prepared.indices("train"), prepared.indices("test")
-    if not train:
-        raise invalid(paths.PREPARED, "training images", "none")
+        letterbox = prepared.letterbox
     torch.manual_seed(derive_seed(options.seed))
     network = PlainRpnNetwork(len(sizes)).to(memory_format=torch.channels_last).to(fabric.device)
     model = PlainRpn(network, AnchorGrid.from_params(sizes, letterbox, options), options)
 
-    loader = Loader(paths.PREPARED, train, options.batch_size, options.seed, options.flip, masks=False)
-    tested = Loader(paths.PREPARED, test[:TESTED], 1, options.seed, flip=False, masks=False, shuffle=False)
-    training = Training[list[Example]](
-        train=loader.batches,
-        test=lambda: tested.batches(0),
-        arguments=Batcher(Normalization.from_params(params.prepare), letterbox.region, fabric.device),
-        weights=dataclasses.asdict(options.loss_weights),
-        names=lambda batch: [example.name for example in batch],
-    )
+    normalization = Normalization.from_params(params.prepare)
+    training = from_pictures(options, normalization, fabric.device, tested=TESTED, test_batch_size=1, masks=False)
     checkpoint = Checkpoint("rpn")
-    schedule = Schedule.from_params("rpn", options, len(loader))
+    schedule = Schedule.from_params("rpn", options, training.steps)
     fit(fabric, model, schedule, training, histories=paths.plots("rpn"), checkpoint=checkpoint)
     save_tensors(paths.PLAIN_RPN, {"network": cpu_state_dict(network), "anchors": sizes})
     checkpoint.clear()

@@ -1,17 +1,25 @@
 """Minibatches: every picture once per epoch, an order of seed and epoch only, mirroring, threads that end."""
 
+import dataclasses
 import itertools
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
 
 from src.core.errors import InputError
+from src.data.augmentation import Augmentation
+from src.data.letterbox import ImageRegion
 from src.data.loading import Loader, read_ahead
-from src.data.prepared import PreparedFile, flip
+from src.data.prepared import Example, PreparedFile, flip
+from tests.data.scenes import is_same
 from tests.factories import make_prepared
+
+STRONG = Augmentation(scale_jitter=1.0, color_jitter=0.4, copy_paste=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +71,86 @@ def test_masks_are_left_out_on_request(prepared: Path) -> None:
     assert all(len(example.target.masks) == 0 and len(example.target.boxes) for example in batch)
 
 
+def examples(loader: Loader, epoch: int) -> list[Example]:
+    return list(itertools.chain(*loader.batches(epoch)))
+
+
+def test_variations_depend_on_seed_and_epoch_alone(prepared: Path) -> None:
+    def varied(seed: int, epoch: int, *, batch_size: int = 3, shuffle: bool = True) -> list[Example]:
+        """By row."""
+        loader = Loader(prepared, range(8), batch_size, seed, flip=True, shuffle=shuffle, augmentation=STRONG)
+        return sorted(examples(loader, epoch), key=lambda example: example.index)
+
+    first = varied(1, 4)
+    assert all(map(is_same, first, varied(1, 4)))
+    assert all(map(is_same, first, varied(1, 4, batch_size=1, shuffle=False)))
+    assert not any(map(is_same, first, varied(1, 5)))
+    assert not any(map(is_same, first, varied(2, 4)))
+
+
+def test_variation_leaves_order_and_mirroring_as_they_are(prepared: Path) -> None:
+    """And without one, as losses on other splits are measured, pictures are as they are stored."""
+    plain = Loader(prepared, range(8), 3, seed=1, flip=True)
+    varied = dataclasses.replace(plain, augmentation=STRONG)
+    assert rows(varied, 2) == rows(plain, 2)
+    idle = dataclasses.replace(plain, augmentation=Augmentation(0.0, 0.0, 0.0))
+    assert all(map(is_same, examples(idle, 2), examples(plain, 2)))
+    tested = Loader(prepared, range(8), 3, seed=1, flip=False, shuffle=False)
+    with PreparedFile(prepared) as file:
+        assert all(map(is_same, examples(tested, 0), file.examples(range(8))))
+        for example in examples(varied, 2):
+            assert not is_same(example, file.example(example.index))
+
+
+@dataclass(frozen=True)
+class Listening(Augmentation):
+    """Changes nothing, and keeps what it was given."""
+
+    given: list[tuple[Example, Example, ImageRegion, int]] = field(default_factory=list)
+
+    def __call__(
+        self, example: Example, region: ImageRegion, other: Callable[[], Example], draw: torch.Generator
+    ) -> Example:
+        self.given.append((example, other(), region, draw.initial_seed()))
+        return example
+
+
+def test_pictures_are_mirrored_first_and_meet_any_other_of_the_split(prepared: Path) -> None:
+    listening, split = Listening(0.0, 0.0, 1.0), [0, 2, 3, 5, 7]
+    loader = Loader(prepared, split, 2, seed=1, flip=True, augmentation=listening)
+    for epoch in range(12):
+        listening.given.clear()
+        assert sorted(example.index for example in examples(loader, epoch)) == split
+        with PreparedFile(prepared) as file:
+            for example, other, region, _ in listening.given:
+                assert region == file.letterbox.region
+                for one in (example, other):
+                    stored = file.example(one.index)
+                    mirrored = loader.is_flipped(epoch, one.index)
+                    assert is_same(one, flip(stored, file.letterbox) if mirrored else stored)
+
+
+def test_every_picture_meets_every_other_with_draws_of_its_own(prepared: Path) -> None:
+    listening, split = Listening(0.0, 0.0, 1.0), [0, 2, 3]
+    loader = Loader(prepared, split, 2, seed=1, flip=True, augmentation=listening)
+    for epoch in range(40):
+        examples(loader, epoch)
+    met = {(one.index, other.index) for one, other, *_ in listening.given}
+    assert set(itertools.permutations(split, 2)) <= met <= set(itertools.product(split, split))
+    assert len({seed for *_, seed in listening.given}) == 120
+
+
+@pytest.mark.parametrize(("copy_paste", "read"), [(0.0, False), (0.1, True)])
+def test_masks_are_read_where_objects_are_pasted(prepared: Path, copy_paste: float, read: bool) -> None:
+    augmentation = Augmentation(0.5, 0.0, copy_paste)
+    loader = Loader(prepared, range(8), 3, seed=1, flip=True, masks=False, augmentation=augmentation)
+    for example in examples(loader, 0):
+        assert len(example.target.masks) == (len(example.target.boxes) if read else 0)
+
+
 def test_no_pictures(prepared: Path) -> None:
     assert rows(Loader(prepared, [], 2, seed=1, flip=True), 0) == []
+    assert rows(Loader(prepared, [], 2, seed=1, flip=True, augmentation=STRONG), 0) == []
 
 
 def test_a_missing_file_is_named() -> None:

@@ -18,7 +18,8 @@ from src.data.prepared import Example, PreparedFile
 from src.detector.mask_rcnn import MaskRCNN
 from src.training import loop
 from src.training.checkpoint import Checkpoint
-from src.training.loop import Progress, Schedule, Training, fit
+from src.training.loop import Progress, Training, fit
+from src.training.schedule import Schedule
 from src.training.schemes import (
     ALL_PARTS,
     BODY,
@@ -61,6 +62,7 @@ def train(model: MaskRCNN, phase: Phase, options: JointParams, examples: list[Ex
     phase.prepare(model, options)
     training = Training[list[Example]](
         train=lambda epoch: ([examples[number % 3]] for number in range(steps)),
+        steps=steps,
         test=lambda: [examples[3:]],
         arguments=BATCH,
         weights=phase.weights(options),

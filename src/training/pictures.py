@@ -1,0 +1,79 @@
+"""What trainings on pictures have in common: stages `rpn`, `backbone` and `joint` learn from the prepared file."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from src.core import paths
+from src.core.errors import invalid
+from src.data.augmentation import Augmentation
+from src.data.batches import Batcher
+from src.data.loading import Loader
+from src.data.normalize import Normalization
+from src.data.prepared import Example, PreparedFile
+from src.structures.sample import SPLITS, TEST, TRAIN, VALIDATION
+from src.training.loop import Training
+
+
+@runtime_checkable
+class PictureOptions(Protocol):
+    """What a section of params says of a training on pictures."""
+
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def flip(self) -> bool: ...  # noqa: D102
+    @property
+    def loss_weights(self) -> Any: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+
+def from_pictures(
+    options: PictureOptions,
+    normalization: Normalization,
+    device: torch.device,
+    *,
+    tested: int,
+    test_batch_size: int | None = None,
+    masks: bool = True,
+    augmentation: Augmentation | None = None,
+) -> Training[list[Example]]:
+    """The batches of the training split, and those of the other splits on which losses are measured.
+
+    Args:
+        options: batch size, mirroring, weights and seed.
+        normalization: of the network.
+        device: where the minibatches go.
+        tested: so many test pictures are measured, the first ones.
+        test_batch_size: of pictures that are measured; that of training where nothing is said.
+        masks: read the masks too.
+        augmentation: of the training pictures, beside the mirroring.
+
+    Raises:
+        InputError: the prepared file has no training pictures.
+    """
+    with PreparedFile(paths.PREPARED) as prepared:
+        region, rows = prepared.letterbox.region, {split: prepared.indices(split) for split in SPLITS}
+    if not rows[TRAIN]:
+        raise invalid(paths.PREPARED, "training images", "none")
+    train = Loader(
+        paths.PREPARED, rows[TRAIN], options.batch_size, options.seed, options.flip, masks, augmentation=augmentation
+    )
+    size = test_batch_size or options.batch_size
+    test, validation = (
+        Loader(paths.PREPARED, some, size, options.seed, flip=False, masks=masks, shuffle=False)
+        for some in (rows[TEST][:tested], rows[VALIDATION])
+    )
+    return Training(
+        train=train.batches,
+        steps=len(train),
+        test=lambda: test.batches(0),
+        validation=(lambda: validation.batches(0)) if rows[VALIDATION] else None,
+        arguments=Batcher(normalization, region, device),
+        weights=dataclasses.asdict(options.loss_weights),
+        names=lambda batch: [example.name for example in batch],
+    )
