@@ -15,6 +15,7 @@ adds its curve, told apart by those in `BASELINE_SCHEME`.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from tqdm import tqdm
 from benchmarks.page import in_words, table
 from benchmarks.torchvision_baseline import targets_of, torchvision_mask_rcnn
 from src.core import paths
+from src.core.errors import invalid
 from src.core.files import read_json, write_json, write_text
 from src.core.params import Params
 from src.core.params_file import load_params
@@ -45,6 +47,7 @@ from src.evaluation.detection import evaluate_detections
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.predictor import to_source
 from src.structures.detections import Detections
+from src.structures.sample import TEST
 from src.training.history import weighted_sum
 from src.training.loop import LARGEST_GRADIENT_NORM
 
@@ -118,6 +121,8 @@ def evaluate(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
 def ours(params: Params) -> dict[str, Any]:
     """What the last run reached, what it took, and the parameters that make it a point of the curve."""
     metrics = read_json(paths.metrics("evaluate"))
+    if metrics["split"] != TEST:
+        raise invalid(paths.metrics("evaluate"), "numbers of the test images, as torchvision's are", metrics["split"])
     seconds = sum(read_json(cache_dir() / "seconds" / f"{name}.json") for name in STAGES)
     names = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "ap50_interval")
     scheme = {
@@ -145,7 +150,8 @@ def joint_training(params: Params) -> dict[str, Any] | None:
     """What makes the joint training that it is, or None where there is none, as in all runs before it existed."""
     joint = params.joint
     names = ("scheme", "rounds", "epochs", "trainable_layers", "learning_rate")
-    return None if joint.scheme == "none" else {name: getattr(joint, name) for name in names}
+    augment = dataclasses.asdict(params.augment) if any(dataclasses.astuple(params.augment)) else {}
+    return None if joint.scheme == "none" else {name: getattr(joint, name) for name in names} | augment
 
 
 def machine(params: Params) -> dict[str, Any]:

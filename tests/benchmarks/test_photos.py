@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import photos
+from src.core.errors import InputError
 from src.core.files import read_json, write_json
 from src.core.params import Params
 from src.core.params_file import load_params
@@ -50,7 +51,7 @@ def test_minutes_are_those_of_the_run_at_hand(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     names = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "ap50_interval", "proposal_recall")
-    write_json(Path("metrics/evaluate.json"), dict.fromkeys(names, 0.25))
+    write_json(Path("metrics/evaluate.json"), {**dict.fromkeys(names, 0.25), "split": "test"})
     for name in ("rpn", "evaluate_rpn", "evaluate_backbone", "detect", "evaluate"):  # no training of the detector
         write_json(Path(".cache/seconds") / f"{name}.json", 900.0)
     for seconds, name in enumerate(photos.STAGES, start=1):
@@ -144,10 +145,29 @@ def test_torchvision_learns_and_resumes_after_its_last_epoch(finished: Params, m
         assert set(one["ap50_interval"]) == {"box", "mask"}
 
 
+def test_numbers_of_the_validation_part_are_no_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = load_params()
+    monkeypatch.chdir(tmp_path)
+    write_json(Path("metrics/evaluate.json"), {"split": "validation"})
+    with pytest.raises(InputError, match="expected numbers of the test images, as torchvision's are, found validation"):
+        photos.ours(params)
+
+
+def test_augmentation_is_part_of_what_joint_training_is() -> None:
+    plain = load_params()
+    varied = dataclasses.replace(plain, augment=dataclasses.replace(plain.augment, copy_paste=0.5))
+    assert photos.joint_training(varied) == {
+        **(photos.joint_training(plain) or {}),
+        "scale_jitter": 0.0,
+        "color_jitter": 0.0,
+        "copy_paste": 0.5,
+    }
+
+
 def test_main_adds_our_point_and_the_curve(finished: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "proposal_recall")
-    interval = {"box": None, "mask": None}
-    write_json(Path("metrics/evaluate.json"), {**dict.fromkeys(names, 0.25), "ap50_interval": interval})
+    measured = {"ap50_interval": {"box": None, "mask": None}, "split": "test"}
+    write_json(Path("metrics/evaluate.json"), {**dict.fromkeys(names, 0.25), **measured})
     write_json(Path("metrics/ingest.json"), {"source": "test", "train_images": 8, "test_images": 2, "images": 10})
     for name in photos.STAGES:
         write_json(Path(".cache/seconds") / f"{name}.json", 60)
