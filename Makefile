@@ -1,4 +1,5 @@
 # make quick                a first look: set-up, the whole pipeline and report on few small images, in minutes
+# make photos ROOT=folder   the same as report on your own photos, with settings/photos.yaml
 # make report               everything: set-up, all stages that are out of date, the report
 # make predict IMAGE=x.jpg  boxes, masks, classes and scores on one picture
 # make test                 lint, types, import contracts, all tests
@@ -16,7 +17,7 @@ export PIP_ROOT_USER_ACTION := ignore
 CANDIDATES := $(or $(PYTHON),python3.12 python3.11 python3.13 python3.10 python3)
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help quick report predict test lint types unit faults bench audit lock clean
+.PHONY: help quick photos report predict test lint types unit faults bench audit lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -32,6 +33,12 @@ report: .venv/ready
 quick: .venv/ready
 	@mkdir -p .cache && touch .cache/report-started
 	@python -m tools.settings run quick $(SET)
+	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
+
+photos: .venv/ready
+	@[ -n "$(ROOT)" ] || { echo "make photos: say where they are: make photos ROOT=/data/photos" >&2; exit 2; }
+	@mkdir -p .cache && touch .cache/report-started
+	@python -m tools.settings run photos "data.root='$(ROOT)'" $(SET)
 	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
 
 predict: .venv/ready

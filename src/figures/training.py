@@ -15,16 +15,17 @@ from src.figures.base import INK, SERIES, new_figure, plot_curves, save_figure, 
 SMOOTHING: Final = 0.04  # share of the iterations in the running mean
 COLUMNS: Final = 3  # panels side by side, before a second row begins
 TOTAL: Final = "total"
+MARKERS: Final = {"test": "o", "validation": "^"}
 
 
 def plot_history(
-    train_csv: Path, test_csv: Path | None, terms: Mapping[str, str] | Sequence[str], title: str, path: Path
+    train_csv: Path, measured: Mapping[str, Path], terms: Mapping[str, str] | Sequence[str], title: str, path: Path
 ) -> None:
-    """Draws one panel a loss term and one for the weighted total; train faint and smoothed, test with markers.
+    """Draws one panel a loss term and one for the weighted total; train faint and smoothed, the others with markers.
 
     Args:
         train_csv: columns `iteration`, the terms (raw), `total` (weighted sum); a row per iteration.
-        test_csv: the same terms, measured now and then; or None. A term it lacks is drawn for training only.
+        measured: by name (test, validation), the same terms, measured now and then. A term it lacks is not drawn.
         terms: columns to draw; as a mapping, column to its name in the panel's title.
         title: above all panels.
         path: PNG to write.
@@ -35,12 +36,12 @@ def plot_history(
     names = dict(terms) if isinstance(terms, Mapping) else {term: term_name(term) for term in terms}
     names |= {TOTAL: "total (weighted)"}
     train = _read(train_csv, ("iteration", *names))
-    test = _read(test_csv, ("iteration",)) if test_csv is not None else None
+    others = {name: _read(csv, ("iteration",)) for name, csv in measured.items()}
     rows = 1 if len(names) <= COLUMNS else 2
     figure, axes = new_figure(rows, -(-len(names) // rows), width=3.2, height=2.7)
     colors = (*SERIES[1 : len(names)], SERIES[0])
     for ax, (column, name), color in zip(axes.flat, names.items(), colors, strict=False):
-        _draw_panel(ax, column, train, test, color)
+        _draw_panel(ax, column, train, others, color)
         ax.set_title(name)
     for ax in axes.flat[len(names) :]:
         ax.set_axis_off()
@@ -48,17 +49,16 @@ def plot_history(
     save_figure(figure, path)
 
 
-def _draw_panel(ax: Axes, column: str, train: pd.DataFrame, test: pd.DataFrame | None, color: str) -> None:
-    """One loss: raw and smoothed training curve, and the test values where there are any."""
+def _draw_panel(ax: Axes, column: str, train: pd.DataFrame, others: Mapping[str, pd.DataFrame], color: str) -> None:
+    """One loss: raw and smoothed training curve, and what was measured on other images."""
     smooth = max(1, round(SMOOTHING * len(train)))
     plot_curves(ax, train, {column: "train"}, smooth=smooth, colors=[color])
-    if test is not None and column in test:
-        style: dict[str, Any] = {"linestyle": "--", "marker": "o", "markersize": 4, "linewidth": 1.2}
-        plot_curves(ax, test, {column: "test"}, colors=[INK], **style)
+    known = {name: frame for name, frame in others.items() if column in frame}
+    for name, frame in known.items():
+        style: dict[str, Any] = {"linestyle": "--", "markersize": 4, "linewidth": 1.2, "marker": MARKERS[name]}
+        plot_curves(ax, frame, {column: name}, colors=[INK], **style)
     ax.set_ylabel("loss")
-    tallest = train[column].quantile(0.99)
-    if test is not None and column in test:
-        tallest = max(tallest, test[column].max())
+    tallest = max(train[column].quantile(0.99), *(frame[column].max() for frame in known.values()), 0.0)
     if tallest > 0:  # a first step far above the rest would flatten all that follows
         ax.set_ylim(0, 1.08 * tallest)
 

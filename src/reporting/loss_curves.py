@@ -34,9 +34,10 @@ def draw_charts(results: RunResults, folder: Path) -> None:
     for stage, (terms, title) in HISTORIES.items():
         if was_trained(results, stage):
             train = results.plot(f"{stage}/train.csv")
-            test = results.root / "plots" / stage / "test.csv"
+            others = {name: results.root / "plots" / stage / f"{name}.csv" for name in ("test", "validation")}
+            measured = {name: csv for name, csv in others.items() if csv.is_file()}
             known = [term for term in terms if term in results.table(f"{stage}/train")]
-            plot_history(train, test if test.is_file() else None, known, title, folder / f"{stage}.png")
+            plot_history(train, measured, known, title, folder / f"{stage}.png")
     if has_gradients(results):
         _draw_gradients(results, folder / "gradients.png")
     _draw_recall(results, "evaluate_rpn/recall", {"recall": ""}, folder / "rpn_recall.png")

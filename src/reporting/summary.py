@@ -68,7 +68,7 @@ def banner(settings: str, split: str) -> str:
     if split == VALIDATION:
         texts.append(
             "It is measured on the validation part of the training images, which no training saw. Where the page says "
-            "test images, it means those; curves of losses are of the test images all the same."
+            "test images, it means those; curves of losses and task 9's image are of the test images all the same."
         )
     return " ".join(texts)
 

@@ -61,7 +61,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         value(mask_head__loss_weights={"mask": 2}),
         ("'mask_head.loss_weights.mask' is now called 'joint.loss_weights.mask'",),
     ),
-    "missing key": (value(evaluate={"border": "clip"}), ("missing key 'evaluate.score_threshold'",)),
+    "missing key": (value(evaluate={"border": "clip"}), ("missing key 'evaluate.split'",)),
     "section is a number": (value(rpn=3), ("a section under 'rpn', found int",)),
     "text for a number": (value(rpn__epochs="4"), ("a whole number for 'rpn.epochs', found '4'",)),
     "fraction of an epoch": (value(rpn__epochs=1.5), ("a whole number for 'rpn.epochs', found 1.5",)),
@@ -98,6 +98,17 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "more proposals than boxes": (
         value(features__proposals=61),
         ("'features.proposals' at most 'proposals.post_nms_top_n'",),
+    ),
+    "validation images of none": (
+        value(evaluate__split="validation"),
+        ("a 'data.validation_fraction' above 0 with evaluate.split=validation", "found 0.0"),
+    ),
+    "best by no images": (value(joint__keep="best"), ("a 'data.validation_fraction' above 0", "found 0.0")),
+    "patience without images": (value(joint__patience=2), ("a 'data.validation_fraction' above 0", "found 0.0")),
+    "all for validation": (value(data__validation_fraction=1.0), ("for 'data.validation_fraction', found 1.0",)),
+    "no picture for validation": (
+        value(data__source="emoji", data__validation_fraction=0.001),
+        ("images to train on and to validate on", "(data.validation_fraction=0.001)"),
     ),
     "no folder": (value(data__source="course", data__root=""), ("a folder for 'data.root'", "an empty text")),
     "another folder": (value(data__source="coco", data__root="nowhere"), ("a folder in 'data.root'", "'nowhere'")),

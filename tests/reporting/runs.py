@@ -38,7 +38,8 @@ METRICS: dict[str, Any] = {
         "objects": 480,
         "train_images": 240,
         "test_images": 80,
-        "split": {name: {"train": 120, "test": 40} for name in CLASSES},
+        "validation_images": 0,
+        "split": {name: {"train": 120, "test": 40, "validation": 0} for name in CLASSES},
         "objects_per_image": {"0": 0, "1": 160, "2": 160},
         "unannotated_objects": 48,
         "crowd_objects": 0,
@@ -219,7 +220,8 @@ METRICS: dict[str, Any] = {
             "iou_with_unlabeled": 0.84,
         },
         "detections": 144,
-        "test_images": 80,
+        "split": "test",
+        "images": 80,
         "conditions": CONDITIONS,
     },
     "predict": {"pictures": 1, "detections": 2, "conditions": CONDITIONS},
@@ -236,6 +238,17 @@ def metrics(**changes: Any) -> dict[str, Any]:
             entry = entry[key]
         entry[last] = value
     return result
+
+
+def validation_metrics() -> dict[str, Any]:
+    """Those of a run that is measured on 48 of the training images, which it did not learn from."""
+    return metrics(
+        ingest__train_images=192,
+        ingest__validation_images=48,
+        ingest__split={name: {"train": 100, "test": 40, "validation": 20} for name in CLASSES},
+        evaluate__split="validation",
+        evaluate__images=48,
+    )
 
 
 def write_run(root: Path, content: dict[str, Any] | None = None, params: Params | None = None) -> RunResults:

@@ -10,7 +10,7 @@ from src.core.params_file import load_params
 from src.reporting.answers import anchors, detection, masks, part_a, part_b, part_c
 from src.reporting.answers.losses import LossTrend, describe, loss_trend
 from src.reporting.answers.results import overall
-from tests.reporting.runs import history, metrics, with_params, write_run
+from tests.reporting.runs import history, metrics, validation_metrics, with_params, write_run
 
 
 def words(tmp_path: Path, task: Any, **changes: Any) -> dict[str, str]:
@@ -259,10 +259,23 @@ def test_how_many_of_the_sure_detections_are_right(tmp_path: Path) -> None:
 
 
 def test_recall_says_on_which_images(tmp_path: Path) -> None:
-    images = metrics()["ingest"]["test_images"]
+    images = metrics()["evaluate"]["images"]
     few = words(tmp_path, part_b.task_13, backbone__compared=images - 1)
     assert few["where"] == f" in {images - 1} of the test images"
     assert words(tmp_path, part_b.task_13, backbone__compared=images)["where"] == ""
+
+
+def test_numbers_on_validation_images_are_not_said_to_be_of_test_images(tmp_path: Path) -> None:
+    content = validation_metrics()
+    answer = overall(write_run(tmp_path, content))
+    assert answer.words["caution"].startswith("The validation split has 48 images with 60 objects, so")
+    assert "of up to 6.5 percentage points" in answer.words["caution"]  # 100 sqrt(0.25 / 60)
+    assert "shapes of the test split" not in answer.words["caution"]
+    assert "shapes of the test split never occur in training" in words(tmp_path, overall)["caution"]
+    assert answer.tables["precision"].caption == "Average precision on 48 validation images."
+    for compared, where in ((32, " in 32 of the validation images"), (48, "")):
+        content["backbone"]["compared"] = compared
+        assert part_b.task_13(write_run(tmp_path, content)).words["where"] == where
 
 
 def test_how_far_ap_moves_with_other_test_images(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,21 @@ import pytest
 
 from src.core.errors import InputError
 from src.core.params_file import load_params
+from src.reporting import loss_curves
 from src.reporting.loss_curves import HISTORIES, draw_charts
 from src.reporting.page import ANSWERS, build_page, inline
 from src.reporting.run_results import RunResults
 from src.reporting.tasks import TASKS
-from tests.reporting.runs import METRICS, metrics, picture, training_params, with_params, write_metrics, write_run
+from tests.reporting.runs import (
+    METRICS,
+    metrics,
+    picture,
+    training_params,
+    validation_metrics,
+    with_params,
+    write_metrics,
+    write_run,
+)
 
 HOSTILE = '<script>alert("x")</script>&\'.jpg'
 VOID = {"meta", "img", "link", "br"}
@@ -212,14 +223,28 @@ def test_other_settings_than_the_default_ones_are_named_at_the_head(tmp_path: Pa
     assert html.index('class="banner"') < html.index('id="results"')
 
 
+def test_a_run_measured_on_validation_images_says_so_at_the_head(tmp_path: Path) -> None:
+    params = with_params(load_params(), "evaluate", split="validation")
+    html = page(tmp_path, validation_metrics(), params=params)
+    text = "".join(read(html).text)
+    assert (
+        html.index('class="banner"') < html.index("validation part of the training images") < html.index('id="results"')
+    )
+    assert "trained on 192 images and measured on 48 others" in text
+    assert "Average precision on 48 validation images." in text
+
+
 NEEDLESS: dict[str, set[str]] = {  # what a page is whole without, the headline being in files of its own
-    "ingest": {"train_images", "objects", "objects_per_image", "unannotated_objects", "crowd_objects"},
+    "ingest": {
+        *("train_images", "test_images", "validation_images", "objects", "objects_per_image"),
+        *("unannotated_objects", "crowd_objects"),
+    },
     "prepare": set(),
     "anchors": {"mode_counts"},
     "rpn": {"recall", "anchor_counts", "conditions"},
     "backbone": {"normalization", "compared", "example", "conditions"},
     "features": set(),
-    "evaluate": {"mask_iou_coverage", "proposals", "proposal_recall", "detections", "test_images", "conditions"},
+    "evaluate": {"mask_iou_coverage", "proposals", "proposal_recall", "detections", "conditions"},
 }
 
 
@@ -261,6 +286,21 @@ def test_charts(tmp_path: Path) -> None:
     results = write_run(tmp_path)
     draw_charts(results, results.charts)
     assert all(inline(path).width > 300 for path in results.charts.iterdir())
+
+
+def test_charts_show_validation_losses_where_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = write_run(tmp_path)
+    shutil.copy(tmp_path / "plots/joint/test.csv", tmp_path / "plots/joint/validation.csv")
+    drawn: dict[str, set[str]] = {}
+
+    def noted(train: Path, measured: dict[str, Path], *arguments: Any) -> None:
+        assert measured == {name: train.with_name(f"{name}.csv") for name in measured}
+        drawn[train.parent.name] = set(measured)
+
+    monkeypatch.setattr(loss_curves, "plot_history", noted)
+    draw_charts(results, results.charts)
+    expected = {stage: {"test"} for stage in HISTORIES} | {"backbone": set(), "joint": {"test", "validation"}}
+    assert drawn == expected
 
 
 @pytest.mark.parametrize("stage", HISTORIES)

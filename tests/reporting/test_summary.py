@@ -9,7 +9,7 @@ from src.core.errors import InputError
 from src.core.params_file import load_params
 from src.evaluation.headline import headline_numbers, provenance
 from src.reporting import summary
-from tests.reporting.runs import metrics
+from tests.reporting.runs import metrics, validation_metrics
 
 
 def test_the_terminal_s_lines_are_the_headline() -> None:
@@ -32,15 +32,29 @@ def test_the_lead_says_what_was_measured_on_what(images: int, source: str, said:
     ],
 )
 def test_the_banner_says_which_settings_were_applied(settings: str, said: str) -> None:
-    assert summary.banner(settings).startswith(said)
+    assert summary.banner(settings, "test").startswith(said)
 
 
 def test_the_banner_of_the_quick_run_says_how_to_make_the_full_one() -> None:
-    assert summary.banner("quick").endswith("with lower numbers than the full run (make report).")
+    assert summary.banner("quick", "test").endswith("with lower numbers than the full run (make report).")
 
 
 def test_the_default_settings_have_no_banner() -> None:
-    assert summary.banner(load_params().report.settings) == ""
+    params = load_params()
+    assert summary.banner(params.report.settings, params.evaluate.split) == ""
+
+
+@pytest.mark.parametrize("settings", ["default", "quick", "photos"])
+def test_the_banner_says_that_no_test_image_was_measured(settings: str) -> None:
+    """After what it says of the settings, if they are not the default ones."""
+    others, told = (summary.banner(settings, split) for split in ("test", "validation"))
+    assert told.startswith(f"{others} It is" if others else "It is")
+    assert "measured on the validation part of the training images, which no training saw" in told
+    assert "validation" not in others
+
+
+def test_the_lead_counts_the_images_of_the_split_that_was_measured() -> None:
+    assert "trained on 192 images and measured on 48 others" in summary.lead(provenance(validation_metrics()))
 
 
 def test_joint_training_counts_to_the_time_of_all_stages(tmp_path: Path) -> None:

@@ -28,12 +28,55 @@ def task_11(results: RunResults) -> Answer:
         "heads": _heads(results),
         "cost": _cost(results),
         "joint": _joint(results.params.joint, results.seconds.get("joint")),
+        "kept": _kept(results) if was_trained(results, "joint") else "",
     }
     if not was_trained(results, "joint"):
         return Answer(words)
     test = results.table("joint/test")
     results.columns("joint/test", test, *ALL_LOSSES)
+    if results.params.joint.keep == "best":
+        test = test[test["iteration"] <= _best(results)["iteration"]]
     return Answer({**words, "outcome": _outcome(test)}, tables={"losses": _table(test)})
+
+
+def _kept(results: RunResults) -> str:
+    """Which weights were kept, and whether the training ended early; empty where nothing was chosen."""
+    joint = results.params.joint
+    if joint.keep == "last" and not joint.patience:
+        return ""
+    epochs, whole = int(_last_turn(results)["epoch"].max()), joint.epochs * _turns(joint)
+    ended = "Training ran in full"
+    if epochs < whole:
+        ended = f"Training ended after epoch {count(epochs)} of {count(whole)}"
+    if joint.keep == "last":
+        return f"{ended}; its last weights were kept."
+    best = _best(results)
+    number = count(results.value("ingest", "validation_images"))
+    return (
+        f"{ended}; the weights after iteration {count(int(best['iteration']))} were kept, whose weighted losses on the "
+        f"{number} validation images were the lowest, {score(best['total'])}."
+    )
+
+
+def _best(results: RunResults) -> pd.Series:
+    """The row of the lowest weighted losses on validation images, in the last turn."""
+    measured = results.table("joint/validation")
+    results.columns("joint/validation", measured, "iteration", "total")
+    first = int(_last_turn(results)["iteration"].min())
+    offered = measured[measured["iteration"] >= (first if first > 1 else 0)]
+    return offered.loc[offered["total"].idxmin()]
+
+
+def _last_turn(results: RunResults) -> pd.DataFrame:
+    """The iterations of the last turn; end to end there is one."""
+    train = results.table("joint/train")
+    results.columns("joint/train", train, "iteration", "epoch")
+    joint = results.params.joint
+    return train[train["epoch"] > joint.epochs * (_turns(joint) - 1)]
+
+
+def _turns(joint: JointParams) -> int:
+    return 2 * joint.rounds + 1 if joint.scheme == "alternating" else 1
 
 
 def _heads(results: RunResults) -> str:
