@@ -1,6 +1,8 @@
-"""From the box head's outputs to detections (task 15)."""
+"""From what the box head says of each proposal to detections (task 15)."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,32 +16,53 @@ from src.structures.detections import Detections
 SMALLEST_SIDE = 1.0  # canvas pixels; a thinner detection is empty
 
 
-def postprocess(
-    logits: Float[Tensor, "r k"],
-    deltas: Float[Tensor, "r four_k"],
-    proposals: Float[Tensor, "r 4"],
-    region: Float[Tensor, " 4"],
-    params: EvaluateParams,
-) -> Detections:
-    """Decodes, drops empty and cross-boundary boxes and low scores, suppresses within each class, keeps the best 100.
+@dataclass(frozen=True)
+class Candidates:
+    """What the box head makes of an image's proposals, k classes with background.
+
+    Attributes:
+        proposals: canvas pixels.
+        logits: of each proposal's classes, background first.
+        deltas: scaled, four per class.
+        scores: of each class but background, 0..1.
+        boxes: of each class but background, canvas pixels.
+    """
+
+    proposals: Float[Tensor, "r 4"]
+    logits: Float[Tensor, "r k"]
+    deltas: Float[Tensor, "r four_k"]
+    scores: Float[Tensor, "r c"]
+    boxes: Float[Tensor, "r c 4"]
+
+    @classmethod
+    def from_head(
+        cls, proposals: Float[Tensor, "r 4"], logits: Float[Tensor, "r k"], deltas: Float[Tensor, "r four_k"]
+    ) -> Candidates:
+        """From one look of the box head at the proposals."""
+        return cls(proposals, logits, deltas, logits.softmax(dim=1)[:, 1:], decode_scaled(deltas, proposals)[:, 1:])
+
+    def best_boxes(self) -> Float[Tensor, "r 4"]:
+        """The box of each proposal's most probable class but background."""
+        best = self.scores.argmax(dim=1)[:, None, None].expand(-1, 1, 4)
+        return self.boxes.gather(1, best).squeeze(1)
+
+
+def postprocess(candidates: Candidates, region: Float[Tensor, " 4"], params: EvaluateParams) -> Detections:
+    """Drops empty and cross-boundary boxes and low scores, suppresses within each class, keeps the best 100.
 
     With `params.border` "clip", boxes are cut at the picture's border instead of being removed.
 
     Args:
-        logits: of each proposal's classes, background first.
-        deltas: scaled, four per class.
-        proposals: canvas pixels.
+        candidates: of one image.
         region: the picture on the canvas.
         params: thresholds and counts.
     """
-    scores = logits.softmax(dim=1)[:, 1:]  # [R, K-1]
-    boxes = decode_scaled(deltas, proposals)[:, 1:]  # [R, K-1, 4]
-    rows, classes = (scores > params.score_threshold).nonzero(as_tuple=True)
-    boxes, scores = boxes[rows, classes], scores[rows, classes]
+    rows, classes = (candidates.scores > params.score_threshold).nonzero(as_tuple=True)
+    boxes, scores = candidates.boxes[rows, classes], candidates.scores[rows, classes]
     if params.border == "clip":
         boxes = clip(boxes, region)
     valid = is_not_empty(boxes, SMALLEST_SIDE) & is_inside(boxes, region)
     rows, classes, boxes, scores = rows[valid], classes[valid], boxes[valid], scores[valid]
     kept = batched_nms(boxes, scores, classes, params.nms_iou)[: params.detections_per_image]
     empty = boxes.new_zeros((len(kept), 0, 0))
-    return Detections(boxes[kept], classes[kept] + 1, scores[kept], proposals[rows[kept]], empty)
+    return Detections(boxes[kept], classes[kept] + 1, scores[kept], candidates.proposals[rows[kept]], empty)

@@ -39,7 +39,9 @@ def provenance(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """
     conditions = metrics["evaluate"]["conditions"]
     return {
-        **{key: metrics["ingest"][key] for key in ("source", "images", "train_images", "test_images")},
+        **{key: metrics["ingest"][key] for key in ("source", "images", "train_images")},
+        "measured_on": metrics["evaluate"]["split"],
+        "measured_images": metrics["evaluate"]["images"],
         **{key: metrics["backbone"][key] for key in ("backbone", "weights")},
         **{key: conditions[key] for key in ("precision", "threads", "device", "torch", "python")},
     }

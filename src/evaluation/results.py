@@ -28,6 +28,7 @@ class EvaluationResults:
     """What the detector reaches on the test split.
 
     Attributes:
+        split: that it was measured on.
         border: the rule for boxes across the border that `params.evaluate.border` names.
         scores: AP under each rule.
         intervals: AP50 of boxes and masks with bootstrap intervals.
@@ -44,6 +45,7 @@ class EvaluationResults:
         images: of the split.
     """
 
+    split: str
     border: str
     scores: dict[str, DetectionMetrics]
     intervals: Mapping[OverlapType, Any]
@@ -82,7 +84,8 @@ class EvaluationResults:
             "errors": self.errors.as_metrics(),
             "unannotated": self.unannotated.as_metrics() if self.unannotated else None,
             "detections": self.detections,
-            "test_images": self.images,
+            "split": self.split,
+            "images": self.images,
         }
 
 
@@ -102,6 +105,7 @@ def evaluate_detector(
     chosen = found[border]
     halves_before, halves_after = (_joined(analyses, f"halves_{moment}") for moment in ("before", "after"))
     return EvaluationResults(
+        split=params.evaluate.split,
         border=border,
         scores={rule: evaluate_detections(annotations, coco_results(truth, each)) for rule, each in found.items()},
         intervals=ap50_intervals(truth, chosen),

@@ -38,18 +38,18 @@ def analyze(predictor: Predictor, example: Example, letterbox: Letterbox) -> Sec
         region = images.regions[0]
         features = detector.backbone(images.tensors)
         proposals = detector.rpn(images, features)[0].top(params.features.proposals)
-        logits, deltas = detector.roi_heads.classify(features, [proposals.boxes])
+        candidates = detector.roi_heads.refine(features, [proposals], images.regions, params.evaluate)[0]
         found = {}
         for border in BORDERS:
             rules = dataclasses.replace(params.evaluate, border=border)
-            kept = postprocess(logits, deltas, proposals.boxes, region, rules)
+            kept = postprocess(candidates, region, rules)
             found[border] = detector.roi_heads.add_masks(features, [kept])[0].cpu()
         target = example.target.to(predictor.fabric.device)
         matches = match_rois(proposals.boxes, target.boxes, target.crowd, params.rois.fg_iou_thresh)
         half_iou = _halves(detector.roi_heads, features, target, region)
     objects = (matches >= 0).nonzero().squeeze(1)
     wholes, labels = target.boxes[matches[objects]], target.labels[matches[objects]]
-    refined = refine(deltas[objects], proposals.boxes[objects], labels, region)
+    refined = refine(candidates.deltas[objects], proposals.boxes[objects], labels, region)
     classes = torch.where(matches == IGNORED, -1, torch.zeros_like(matches))
     classes[objects] = labels
     return SecondStageAnalysis(
@@ -57,7 +57,7 @@ def analyze(predictor: Predictor, example: Example, letterbox: Letterbox) -> Sec
         found={border: to_source(one, letterbox, params.evaluate.mask_threshold) for border, one in found.items()},
         proposals=letterbox.boxes_to_source(proposals.boxes.cpu()),
         truth=classes.cpu(),
-        predicted=logits.argmax(dim=1).cpu(),
+        predicted=candidates.logits.argmax(dim=1).cpu(),
         iou_before=paired_iou(proposals.boxes[objects], wholes).cpu(),
         iou_after=paired_iou(refined, wholes).cpu(),
         halves_before=half_iou[0].cpu(),

@@ -61,11 +61,14 @@ def backbone_params(**changes: Any) -> BackboneParams:
 def evaluate_params(**changes: Any) -> EvaluateParams:
     """The evaluate section with the papers' values."""
     values: dict[str, Any] = {
+        "split": "test",
         "score_threshold": 0.05,
         "nms_iou": 0.5,
         "detections_per_image": 100,
         "border": "clip",
         "mask_threshold": 0.5,
+        "box_passes": 1,
+        "objectness_power": 0.0,
     }
     return EvaluateParams(**(values | changes))
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.ops import clip_boxes_to_image
 
 from src.core.tensors import load_strictly, read_states
 from src.detector import postprocess, roi_heads
@@ -209,3 +210,30 @@ def test_the_second_stage_sees_the_best_proposals_only(ours: MaskRCNN, count: in
         seen = {tuple(box) for box in found.proposals.tolist()}
         assert len(seen) > 0.8 * count  # what is refined to nothing is dropped
         assert seen <= {tuple(box) for box in proposals.boxes[:count].tolist()}
+
+
+@torch.no_grad()
+def test_a_second_look_is_torchvision_s_heads_at_the_first_one_s_boxes(
+    ours: MaskRCNN, theirs: TorchvisionMaskRCNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roi_heads, "multiscale_roi_align", functools.partial(multiscale_roi_align, aligned=False))
+    regions = torch.tensor([REGION] * 2)
+    proposals = [one.top(30) for one in ours.rpn(ImageList(pictures(), regions), ours.backbone(pictures()))]
+    features = theirs.backbone(pictures())
+
+    def look(boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Probabilities of all images' boxes, and the boxes of every class."""
+        pooled = theirs.roi_heads.box_roi_pool(features, boxes, [CANVAS] * 2)
+        logits, deltas = theirs.roi_heads.box_predictor(theirs.roi_heads.box_head(pooled))
+        return logits.softmax(1), theirs.roi_heads.box_coder.decode(deltas, boxes)
+
+    first, refined = look([one.boxes for one in proposals])
+    best = refined[torch.arange(60), 1 + first[:, 1:].argmax(1)]
+    second, expected = look(list(clip_boxes_to_image(best, CANVAS).split(30)))
+    powers = torch.cat([one.scores for one in proposals]).sqrt()[:, None]
+    rules = evaluate_params(box_passes=2, objectness_power=0.5)
+    found = ours.roi_heads.refine(ours.backbone(pictures()), proposals, regions, rules)
+    assert not torch.allclose(best, clip_boxes_to_image(best, CANVAS))
+    scores, boxes = (torch.cat([getattr(one, name) for one in found]) for name in ("scores", "boxes"))
+    torch.testing.assert_close(scores, ((first + second) / 2 * powers)[:, 1:], rtol=0, atol=1e-4)
+    torch.testing.assert_close(boxes, expected[:, 1:], rtol=0, atol=1e-2)

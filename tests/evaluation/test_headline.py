@@ -32,12 +32,18 @@ def test_provenance_holds_what_the_numbers_depend_on_and_no_more() -> None:
     """Neither seconds nor the commit: going back to a run has to leave Git clean."""
     found = provenance(metrics())
     assert list(found) == [
-        *("source", "images", "train_images", "test_images", "backbone", "weights"),
+        *("source", "images", "train_images", "measured_on", "measured_images", "backbone", "weights"),
         *("precision", "threads", "device", "torch", "python"),
     ]
     assert found["source"] == "emoji"
+    assert (found["measured_on"], found["measured_images"]) == ("test", 80)
     assert found["device"] == "CPU (x86_64)"
     json.dumps(found, allow_nan=False)
+
+
+def test_the_split_is_the_one_that_was_evaluated() -> None:
+    found = provenance(metrics(evaluate__split="validation", evaluate__images=51))
+    assert (found["measured_on"], found["measured_images"]) == ("validation", 51)
 
 
 def test_the_machine_is_the_one_that_evaluated() -> None:

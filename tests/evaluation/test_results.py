@@ -30,15 +30,15 @@ from tests.evaluation.scenes import as_boxes, found, random_scene, truth
 KEYS = (  # of metrics/evaluate.json; scripts of people may read them
     *("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "by_class", "ap50_interval", "mask_iou"),
     *("mask_iou_coverage", "proposal_recall", "proposals", "classifier", "border", "regressor", "halves", "errors"),
-    *("unannotated", "detections", "test_images"),
+    *("unannotated", "detections", "split", "images"),
 )
 PROPOSALS = 5
 
 
-def params(border: str = "remove") -> Params:
+def params(border: str = "remove", split: str = "test") -> Params:
     whole = small.params()
     return small.params(
-        evaluate=small.evaluate_params(border=border),
+        evaluate=small.evaluate_params(border=border, split=split),
         features=dataclasses.replace(whole.features, proposals=PROPOSALS),
         predict=dataclasses.replace(whole.predict, score_threshold=0.4),
     )
@@ -105,9 +105,16 @@ def test_every_number_is_its_module_s(border: str) -> None:
         "errors": count_errors(truths, chosen, 0.4).as_metrics(),
         "unannotated": pick.as_metrics(),
         "detections": sum(map(len, chosen)),
-        "test_images": len(truths),
+        "split": "test",
+        "images": len(truths),
     }
     json.dumps(reported, allow_nan=False)
+
+
+def test_the_split_is_named_and_changes_no_number() -> None:
+    truths, analyses = split()
+    reported = evaluate_detector(truths, analyses, params(split="validation")).as_metrics()
+    assert reported == {**evaluate_detector(truths, analyses, params()).as_metrics(), "split": "validation"}
 
 
 def test_the_rules_the_thresholds_and_the_crowds_matter() -> None:
@@ -167,7 +174,7 @@ def test_a_split_without_objects_leaves_undefined_what_is_undefined() -> None:
     assert {reported[key] for key in undefined} == {None}
     assert reported["regressor"] == {"iou_before": None, "iou_after": None}
     assert reported["ap50_interval"] == {"box": None, "mask": None}
-    assert (reported["detections"], reported["test_images"]) == (0, 1)
+    assert (reported["detections"], reported["images"]) == (0, 1)
     json.dumps(reported, allow_nan=False)
 
 

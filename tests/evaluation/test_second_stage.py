@@ -86,11 +86,12 @@ def second_stage(detector: MaskRCNN, example: Example, boxes: Tensor) -> tuple[T
     return logits, clip(decode_scaled(deltas, boxes), REGION)
 
 
+@pytest.mark.parametrize("passes", [{}, {"box_passes": 2}, {"box_passes": 3, "objectness_power": 0.5}])
 @pytest.mark.parametrize("border", ["remove", "clip"])
 def test_both_border_rules_are_those_of_the_detector(
-    detector: MaskRCNN, example: Example, letterbox: Letterbox, border: str
+    detector: MaskRCNN, example: Example, letterbox: Letterbox, border: str, passes: dict[str, float]
 ) -> None:
-    params = small_params(border=border)
+    params = small_params(border=border, **passes)
     run = predictor(detector, params, proposals(example))
     with torch.no_grad():
         (found,) = run.detector.detect(run.batcher(letterbox).images([example]))
@@ -129,6 +130,33 @@ def test_proposals_are_judged_by_their_overlap(detector: MaskRCNN, example: Exam
     torch.testing.assert_close(stage.iou_before, paired_iou(boxes[rows], wholes))
     torch.testing.assert_close(stage.iou_after, paired_iou(refined[rows, stage.truth[rows]], wholes))
     assert (stage.iou_before >= 0.5).all()
+
+
+def test_the_numbers_are_of_the_first_look_and_the_detections_of_the_last(
+    detector: MaskRCNN, example: Example, letterbox: Letterbox
+) -> None:
+    boxes = proposals(example)
+    first = analyze(predictor(detector, small_params(), boxes), example, letterbox)
+    params = small_params(box_passes=3, objectness_power=0.5)
+    last = analyze(predictor(detector, params, boxes), example, letterbox)
+    for name in ("proposals", "truth", "predicted", "iou_before", "iou_after", "halves_before", "halves_after"):
+        assert torch.equal(getattr(last, name), getattr(first, name)), name
+    for border in ("remove", "clip"):
+        assert not torch.equal(last.found[border].boxes, first.found[border].boxes)
+        assert set(map(tuple, last.found[border].proposals.tolist())) <= set(map(tuple, last.proposals.tolist()))
+
+
+def test_a_second_look_is_at_the_first_one_s_boxes(detector: MaskRCNN, example: Example, letterbox: Letterbox) -> None:
+    """The best class's box of the one proposal, looked at by hand; its score is the mean of the two."""
+    box = proposals(example)[:1]
+    logits, refined = second_stage(detector, example, box)
+    again, boxes = second_stage(detector, example, refined[0, 1 + logits[0, 1:].argmax()][None])
+    params = small_params(box_passes=2, border="clip", nms_iou=1.0)
+    found = analyze(predictor(detector, params, box), example, letterbox).found["clip"]
+    assert sorted(found.labels.tolist()) == [1, 2, 3]
+    scores = (logits.softmax(1)[0] + again.softmax(1)[0]) / 2
+    torch.testing.assert_close(found.scores, scores[found.labels], rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.boxes, letterbox.boxes_to_source(boxes[0])[found.labels], rtol=0, atol=0.5)
 
 
 @pytest.mark.parametrize(("threshold", "objects"), [(0.5, 1), (0.45, 2), (0.4, 3), (0.6, 0)])
