@@ -105,9 +105,13 @@ def rescale(example: Example, region: ImageRegion, factor: float, place: tuple[f
     if len(masks):
         soft = _resize(255 * example.target.masks[:, y.before, x.before].to(torch.uint8), y, x)
         masks[:, y.after, x.after] = soft >= HALF_COVERED
-    target = dataclasses.replace(example.target, masks=masks)
-    moved = _cropped(target, torch.tensor([x.scale, y.scale] * 2), torch.tensor([x.shift, y.shift] * 2), region)
-    return dataclasses.replace(example, image=image, target=moved)
+    scale, shift = torch.tensor([x.scale, y.scale] * 2), torch.tensor([x.shift, y.shift] * 2)
+    boxes, crowd = (clip(one * scale + shift, region) for one in (example.target.boxes, example.target.crowd))
+    left = box_area(boxes) / box_area(example.target.boxes * scale).clamp(min=1e-6)
+    if len(masks):  # of an object that was seen and is no more, an empty corner of its box may remain
+        left[example.target.masks.any(dim=(1, 2)) & ~masks.any(dim=(1, 2))] = 0
+    moved = dataclasses.replace(example.target, boxes=boxes, crowd=crowd, masks=masks)
+    return dataclasses.replace(example, image=image, target=_sorted_out(moved, left))
 
 
 @dataclass(frozen=True)
@@ -144,13 +148,6 @@ def _resize(images: UInt8[Tensor, "n h w"], y: _Axis, x: _Axis) -> UInt8[Tensor,
     """Bilinear, averaging where it shrinks."""
     resized: Tensor = transforms.resize(images, [y.size, x.size], antialias=True)
     return resized
-
-
-def _cropped(target: Target, scale: Float32[Tensor, " 4"], shift: Float32[Tensor, " 4"], region: ImageRegion) -> Target:
-    """Boxes moved and cut at the picture's border; the masks are moved already."""
-    boxes, crowd = (clip(one * scale + shift, region) for one in (target.boxes, target.crowd))
-    left = box_area(boxes) / box_area(target.boxes * scale).clamp(min=1e-6)
-    return _sorted_out(dataclasses.replace(target, boxes=boxes, crowd=crowd), left)
 
 
 def paste(below: Example, above: Example, draw: torch.Generator) -> Example:

@@ -193,6 +193,18 @@ def test_what_cropping_leaves_decides_by_hand() -> None:
     assert [tight(mask.nonzero().tolist()) for mask in found.masks] == found.boxes.tolist()
 
 
+def test_an_object_of_which_no_pixel_is_left_goes_with_its_box() -> None:
+    """The crop shows the upper left corner of its box; the object itself is in the lower right one."""
+    whole = scene([(8, 6, 40, 22), (8, 6, 20, 16), (10, 10, 20, 18)])
+    whole.target.masks[0] = False
+    whole.target.masks[0, 20:22, 34:40] = True
+    whole.target.masks[2] = False  # had no pixel before, so it lost none
+    found = rescale(whole, REGION, 2.0, (0.0, 0.0)).target
+    assert found.labels.tolist() == [2, 3]
+    assert len(found.crowd) == 0
+    assert rescale(without_masks(whole), REGION, 2.0, (0.0, 0.0)).target.labels.tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize("factor", [0.3, 1.0, 2.5])
 def test_pictures_without_masks_and_without_objects(factor: float) -> None:
     whole = scene([(10, 8, 30, 20)], crowd=[(20, 10, 50, 34)])
