@@ -142,6 +142,7 @@ def reproduce() -> int:
 
     A closed terminal or a `kill` ends it the same way.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored under `nohup ... &`, which DVC would inherit
     process = subprocess.Popen([sys.executable, "-m", "dvc", "repro"])
 
     def interrupt(*_: object) -> None:

@@ -203,9 +203,12 @@ def test_an_interrupted_run_waits_for_the_pipeline_and_puts_params_back(
     assert settings.PARAMS.read_bytes() == before
 
 
+@pytest.mark.parametrize("inherited", [signal.default_int_handler, signal.SIG_IGN])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_killed_run_ends_the_pipeline_and_puts_params_back(before: bytes, number: signal.Signals) -> None:
-    """Real processes: a stand-in for DVC says that it runs, and what it was interrupted by."""
+def test_a_killed_run_ends_the_pipeline_and_puts_params_back(
+    before: bytes, number: signal.Signals, inherited: Any
+) -> None:
+    """Real processes: a stand-in for DVC says that it runs and what interrupted it. A shell may have SIGINT ignored."""
     Path("dvc.py").write_text(
         "import pathlib, time\n"
         "try:\n"
@@ -215,7 +218,9 @@ def test_a_killed_run_ends_the_pipeline_and_puts_params_back(before: bytes, numb
     )
     env = os.environ | {"PYTHONPATH": f"{Path.cwd()}{os.pathsep}{PROJECT}"}
     command = [sys.executable, "-m", "tools.settings", "run", "small"]
+    old = signal.signal(signal.SIGINT, inherited)
     process = subprocess.Popen(command, env=env, start_new_session=True)
+    signal.signal(signal.SIGINT, old)
     while not Path("running").exists():
         assert process.poll() is None
         time.sleep(0.05)
