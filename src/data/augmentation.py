@@ -30,7 +30,7 @@ from src.structures.target import Target
 REMNANT: Final = 0.25  # an object of which less is left is ignored from then on
 SMALLEST_SIDE: Final = 2.0  # canvas pixels; less of an object is left out
 HALF_COVERED: Final = 128  # of 255
-GRAY: Final = (124, 116, 104)  # beside a picture made smaller: ImageNet's mean, which normalizes to about 0
+GRAY: Final = (124, 116, 104)  # beside a picture made smaller: ImageNet's mean color
 
 
 @dataclass(frozen=True)
