@@ -29,17 +29,20 @@ report: .venv/ready
 	@git cat-file -e HEAD:dvc.lock 2> /dev/null || echo "  Keep this run as what later ones are compared with:" \
 	    "git add dvc.lock metrics && git commit -m 'First run'"
 
-# SET="key=value ..." adds single settings. params.yaml stays as it is, so that `make report` makes the full run.
-quick: .venv/ready
+# Runs with a file of settings/. params.yaml stays as it is, so that `make report` makes the full run.
+define run_settings
 	@mkdir -p .cache && touch .cache/report-started
-	@python -m tools.settings run quick $(SET)
+	@python -m tools.settings run $(1) $(SET)
 	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
+endef
+
+# SET="key=value ..." adds single settings.
+quick: .venv/ready
+	$(call run_settings,quick)
 
 photos: .venv/ready
 	@[ -n "$(ROOT)" ] || { echo "make photos: say where they are: make photos ROOT=/data/photos" >&2; exit 2; }
-	@mkdir -p .cache && touch .cache/report-started
-	@python -m tools.settings run photos "data.root='$(ROOT)'" $(SET)
-	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
+	$(call run_settings,photos "data.root='$(ROOT)'")
 
 predict: .venv/ready
 	@[ -n "$(IMAGE)" ] || { echo "make predict: say which picture: make predict IMAGE=my.jpg" >&2; exit 2; }
