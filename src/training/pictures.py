@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from src.core import paths
 from src.core.errors import invalid
+from src.core.params import BackboneParams, JointParams, RpnParams
 from src.data.augmentation import Augmentation
 from src.data.batches import Batcher
 from src.data.loading import Loader
@@ -18,22 +18,8 @@ from src.structures.sample import SPLITS, TEST, TRAIN, VALIDATION
 from src.training.loop import Training
 
 
-@runtime_checkable
-class PictureOptions(Protocol):
-    """What a section of params says of a training on pictures."""
-
-    @property
-    def batch_size(self) -> int: ...  # noqa: D102
-    @property
-    def flip(self) -> bool: ...  # noqa: D102
-    @property
-    def loss_weights(self) -> Any: ...  # noqa: D102
-    @property
-    def seed(self) -> int: ...  # noqa: D102
-
-
 def from_pictures(
-    options: PictureOptions,
+    options: RpnParams | BackboneParams | JointParams,
     normalization: Normalization,
     device: torch.device,
     *,
