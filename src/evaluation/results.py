@@ -25,7 +25,7 @@ from src.evaluation.unannotated import Unannotated, find_unannotated
 
 @dataclass(frozen=True)
 class EvaluationResults:
-    """What the detector reaches on the test split.
+    """What the detector reaches on one split.
 
     Attributes:
         split: that it was measured on.
@@ -95,7 +95,7 @@ def evaluate_detector(
     """Measures what `detect` found.
 
     Args:
-        truth: the test images.
+        truth: the images of the split.
         analyses: of the same images in the same order.
         params: border rule, thresholds, number of proposals.
     """

@@ -36,15 +36,15 @@ def main(params: Params) -> None:
     """Measures, then draws."""
     analyses = list(read_analyses(paths.DETECTIONS))
     with DatasetFile(paths.DATASET) as dataset:
-        test = dataset.indices(params.evaluate.split)
-        truth = [GroundTruth.from_sample(dataset[row], number) for number, row in enumerate(test, start=1)]
+        rows = dataset.indices(params.evaluate.split)
+        truth = [GroundTruth.from_sample(dataset[row], number) for number, row in enumerate(rows, start=1)]
         if len(analyses) != len(truth):
             expected = f"a line for each of {len(truth)} {params.evaluate.split} images"
             raise invalid(paths.DETECTIONS, expected, len(analyses))
         results = evaluate_detector(truth, analyses, params)
         pick = results.unannotated.picture if results.unannotated else 0
         shown = [number for number, image in enumerate(truth) if len(image.boxes)][: params.report.images]
-        images = {number: dataset.image(test[number]) for number in {*shown, pick}}
+        images = {number: dataset.image(rows[number]) for number in {*shown, pick}}
     write_numbers({**results.as_metrics(), "conditions": environment_info(params.runtime)})
     write_table(PLOTS / "precision_recall.csv", curve_rows(results.score))
     write_table(PLOTS / "confusion.csv", confusion_rows(results.classifier), ["actual", "predicted"])

@@ -47,13 +47,15 @@ def main(params: Params) -> None:
     fabric, options = make_fabric(params.runtime), params.backbone
     with PreparedFile(paths.PREPARED) as prepared:
         split = params.evaluate.split
-        shown, test = prepared.example(two_object_row(prepared, split)), prepared.indices(split)[:COMPARED]
+        shown, measured_on = prepared.example(two_object_row(prepared, split)), prepared.indices(split)[:COMPARED]
         batcher = Batcher(NORMALIZATIONS[options.name], prepared.letterbox.region, fabric.device)
         before = Proposer(*load_start(params, fabric.device), fabric, batcher)
         after = Proposer(*load_backbone(params, fabric.device), fabric, batcher)
         qualities = []
         for name, one in (("before", before), ("after", after)):
-            examples = tqdm(prepared.examples(test, masks=False), desc=name, total=len(test), unit="image")
+            examples = tqdm(
+                prepared.examples(measured_on, masks=False), desc=name, total=len(measured_on), unit="image"
+            )
             qualities.append(proposal_quality(one, iter(examples), options))
     proposals_before, proposals_after = (one.propose_on(shown) for one in (before, after))
     facts = {**describe(after, shown, params), **measured(*qualities), "roi_align": check(after, shown, params)}

@@ -39,20 +39,20 @@ def main(params: Params) -> None:
     """Evaluates once on all test images; writes the numbers, the recall curve and the three figures."""
     fabric = make_fabric(params.runtime)
     with PreparedFile(paths.PREPARED) as prepared:
-        letterbox, test = prepared.letterbox, prepared.indices(params.evaluate.split)
-        shown = [i for i in test if len(prepared.labels(i))][: params.report.images] or test[:1]
+        letterbox, rows = prepared.letterbox, prepared.indices(params.evaluate.split)
+        shown = [i for i in rows if len(prepared.labels(i))][: params.report.images] or rows[:1]
         examples = [prepared.example(i, masks=False) for i in shown]
     sizes = read_json(paths.ANCHORS)["anchors"]
     network = load_network(paths.PLAIN_RPN, len(sizes)).to(memory_format=torch.channels_last).to(fabric.device)
     model = PlainRpn(network, AnchorGrid.from_params(sizes, letterbox, params.rpn), params.rpn).eval()
     batcher = Batcher(Normalization.from_params(params.prepare), letterbox.region, fabric.device)
 
-    tested = Loader(paths.PREPARED, test, 1, seed=0, flip=False, masks=False, shuffle=False)
+    tested = Loader(paths.PREPARED, rows, 1, seed=0, flip=False, masks=False, shuffle=False)
     side = receptive_field(network)
-    batches = iter(tqdm(tested.batches(0), desc="evaluate rpn", total=len(test), unit="image"))
+    batches = iter(tqdm(tested.batches(0), desc="evaluate rpn", total=len(rows), unit="image"))
     with torch.no_grad():
         result = metrics(evaluate(model, batcher, fabric, batches), side)
-    environment = {**environment_info(params.runtime), "test_images": len(test)}
+    environment = {**environment_info(params.runtime), "test_images": len(rows)}
     write_json(paths.metrics("rpn"), {**describe(model, side), **result, "conditions": environment})
     write_csv(PLOTS / "recall.csv", ("proposals", "recall"), result["recall"].items())
     draw(model, batcher, fabric, examples, side)

@@ -48,7 +48,7 @@ def task_8(results: RunResults) -> Answer:
 
 
 def where_measured(results: RunResults) -> str:
-    """The test images that proposal recall was measured on, if not on all."""
+    """How many of the images proposal recall was measured on, if not on all."""
     compared, images = results.maybe("backbone", "compared"), results.value("evaluate", "images")
     if not compared or compared >= images:
         return ""
