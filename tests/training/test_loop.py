@@ -34,6 +34,7 @@ from tests.training.toy import (
     batches,
     die_at_writing,
     histories,
+    killed,
     killer,
     lives_until_done,
     run,
@@ -82,9 +83,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     kills: dict[str, list[int]],
     seconds: float,
 ) -> None:
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", seconds)
-    weights, lives = lives_until_done(tmp_path, killer(kills))
-    assert lives == 1 + sum(map(len, kills.values()))
+    weights = killed(monkeypatch, tmp_path, kills, seconds)
     assert weights == undisturbed[0]
     assert histories(tmp_path) == undisturbed[1:]
 
@@ -314,9 +313,7 @@ def test_a_training_killed_in_any_phase_ends_as_an_undisturbed_one(
     kills: dict[str, list[int]],
     seconds: float,
 ) -> None:
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", seconds)
-    weights, lives = lives_until_done(tmp_path, killer(kills), run_phases)
-    assert lives == 1 + sum(map(len, kills.values()))
+    weights = killed(monkeypatch, tmp_path, kills, seconds, run_phases)
     assert weights == undisturbed_phases[0]
     assert histories(tmp_path, *PHASE_HISTORIES) == undisturbed_phases[1:]
     assert Checkpoint("toy").phase(0).load() is None

@@ -36,7 +36,7 @@ from tests.training.toy import (
     batches,
     die_at_writing,
     histories,
-    killer,
+    killed,
     lives_until_done,
     run,
     run_phases,
@@ -281,9 +281,7 @@ def test_a_killed_training_chooses_as_an_undisturbed_one(
     kills: dict[str, list[int]],
     seconds: float,
 ) -> None:
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", seconds)
-    weights, lives = lives_until_done(tmp_path, killer(kills), choose)
-    assert lives == 1 + sum(map(len, kills.values()))
+    weights = killed(monkeypatch, tmp_path, kills, seconds, choose)
     assert (weights, *histories(tmp_path, *HISTORIES)) == undisturbed
 
 
@@ -348,7 +346,5 @@ def test_a_training_killed_in_any_phase_chooses_as_an_undisturbed_one(
     kills: dict[str, list[int]],
     seconds: float,
 ) -> None:
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", seconds)
-    weights, lives = lives_until_done(tmp_path, killer(kills), choose_in_phases)
-    assert lives == 1 + sum(map(len, kills.values()))
+    weights = killed(monkeypatch, tmp_path, kills, seconds, choose_in_phases)
     assert (weights, *histories(tmp_path, *HISTORIES, "gradients")) == undisturbed_phases

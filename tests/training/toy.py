@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from src.core.tensors import save_tensors
+from src.training import loop
 from src.training.checkpoint import Checkpoint
 from src.training.gradients import GradientProbe
 from src.training.history import History
@@ -153,6 +154,20 @@ def lives_until_done(folder: Path, hook: Hook, one_life: Callable[[Path, Hook], 
         except Killed:  # noqa: PERF203 - that is the point
             continue
     raise AssertionError
+
+
+def killed(
+    patch: pytest.MonkeyPatch,
+    folder: Path,
+    kills: dict[str, list[int]],
+    seconds: float,
+    one_life: Callable[[Path, Hook], bytes] = run,
+) -> bytes:
+    """What a training ends with that is killed at all these moments, with so many seconds between checkpoints."""
+    patch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", seconds)
+    weights, lives = lives_until_done(folder, killer(kills), one_life)
+    assert lives == 1 + sum(map(len, kills.values()))
+    return weights
 
 
 # Phases: the last layer, then those before it, then the last one again, each from a loss of its own. The weights are
