@@ -84,7 +84,7 @@ def part_a_step(params: Params) -> BenchmarkCase:
         def run() -> None:
             model.train()
             with fabric.autocast():
-                terms = model(*batcher(batch))
+                terms = model.losses(*batcher(batch))
             step(model, optimizer, terms)
 
         return run
@@ -137,7 +137,7 @@ def head_training(params: Params, *, masks: bool) -> BenchmarkCase:
         heads.train()
         for batch in loader.batches(0):
             with fabric.autocast():
-                terms = heads(batch.rois)
+                terms = heads.losses(batch.rois)
             step(heads, optimizer, terms)
 
     theirs = torchvision_training(params, masks=masks)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from src.core.loss_weights import BackboneLossWeights, BoxHeadLossWeights, JointLossWeights, RpnLossWeights, Weight
 from src.core.schema import Constraint
 
 Count = Annotated[int, Constraint(low=0)]
 Positive = Annotated[int, Constraint(low=1)]
 Fraction = Annotated[float, Constraint(low=0, high=1)]
-Weight = Annotated[float, Constraint(low=0)]
 Rate = Annotated[float, Constraint(above=0)]
 Seed = Annotated[int, Constraint(low=0, high=2**31 - 1)]
 Color = Annotated[tuple[float, ...], Constraint(low=0, high=1, length=3)]
@@ -59,14 +59,6 @@ class AnchorsParams:
 
 
 @dataclass(frozen=True)
-class RpnLossWeights:
-    """Weights of part (a)'s two losses."""
-
-    objectness: Weight
-    rpn_regression: Weight
-
-
-@dataclass(frozen=True)
 class RpnParams:
     """Part (a): the five-convolution network and its training."""
 
@@ -89,16 +81,6 @@ class AugmentParams:
     scale_jitter: Annotated[float, Constraint(low=0, high=9)]
     color_jitter: Fraction
     copy_paste: Fraction
-
-
-@dataclass(frozen=True)
-class BackboneLossWeights:
-    """Weights of the RPN's two losses and of the box head's two."""
-
-    objectness: Weight
-    rpn_regression: Weight
-    classification: Weight
-    box_regression: Weight
 
 
 @dataclass(frozen=True)
@@ -151,14 +133,6 @@ class FeaturesParams:
 
 
 @dataclass(frozen=True)
-class BoxHeadLossWeights:
-    """Weights of the two losses that the box head's shared layers learn from, alone and beside the mask branch."""
-
-    classification: Weight
-    box_regression: Weight
-
-
-@dataclass(frozen=True)
 class BoxHeadParams:
     """Task 14: classifier and regressor."""
 
@@ -184,17 +158,6 @@ class MaskHeadParams:
     learning_rate: Rate
     weight_decay: Weight
     seed: Seed
-
-
-@dataclass(frozen=True)
-class JointLossWeights:
-    """Weights of the detector's five losses."""
-
-    objectness: Weight
-    rpn_regression: Weight
-    classification: Weight
-    box_regression: Weight
-    mask: Weight
 
 
 @dataclass(frozen=True)
@@ -251,10 +214,12 @@ class ReportParams:
 
 @dataclass(frozen=True)
 class RuntimeParams:
-    """Precision and threads."""
+    """Precision, threads and processes."""
 
     precision: Annotated[str, Constraint(choices=("auto", "bf16", "float32"))]
     threads: Count
+    devices: Annotated[int | str, Constraint(low=1, words=("auto",))]
+    nodes: Positive
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The machine at hand: device, precision, threads and seeds."""
+"""The machine at hand: devices, precision, threads and seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from src.core.errors import invalid
 from src.core.params import RuntimeParams
+from src.core.processes import launch, make_strategy, place
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -19,10 +21,18 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 MOST_KEPT = 2**31 - 1  # bytes free at the heap's end
 
 
-def has_fast_bf16() -> bool:
-    """Whether the GPU, or else the processor (AVX512-BF16 or AMX), multiplies bf16 in hardware."""
+def device_type() -> str:
+    """`cuda`, else Apple's `mps`, else `cpu`: the best that PyTorch sees."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def has_fast_bf16() -> bool:
+    """Whether the GPU, or else the processor (AVX512-BF16 or AMX), multiplies bf16 in hardware; `mps` is untried."""
+    kind = device_type()
+    if kind != "cpu":
+        return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 
@@ -34,17 +44,53 @@ def precision_name(runtime: RuntimeParams) -> str:
     return "bf16" if has_fast_bf16() else "float32"
 
 
-def make_fabric(runtime: RuntimeParams) -> Fabric:
-    """One device (a GPU if there is one) at the chosen precision, on the chosen number of threads."""
+def make_fabric(runtime: RuntimeParams, share: int | None = None) -> Fabric:
+    """The devices at the chosen precision, on the chosen number of threads; further processes are started here.
+
+    Args:
+        runtime: what params say.
+        share: work that can be shared out, e.g. the images of a minibatch: no more processes are started than have a
+            part of it. None: one process does it.
+
+    Raises:
+        InputError: there are fewer devices than asked for, or several machines without `torchrun`.
+    """
     # Fabric imports torch's compiler: seconds that the stages without a network need not wait for.
     from lightning_fabric import Fabric  # noqa: PLC0415
 
     keep_freed_memory()
-    torch.set_num_threads(runtime.threads or available_cores())
     torch.backends.cudnn.benchmark = False
+    kind = device_type()
+    devices, nodes = place(device_count(runtime, kind), runtime.nodes, share)
+    torch.set_num_threads(max(1, thread_count(runtime) // devices))
     precision = "bf16-mixed" if precision_name(runtime) == "bf16" else "32-true"
-    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    return Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+    if devices * nodes == 1:
+        return Fabric(accelerator=kind, devices=1, precision=precision)  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy=make_strategy(), precision=precision)  # type: ignore[arg-type]
+    launch(fabric)
+    torch.set_num_threads(max(1, thread_count(runtime) // devices))  # the launcher has a mind of its own
+    return fabric
+
+
+def device_count(runtime: RuntimeParams, kind: str) -> int:
+    """How many devices of a machine `runtime.devices` comes to; on processors as many processes.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind)
+    if runtime.devices == "auto":
+        return there or 1
+    if there is not None and int(runtime.devices) > there:
+        raise invalid(
+            "params.yaml", f"auto or at most {there} for 'runtime.devices', as many as there are", runtime.devices
+        )
+    return int(runtime.devices)
+
+
+def thread_count(runtime: RuntimeParams) -> int:
+    """Processor threads of all processes on this machine together."""
+    return runtime.threads or available_cores()
 
 
 def keep_freed_memory() -> None:
@@ -66,11 +112,11 @@ def available_cores() -> int:
 
 def environment_info(runtime: RuntimeParams) -> dict[str, str | int]:
     """What a number was measured on, for reports: device, precision, threads, versions."""
-    cuda = torch.cuda.is_available()
+    kind = device_type()
     return {
-        "device": torch.cuda.get_device_name() if cuda else f"CPU ({platform.machine()})",
+        "device": torch.cuda.get_device_name() if kind == "cuda" else f"{kind.upper()} ({platform.machine()})",
         "precision": precision_name(runtime),
-        "threads": runtime.threads or available_cores(),
+        "threads": thread_count(runtime),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
     }

@@ -19,12 +19,16 @@ from src.core.errors import InputError, brief, invalid
 
 @dataclass(frozen=True)
 class Constraint:
-    """Allowed values of a field: a closed range, an open lower bound, a choice, a length for lists."""
+    """Allowed values of a field: a closed range, an open lower bound, a choice, a length for lists.
+
+    `words` are texts that a number's field takes too.
+    """
 
     low: float = -math.inf
     high: float = math.inf
     above: float = -math.inf
     choices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     length: int | None = None
 
     def violation(self, value: Any) -> str | None:
@@ -38,10 +42,15 @@ class Constraint:
     def _item(self, value: Any) -> str | None:
         if self.choices and value not in self.choices:
             return "one of " + ", ".join(self.choices)
+        if self.words and isinstance(value, str):
+            return None if value in self.words else " or ".join([*self.words, self._range()])
         if isinstance(value, str | bool):
             return None
         if math.isfinite(value) and self.low <= value <= self.high and value > self.above:
             return None
+        return self._range()
+
+    def _range(self) -> str:
         if math.isinf(self.above):
             return f"a number in [{self.low:g}, {self.high:g}]"
         return f"a number above {self.above:g}" + ("" if math.isinf(self.high) else f" and at most {self.high:g}")
@@ -85,6 +94,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 def _convert(base: Any, value: Any, where: str) -> Any:
     """Gives `value` the type `base`: int where whole, float from int, tuple from a non-empty list."""
+    if base == int | str:
+        return value if isinstance(value, str) else _convert(int, value, where)
     number = isinstance(value, int | float) and not isinstance(value, bool) and not 2**63 <= abs(value) < math.inf
     if base is float and number:
         return float(value)

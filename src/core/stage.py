@@ -12,6 +12,7 @@ from src.core.files import write_json
 from src.core.params import Params
 from src.core.params_file import load_params
 from src.core.parent_watchdog import STARTED_BY, end_with
+from src.core.processes import end_followers, fail, is_follower, wait_for_the_end
 from src.core.runtime import cache_dir
 
 INTERRUPTED = 130  # a shell's status for Ctrl-C
@@ -30,7 +31,13 @@ def run(name: str, work: Callable[[Params], None]) -> None:
         work(load_params())
         write_json(cache_dir() / "seconds" / f"{name}.json", round(time.perf_counter() - start, 1))
     except (InputError, OSError, MemoryError) as error:
-        sys.exit(f"{name}: {one_line(error) or 'not enough memory'}")
+        fail(f"{name}: {one_line(error) or 'not enough memory'}")
+    except RuntimeError:
+        wait_for_the_end()
+        raise
     except KeyboardInterrupt:
+        if is_follower():
+            sys.exit(INTERRUPTED)
+        end_followers()
         print(f"{name}: interrupted; a training resumes from its last checkpoint", file=sys.stderr)  # noqa: T201
         sys.exit(INTERRUPTED)

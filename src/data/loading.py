@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,15 +13,35 @@ from typing import TypeVar
 
 import torch
 
-from src.core.runtime import generator
+from src.core.runtime import derive_seed, generator
 from src.data.augmentation import Augmentation
 from src.data.prepared import Example, PreparedFile, flip
 
 AHEAD = 2  # minibatches
-AUGMENTATION = 1  # stream of draws, apart from the mirroring's
+AUGMENTATION, SAMPLING = 1, 2  # streams of draws, apart from the mirroring's
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which items of a minibatch one of several processes learns from: every `of`-th from `rank` on.
+
+    Where a minibatch has fewer items than there are processes, the others compute along on its first one, for nothing:
+    it is their spare.
+    """
+
+    rank: int = 0
+    of: int = 1
+
+    def take(self, items: Sequence[Item]) -> tuple[Sequence[Item], bool]:
+        """This process's items, and whether they are only a spare."""
+        mine = items[self.rank :: self.of]
+        return (mine, False) if len(mine) else (items[:1], True)
+
+
+WHOLE = Share()
 
 
 @dataclass(frozen=True)
@@ -36,6 +57,7 @@ class Loader:
         masks: read the masks too.
         shuffle: draw the order; otherwise that of `indices`.
         augmentation: how pictures are varied besides, anew in each epoch.
+        share: what this process takes of each minibatch.
     """
 
     prepared: Path
@@ -46,6 +68,7 @@ class Loader:
     masks: bool = True
     shuffle: bool = True
     augmentation: Augmentation | None = None
+    share: Share = WHOLE
 
     def __len__(self) -> int:
         """Minibatches per epoch."""
@@ -53,10 +76,9 @@ class Loader:
 
     def batches(self, epoch: int) -> Iterator[list[Example]]:
         """All pictures once; the same epoch always gives the same minibatches."""
-        order = self.order(epoch)
-        parts = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         with PreparedFile(self.prepared) as file:
-            yield from read_ahead(parts, lambda rows: [self._example(file, epoch, row) for row in rows], AHEAD)
+            parts = minibatches(self.order(epoch), self.batch_size, self.share)
+            yield from read_ahead(parts, lambda part: self._examples(file, epoch, *part), AHEAD)
 
     def order(self, epoch: int) -> list[int]:
         """The rows in the order of an epoch."""
@@ -67,6 +89,16 @@ class Loader:
     def is_flipped(self, epoch: int, row: int) -> bool:
         """Whether a picture is mirrored in an epoch."""
         return self.flip and bool(torch.rand((), generator=generator(self.seed, epoch, row)) < 0.5)
+
+    def _examples(self, file: PreparedFile, epoch: int, rows: Sequence[int], is_spare: bool) -> list[Example]:
+        return [
+            dataclasses.replace(
+                self._example(file, epoch, row),
+                seed=derive_seed(self.seed, epoch, row, SAMPLING),
+                is_spare=is_spare,
+            )
+            for row in rows
+        ]
 
     def _example(self, file: PreparedFile, epoch: int, row: int) -> Example:
         example = self._mirrored(file, epoch, row)
@@ -82,6 +114,11 @@ class Loader:
         masks = self.masks or (self.augmentation is not None and self.augmentation.copy_paste > 0)
         example = file.example(row, masks=masks)
         return flip(example, file.letterbox) if self.is_flipped(epoch, row) else example
+
+
+def minibatches(order: Sequence[Item], size: int, share: Share) -> list[tuple[Sequence[Item], bool]]:
+    """`share`'s part of each minibatch of `size` items, the last one of the rest, and whether it is a spare."""
+    return [share.take(order[first : first + size]) for first in range(0, len(order), size)]
 
 
 def read_ahead(items: Iterable[Item], read: Callable[[Item], Result], depth: int) -> Iterator[Result]:

@@ -32,12 +32,16 @@ class Example:
         name: as in the dataset.
         image: RGB, a view of channels-last memory.
         target: its objects, crowd regions apart.
+        seed: of what losses draw of it; None: nothing has been said.
+        is_spare: whether another process learns from it, and this one only computes along.
     """
 
     index: int
     name: str
     image: UInt8[Tensor, "3 h w"]
     target: Target
+    seed: int | None = None
+    is_spare: bool = False
 
 
 def flip(example: Example, letterbox: Letterbox) -> Example:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,6 +16,13 @@ SIZE = 7  # P, cells a side
 # Deltas of good proposals are small, so the head learns them multiplied by these (Fast R-CNN's normalized targets;
 # torchvision's and detectron2's weights): without them the regression loss would be a hundredth of the other.
 DELTA_SCALE = (10.0, 10.0, 5.0, 5.0)
+
+
+class Draws(NamedTuple):
+    """What an image's random draws come from, and how many RoIs it has in a batch."""
+
+    rois: int
+    generator: torch.Generator  # on the CPU
 
 
 class BoxHead(nn.Module):
@@ -39,11 +49,26 @@ class BoxHead(nn.Module):
         for layer in (self.fc6, self.fc7, self.cls_score, self.bbox_pred):
             nn.init.zeros_(layer.bias)
 
-    def forward(self, pooled: Float[Tensor, "r c p p"]) -> tuple[Float[Tensor, "r k"], Float[Tensor, "r four_k"]]:
-        """Class logits (no softmax: cross entropy applies it) and scaled deltas, float32."""
-        hidden = self.dropout(F.relu(self.fc6(pooled.flatten(1))))
-        hidden = self.dropout(F.relu(self.fc7(hidden)))
+    def forward(
+        self, pooled: Float[Tensor, "r c p p"], draws: Sequence[Draws] = ()
+    ) -> tuple[Float[Tensor, "r k"], Float[Tensor, "r four_k"]]:
+        """Class logits (no softmax: cross entropy applies it) and scaled deltas, float32.
+
+        Args:
+            pooled: features of the RoIs, image after image.
+            draws: of each image, what its dropout comes from; none: torch's global generator.
+        """
+        hidden = self._drop(F.relu(self.fc6(pooled.flatten(1))), draws)
+        hidden = self._drop(F.relu(self.fc7(hidden)), draws)
         return self.cls_score(hidden).float(), self.bbox_pred(hidden).float()
+
+    def _drop(self, hidden: Float[Tensor, "r n"], draws: Sequence[Draws]) -> Float[Tensor, "r n"]:
+        """Dropout in training; what an image loses does not depend on those beside it."""
+        share = self.dropout.p
+        if not draws or not self.training or not share:
+            return self.dropout(hidden)
+        kept = [torch.rand((one.rois, hidden.shape[1]), generator=one.generator) >= share for one in draws]
+        return hidden * (torch.cat(kept).to(hidden) / (1 - share))
 
 
 def encode_scaled(boxes: Float[Tensor, "n 4"], proposals: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from src.core.params import Params
 from src.detector import box_head, mask_head
 from src.detector.backbones import CHANNELS, LiteBody, ResNetBody
+from src.detector.box_head import Draws
 from src.detector.criteria import RoiBatch, rpn_losses
 from src.detector.fpn import FeaturePyramid
 from src.detector.roi_heads import RoiHeads, with_image_index
@@ -31,6 +32,7 @@ from src.detector.sparse_fpn import SparsePyramid
 from src.ops.masks import mask_targets
 from src.structures.detections import Detections
 from src.structures.image_list import ImageList
+from src.structures.loss_term import LossTerm, values
 from src.structures.target import Target
 
 PROPOSALS = 100  # of the RPN's, per image, among the RoIs that a training step draws from
@@ -82,16 +84,16 @@ class MaskRCNN(nn.Module):
         """What `losses` draws; a detector that only detects asks for none of these settings."""
         return self._rules or LossRules.for_fine_tuning(self.params)
 
-    def forward(self, images: ImageList, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """`losses`: what Fabric wraps."""
-        return self.losses(images, targets)
-
     def losses(self, images: ImageList, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Raw loss terms of a minibatch, by name."""
+        return values(self(images, targets))
+
+    def forward(self, images: ImageList, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """Raw loss terms of a minibatch (see `src.detector.criteria`); call under autocast for mixed precision.
 
         The pyramid is evaluated only under the sampled anchors and RoIs. Proposals among the RoI candidates are those
         of the RPN as it now is, from a pass without gradients over `rules.finest_level` and the coarser levels: over P4
-        to P5 it costs a twentieth of one with P2 and P3. Draws are made from torch's global generator.
+        to P5 it costs a twentieth of one with P2 and P3. Each image's draws come from `images.generators()`.
 
         Args:
             images: the minibatch.
@@ -107,7 +109,7 @@ class MaskRCNN(nn.Module):
         )
         terms = rpn_losses(logits, deltas, [one.anchors for one in samples])
         if self.rules.rois.count:
-            terms |= self.roi_heads.losses(_roi_batch(pooled, samples, targets))
+            terms |= self.roi_heads.loss_terms(_roi_batch(pooled, samples, targets))
         return terms
 
     def detect(self, images: ImageList) -> list[Detections]:
@@ -131,13 +133,13 @@ class MaskRCNN(nn.Module):
         self, images: ImageList, targets: Sequence[Target], anchors: Tensor, proposals: Sequence[Tensor]
     ) -> list[Samples]:
         """Anchors and RoIs of each image, drawn one image after another."""
-        draw = torch.default_generator
         samples = []
-        for target, region, proposed in zip(targets, images.regions, proposals, strict=True):
+        parts = zip(targets, images.regions, proposals, images.generators(), strict=True)
+        for target, region, proposed, draw in parts:
             drawn = sample_anchors(anchors, target, self.rules.anchors, draw)
             candidates = roi_candidates(proposed, target, region, draw)
             rois = sample_rois(candidates, target, self.rules.rois, draw)
-            samples.append(Samples(drawn, rois, self._with_masks(rois, draw)))
+            samples.append(Samples(drawn, rois, self._with_masks(rois, draw), draw))
         return samples
 
     def _with_masks(self, rois: RoiSamples, draw: torch.Generator) -> Int64[Tensor, " m"]:
@@ -163,11 +165,13 @@ class Samples:
         anchors: for the RPN.
         rois: for the box head.
         masks: which of the RoIs learn their object's mask.
+        generator: what all of it was drawn from, and the box head's dropout will be.
     """
 
     anchors: AnchorSamples
     rois: RoiSamples
     masks: Int64[Tensor, " m"]
+    generator: torch.Generator
 
 
 def _roi_batch(pooled: Sequence[Tensor], samples: Sequence[Samples], targets: Sequence[Target]) -> RoiBatch:
@@ -186,4 +190,5 @@ def _roi_batch(pooled: Sequence[Tensor], samples: Sequence[Samples], targets: Se
         mask_pooled=pooled[1] if with_masks else none,
         mask_labels=learn_masks if with_masks else learn_masks[:0],
         mask_targets=torch.cat(masks) if with_masks else none[:, 0].float(),
+        draws=[Draws(len(one.rois.labels), one.generator) for one in samples],
     )

@@ -19,9 +19,10 @@ from torch import Tensor
 from src.core.params import FeaturesParams
 from src.core.runtime import generator
 from src.data.feature_cache import MASK_SIZE, CachedView, FeaturesFile
-from src.data.loading import read_ahead
+from src.data.loading import WHOLE, Share, minibatches, read_ahead
 from src.data.prepared import Example, PreparedFile, flip_boxes
 from src.detector import box_head, mask_head
+from src.detector.box_head import Draws
 from src.detector.criteria import RoiBatch
 from src.detector.roi_heads import pool
 from src.detector.sampling import RoiRules, sample_rois
@@ -86,10 +87,11 @@ def cache_view(
 
 @dataclass(frozen=True)
 class CachedBatch:
-    """RoIs of a few images, and the images' names."""
+    """RoIs of a few images, and the images' names; a spare is one that another process learns from."""
 
     names: list[str]
     rois: RoiBatch
+    is_spare: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class CachedRois:
         rules: the box head's sampling.
         mask_rois: positive RoIs per view for the mask head; 0 reads none.
         seed: of order and sampling.
+        share: what this process takes of each minibatch.
     """
 
     features: Path
@@ -113,6 +116,7 @@ class CachedRois:
     rules: RoiRules
     mask_rois: int
     seed: int
+    share: Share = WHOLE
 
     def __len__(self) -> int:
         """Minibatches per epoch."""
@@ -122,25 +126,30 @@ class CachedRois:
         """All views once; the same epoch always gives the same minibatches."""
         order = torch.randperm(len(self.views), generator=generator(self.seed, epoch)).tolist()
         numbers = [self.views[place] for place in order]
-        parts = [numbers[first : first + self.batch_size] for first in range(0, len(numbers), self.batch_size)]
+        parts = minibatches(numbers, self.batch_size, self.share)
         features, prepared = FeaturesFile(self.features), PreparedFile(self.prepared)
         try:
-            yield from read_ahead(parts, lambda part: self._batch(features, prepared, epoch, part), AHEAD)
+            yield from read_ahead(parts, lambda part: self._batch(features, prepared, epoch, *part), AHEAD)
         finally:
             features.close()
             prepared.close()
 
-    def _batch(self, features: FeaturesFile, prepared: PreparedFile, epoch: int, views: list[int]) -> CachedBatch:
-        parts = [self._view(features, prepared, epoch, view) for view in views]
+    def _batch(
+        self, features: FeaturesFile, prepared: PreparedFile, epoch: int, views: Sequence[int], is_spare: bool
+    ) -> CachedBatch:
+        generators = [generator(self.seed, epoch, view) for view in views]
+        parts = [self._view(features, prepared, view, draw) for view, draw in zip(views, generators, strict=True)]
         fields = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        draws = [Draws(len(part["labels"]), draw) for part, draw in zip(parts, generators, strict=True)]
         names = [prepared.names[features.image(view)[0]] for view in views]
-        return CachedBatch(names, RoiBatch(**fields))
+        return CachedBatch(names, RoiBatch(**fields, draws=draws), is_spare)
 
-    def _view(self, features: FeaturesFile, prepared: PreparedFile, epoch: int, view: int) -> dict[str, Tensor]:
+    def _view(
+        self, features: FeaturesFile, prepared: PreparedFile, view: int, draw: torch.Generator
+    ) -> dict[str, Tensor]:
         index, flipped = features.image(view)
         target = prepared.target(index, masks=False)
         target = flip_boxes(target, prepared.letterbox) if flipped else target
-        draw = generator(self.seed, epoch, view)
         boxes, pooled = features.boxes(view)
         drawn = sample_rois(boxes, target, self.rules, draw)
         found = {"pooled": pooled[drawn.indices], "labels": drawn.labels, "deltas": drawn.deltas}
@@ -157,12 +166,13 @@ class CachedRois:
 
 
 def open_cached_rois(
-    features: Path, prepared: Path, *, rules: RoiRules, batch_size: int, mask_rois: int, seed: int
+    features: Path, prepared: Path, *, rules: RoiRules, batch_size: int, mask_rois: int, seed: int, share: Share = WHOLE
 ) -> tuple[CachedRois, CachedRois]:
     """The training views and the test views of a file of cached features."""
     file = FeaturesFile(features)
     train, test = (
-        CachedRois(features, prepared, file.views(split), batch_size, rules, mask_rois, seed) for split in (True, False)
+        CachedRois(features, prepared, file.views(split), batch_size, rules, mask_rois, seed, share)
+        for split in (True, False)
     )
     file.close()
     return train, test

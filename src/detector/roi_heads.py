@@ -19,6 +19,7 @@ from src.detector.postprocess import Candidates, postprocess
 from src.ops.boxes import clip
 from src.ops.roi_align import multiscale_roi_align
 from src.structures.detections import Detections
+from src.structures.loss_term import LossTerm, values
 from src.structures.proposals import Proposals
 
 
@@ -39,11 +40,15 @@ class RoiHeads(nn.Module):
         learns = any(parameter.requires_grad for parameter in self.parameters())
         return super().train(mode and learns)
 
-    def forward(self, batch: RoiBatch) -> dict[str, Tensor]:
-        """`losses` of a batch from anywhere: it is moved to the heads' device and precision first."""
-        return self.losses(batch.like(self.box_head.fc6.weight))
+    def forward(self, batch: RoiBatch) -> dict[str, LossTerm]:
+        """`loss_terms` of a batch from anywhere: it is moved to the heads' device and precision first."""
+        return self.loss_terms(batch.like(self.box_head.fc6.weight))
 
     def losses(self, batch: RoiBatch) -> dict[str, Tensor]:
+        """The raw loss terms of a batch from anywhere, by name."""
+        return values(self(batch))
+
+    def loss_terms(self, batch: RoiBatch) -> dict[str, LossTerm]:
         """Raw terms of the heads that there are."""
         terms = box_losses(self.box_head, batch)
         return terms if self.mask_head is None else terms | mask_losses(self.mask_head, batch)

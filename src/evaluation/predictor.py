@@ -39,9 +39,9 @@ class Predictor:
     params: Params
 
     @classmethod
-    def load(cls, params: Params) -> Predictor:
-        """The detector that the pipeline trained."""
-        fabric = make_fabric(params.runtime)
+    def load(cls, params: Params, fabric: Fabric | None = None) -> Predictor:
+        """The detector that the pipeline trained; on one device of this machine where nothing else is said."""
+        fabric = fabric or make_fabric(params.runtime)
         return cls(load_detector(params, fabric.device), fabric, params)
 
     def batcher(self, letterbox: Letterbox) -> Batcher:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import nms
@@ -19,6 +18,7 @@ from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.losses import draw_samples, rpn_losses
 from src.plain_rpn.network import PlainRpnNetwork, flatten_outputs
 from src.structures.image_list import ImageList
+from src.structures.loss_term import LossTerm, values
 from src.structures.proposals import Proposals
 from src.structures.target import Target
 
@@ -40,22 +40,21 @@ class PlainRpn(nn.Module):
         super().__init__()
         self.network, self.grid, self.params = network, grid, params
 
-    def forward(self, images: ImageList, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """`losses`: what Fabric wraps."""
-        return self.losses(images, targets)
-
     def predict(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N 4"]]:
         """Logits and deltas in the grid's order."""
         logits, deltas = flatten_outputs(*self.network(images))
         return logits.cpu(), deltas.cpu()
 
     def losses(self, images: ImageList, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """`objectness` and `rpn_regression` over anchors drawn from torch's global generator."""
+        """Raw loss terms of a minibatch, by name."""
+        return values(self(images, targets))
+
+    def forward(self, images: ImageList, targets: Sequence[Target]) -> dict[str, LossTerm]:
+        """`objectness` and `rpn_regression`; each image's anchors are drawn from `images.generators()`."""
         matches = [self.grid.label(target) for target in targets]
         boxes = [target.boxes for target in targets]
-        drawn = draw_samples(
-            matches, boxes, self.grid.anchors, self.params.batch_size_per_image, torch.default_generator
-        )
+        count, generators = self.params.batch_size_per_image, images.generators()
+        drawn = draw_samples(matches, boxes, self.grid.anchors, count, generators)
         return rpn_losses(*self.predict(images.tensors), drawn)
 
     def detect(self, images: ImageList) -> list[Proposals]:

@@ -24,6 +24,7 @@ from torch import Tensor
 from src.ops.boxes import encode
 from src.ops.losses import delta_loss, objectness_loss
 from src.ops.sampling import sample_balanced
+from src.structures.loss_term import LossTerm
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def draw_samples(
     boxes: Sequence[Float[Tensor, "_ 4"]],
     anchors: Float[Tensor, "N 4"],
     count: int,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
 ) -> Samples:
     """Draws each image's samples for itself ("image-centric"), equally many of both kinds where both exist.
 
@@ -55,11 +56,11 @@ def draw_samples(
         boxes: each image's annotated boxes, which the labels index.
         anchors: the same for all images.
         count: anchors per image, at most.
-        generator: on the CPU.
+        generators: of each image, on the CPU.
     """
     positive, negative = [], []
     targets = [anchors.new_zeros((0, 4))]
-    for image, (match, truth) in enumerate(zip(matches, boxes, strict=True)):
+    for image, (match, truth, generator) in enumerate(zip(matches, boxes, generators, strict=True)):
         drawn = sample_balanced(match, count, generator)
         positive.append(_with_image(image, drawn.positive))
         negative.append(_with_image(image, drawn.negative))
@@ -68,7 +69,7 @@ def draw_samples(
     return Samples(torch.cat(positive), torch.cat(negative), torch.cat(targets))
 
 
-def rpn_losses(logits: Float[Tensor, "B N"], deltas: Float[Tensor, "B N 4"], samples: Samples) -> dict[str, Tensor]:
+def rpn_losses(logits: Float[Tensor, "B N"], deltas: Float[Tensor, "B N 4"], samples: Samples) -> dict[str, LossTerm]:
     """`objectness` and `rpn_regression`, both over the number of sampled anchors; zero where there is none.
 
     Args:
@@ -78,9 +79,11 @@ def rpn_losses(logits: Float[Tensor, "B N"], deltas: Float[Tensor, "B N 4"], sam
     """
     chosen = torch.cat([samples.positive, samples.negative])  # [S, 2]
     predicted = deltas[samples.positive[:, 0], samples.positive[:, 1]]  # [P, 4]
+    count = len(chosen)
+    objectness = objectness_loss(logits[chosen[:, 0], chosen[:, 1]], len(samples.positive))
     return {
-        "objectness": objectness_loss(logits[chosen[:, 0], chosen[:, 1]], len(samples.positive)),
-        "rpn_regression": delta_loss(predicted, samples.targets, len(chosen)),
+        "objectness": LossTerm(objectness, count),
+        "rpn_regression": LossTerm(delta_loss(predicted, samples.targets, count), count),
     }
 
 

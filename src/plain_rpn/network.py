@@ -4,8 +4,8 @@ Letters: B images, H and W canvas pixels, A anchors per location, h = H / 16 row
 (50 x 68 for 800 x 1088).
 
 Convolutions that batch normalization follows have no bias: the normalization would subtract it again, and its own
-shift takes the bias's place. Batches are of one image, but each channel's statistics are taken over at least 50 x 68
-positions, so plain batch normalization is stable.
+shift takes the bias's place. Statistics are those of one image, taken over at least 50 x 68 positions of each channel,
+so plain batch normalization is stable.
 
 The classifier returns logits. The sigmoid that task 4 names is applied by whoever needs a probability; the loss takes
 the logit, because log(sigmoid(x)) in one step neither overflows nor loses digits where the sigmoid saturates.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -62,14 +63,28 @@ def convolution(channels: int, width: int, kernel: int, *, rectified: bool = Tru
     """Convolution with same padding, batch normalization, ReLU (left to the pooling where not `rectified`).
 
     Batches are of one image, as the assignment's remark has it, so the statistics are that image's own, in training
-    as in testing. Running averages over images would be no substitute: scenes differ so much in color and texture
-    that under them the trained network calls .64 of the anchors right in place of what it learned.
+    as in testing, and stay so where a minibatch has several. Running averages over images would be no substitute:
+    scenes differ so much in color and texture that under them the trained network calls .64 of the anchors right in
+    place of what it learned.
     """
     layers = nn.Sequential(
         nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(width, track_running_stats=False),
+        ImageBatchNorm(width, track_running_stats=False),
     )
     return layers.append(nn.ReLU(inplace=True)) if rectified else layers
+
+
+class ImageBatchNorm(nn.BatchNorm2d):
+    """Batch normalization over each image of a minibatch by itself.
+
+    What an image teaches is then the same in a minibatch of any size, on any number of processes.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Normalizes [B, C, h, w] over the positions of each image."""
+        if len(input) == 1:
+            return super().forward(input)
+        return torch.cat([super(ImageBatchNorm, self).forward(image) for image in input.split(1)])
 
 
 def rectified_pooling() -> nn.Sequential:

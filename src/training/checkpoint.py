@@ -19,7 +19,7 @@ import torch
 import yaml
 from ruamel.yaml import YAML
 
-from src.core.runtime import cache_dir
+from src.core.runtime import available_cores, cache_dir
 from src.core.tensors import save_tensors
 
 OTHERS_KEPT = 3  # of one stage's other runs, the latest: experiments that run side by side keep theirs
@@ -72,7 +72,8 @@ def fingerprint(stage: str) -> str:
     """Twenty hexadecimal digits that change with what the stage lists, the version of torch or the thread count."""
     listed = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"][stage]
     params = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))
-    digest = hashlib.sha256(f"{torch.__version__} {torch.get_num_threads()}".encode())
+    threads = params.get("runtime", {}).get("threads", 0) or available_cores()  # of all processes together
+    digest = hashlib.sha256(f"{torch.__version__} {threads}".encode())
     for key in listed.get("params", []):
         digest.update(json.dumps([key, _value(params, key)], sort_keys=True).encode())
     for dependency in listed["deps"]:

@@ -21,33 +21,38 @@ class History:
     """A csv file that grows row by row.
 
     Args:
-        path: the file; it is begun anew.
+        path: the file, begun anew; None where another process writes it, and rows are only kept.
         rows: rows of an earlier, interrupted run, written first.
     """
 
-    def __init__(self, path: Path, rows: Sequence[Row] = ()) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path | None, rows: Sequence[Row] = ()) -> None:
         self.rows: list[Row] = []
-        self._file = path.open("w", newline="", encoding="utf-8")
+        self._file = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", newline="", encoding="utf-8")
         for row in rows:
             self.append(row)
 
     def append(self, row: Row) -> None:
         """Writes one row; the first one sets the columns."""
-        if not self.rows:
-            csv.writer(self._file).writerow(row)
-        csv.writer(self._file).writerow([value if isinstance(value, int) else f"{value:.6g}" for value in row.values()])
-        self._file.flush()
+        if self._file:
+            if not self.rows:
+                csv.writer(self._file).writerow(row)
+            values = [value if isinstance(value, int) else f"{value:.6g}" for value in row.values()]
+            csv.writer(self._file).writerow(values)
+            self._file.flush()
         self.rows.append(row)
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        if self._file:
+            self._file.close()
 
 
-def open_histories(folder: Path, names: Sequence[str], rows: Mapping[str, Sequence[Row]]) -> dict[str, History]:
-    """A training's csv files, begun with the rows of earlier runs or phases."""
-    return {name: History(folder / f"{name}.csv", rows.get(name, ())) for name in names}
+def open_histories(folder: Path | None, names: Sequence[str], rows: Mapping[str, Sequence[Row]]) -> dict[str, History]:
+    """A training's csv files, begun with the rows of earlier runs or phases; without a folder nothing is written."""
+    return {name: History(folder / f"{name}.csv" if folder else None, rows.get(name, ())) for name in names}
 
 
 def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -60,9 +65,8 @@ def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
     return sum(weighted, start=next(iter(terms.values())).new_zeros(()))
 
 
-def loss_row(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Row:
+def loss_row(raw: Mapping[str, float], weights: Mapping[str, float]) -> Row:
     """Columns `<term>`, `<term>_weighted` for each term, and `total`."""
-    raw = {name: float(term.detach()) for name, term in terms.items()}
     weighted = {f"{name}_weighted": weights[name] * value for name, value in raw.items()}
     return {**raw, **weighted, "total": sum(weighted.values())}
 

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from src.core.runtime import derive_seed
+from src.training.across import LossesOf, of_the_whole
 from src.training.checkpoint import Checkpoint
 from src.training.gradients import GradientProbe
 from src.training.history import History, Row, check_finite, loss_row, open_histories, weighted_sum
@@ -41,10 +42,11 @@ class Training(Generic[Batch]):
         train: the batches of an epoch, in an order that depends on the epoch alone.
         steps: how many they are.
         test: the batches on which losses are measured after each epoch.
-        arguments: what the module's `forward` takes of a batch. It draws from torch's global generator alone, which is
-            seeded anew in each iteration.
+        arguments: what the module's `forward` takes of a batch. It draws from the generators that come with the images,
+            or from torch's global one, which is seeded anew in each iteration.
         weights: the weight of each loss term.
         names: the images of a batch, for messages.
+        is_spare: whether another process learns from the batch, and this one only computes along.
         validation: the batches by whose loss weights are chosen, measured after each epoch too.
         gradients: where the terms' gradients are compared now and then, if anywhere.
         measure_start: measure before the first step too, as iteration 0.
@@ -56,6 +58,7 @@ class Training(Generic[Batch]):
     arguments: Callable[[Batch], Sequence[Any]]
     weights: Mapping[str, float]
     names: Callable[[Batch], Sequence[str]]
+    is_spare: Callable[[Batch], bool] = lambda _: False
     validation: Callable[[], Iterable[Batch]] | None = None
     gradients: GradientProbe | None = None
     measure_start: bool = False
@@ -73,6 +76,7 @@ class Progress:
 
     Attributes:
         model: what is trained.
+        learner: `model`'s losses, as all processes learn from them together.
         optimizer: its optimizer.
         scheduler: of the learning rate.
         histories: `train`, `test`, and what else the training measures.
@@ -81,6 +85,7 @@ class Progress:
     """
 
     model: nn.Module
+    learner: nn.Module
     optimizer: Optimizer
     scheduler: LRScheduler
     histories: Mapping[str, History]
@@ -118,7 +123,13 @@ class Progress:
             history.close()
 
 
-def start(model: nn.Module, schedule: Schedule, histories: Mapping[str, History]) -> Progress:
+def start(
+    fabric: Fabric,
+    model: nn.Module,
+    schedule: Schedule,
+    weights: Mapping[str, float],
+    histories: Mapping[str, History],
+) -> Progress:
     """A training at its first iteration."""
     model.zero_grad()  # what an earlier phase left would count in the clipping
     optimizer, scheduler = make_optimizer(
@@ -128,7 +139,9 @@ def start(model: nn.Module, schedule: Schedule, histories: Mapping[str, History]
         slower=schedule.slower,
         steps=schedule.iterations,
     )
-    return Progress(model, optimizer, scheduler, histories)
+    # Not `fabric.setup`: its wrapper copies arguments field by field, which frozen dataclasses do not allow.
+    learner = fabric.strategy.setup_module(LossesOf(model, weights))
+    return Progress(model, learner, optimizer, scheduler, histories)
 
 
 def fit(
@@ -147,7 +160,7 @@ def fit(
     iteration's random draws depend on the seed and its number alone, so a resumed run equals an undisturbed one.
 
     Args:
-        fabric: device and precision.
+        fabric: devices and precision; each process calls this, the first one keeps histories and checkpoints.
         model: `model(*arguments)` gives its raw loss terms.
         schedule: how long and how fast.
         training: batches and weights.
@@ -163,18 +176,25 @@ def fit(
     """
     state = checkpoint.load()
     rows = state["rows"] if state else after.rows() if after else {}
-    progress = start(model, schedule, open_histories(histories, training.histories, rows))
+    opened = open_histories(histories if fabric.is_global_zero else None, training.histories, rows)
+    progress = start(fabric, model, schedule, training.weights, opened)
     if state:
         progress.restore(state)
     elif training.measure_start and after is None:
         _measure(fabric, schedule, training, progress)
-    with tqdm(total=schedule.iterations, initial=progress.iteration, desc=schedule.name, unit="step") as bar:
+    with _bar(fabric, schedule, progress) as bar:
         while progress.iteration < schedule.iterations and not progress.best.is_old(progress.iteration, schedule):
             _epoch(fabric, schedule, training, progress, checkpoint, bar)
             _measure(fabric, schedule, training, progress)
-            checkpoint.save(progress.state())
+            _save(fabric, checkpoint, progress)
     progress.finish()
     return progress
+
+
+def _bar(fabric: Fabric, schedule: Schedule, progress: Progress) -> tqdm:
+    """The steps that are done; only the first process shows them."""
+    total, done, hidden = schedule.iterations, progress.iteration, not fabric.is_global_zero
+    return tqdm(total=total, initial=done, desc=schedule.name, unit="step", disable=hidden)
 
 
 def _measure(fabric: Fabric, schedule: Schedule, training: Training[Batch], progress: Progress) -> None:
@@ -204,8 +224,14 @@ def _epoch(
         bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
         bar.update()
         if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS and progress.iteration % schedule.steps:
-            checkpoint.save(progress.state())
+            _save(fabric, checkpoint, progress)
             saved = time.monotonic()
+
+
+def _save(fabric: Fabric, checkpoint: Checkpoint, progress: Progress) -> None:
+    """Keeps the state, which is the same in all processes."""
+    if fabric.is_global_zero:
+        checkpoint.save(progress.state())
 
 
 def _step(fabric: Fabric, schedule: Schedule, training: Training[Batch], progress: Progress, batch: Batch) -> Row:
@@ -214,16 +240,17 @@ def _step(fabric: Fabric, schedule: Schedule, training: Training[Batch], progres
     torch.manual_seed(derive_seed(schedule.seed, iteration))
     progress.model.train()
     with fabric.autocast():
-        terms = progress.model(*training.arguments(batch))
-    row = loss_row(terms, training.weights)
+        terms, counts = progress.learner(training.arguments(batch))
+    terms, raw = of_the_whole(fabric, terms, counts, is_spare=training.is_spare(batch))
+    row = loss_row(raw, training.weights)
     check_finite(row, iteration, training.names(batch))
     if training.gradients and training.gradients.is_due(progress.iteration):
-        shares = training.gradients.measure(terms, training.weights)
+        shares = training.gradients.measure(terms, training.weights, fabric.strategy.all_reduce)
         progress.histories["gradients"].append({"iteration": iteration + 1, **shares})
     progress.optimizer.zero_grad(set_to_none=True)
     total = weighted_sum(terms, training.weights)
     if total.requires_grad:  # not where all weights are 0
-        total.backward()
+        fabric.backward(total)
     nn.utils.clip_grad_norm_(progress.model.parameters(), LARGEST_GRADIENT_NORM)
     progress.optimizer.step()
     progress.scheduler.step()
@@ -240,8 +267,10 @@ def mean_losses(
     """Losses of some batches, a mean over them, without learning; the same draws every time."""
     model.eval()
     torch.manual_seed(derive_seed(seed))
-    rows = []
+    losses, rows = LossesOf(model, training.weights), []
     for batch in batches:
         with fabric.autocast():
-            rows.append(loss_row(model(*training.arguments(batch)), training.weights))
+            terms, counts = losses(training.arguments(batch))
+        _, raw = of_the_whole(fabric, terms, counts, is_spare=training.is_spare(batch))
+        rows.append(loss_row(raw, training.weights))
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} if rows else {}

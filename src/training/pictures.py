@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
-import torch
+from lightning_fabric import Fabric
 
 from src.core import paths
 from src.core.errors import invalid
@@ -15,13 +16,14 @@ from src.data.loading import Loader
 from src.data.normalize import Normalization
 from src.data.prepared import Example, PreparedFile
 from src.structures.sample import SPLITS, TEST, TRAIN, VALIDATION
+from src.training.across import share_of
 from src.training.loop import Training
 
 
 def from_pictures(
     options: RpnParams | BackboneParams | JointParams,
     normalization: Normalization,
-    device: torch.device,
+    fabric: Fabric,
     *,
     tested: int,
     test_batch_size: int | None = None,
@@ -33,7 +35,7 @@ def from_pictures(
     Args:
         options: batch size, mirroring, weights and seed.
         normalization: of the network.
-        device: where the minibatches go.
+        fabric: where the minibatches go, each process's share of them.
         tested: so many test pictures are measured, the first ones.
         test_batch_size: of pictures that are measured; that of training where nothing is said.
         masks: read the masks too.
@@ -46,20 +48,17 @@ def from_pictures(
         region, rows = prepared.letterbox.region, {split: prepared.indices(split) for split in SPLITS}
     if not rows[TRAIN]:
         raise invalid(paths.PREPARED, "training images", "none")
-    train = Loader(
-        paths.PREPARED, rows[TRAIN], options.batch_size, options.seed, options.flip, masks, augmentation=augmentation
-    )
+    load = partial(Loader, paths.PREPARED, seed=options.seed, masks=masks, share=share_of(fabric))
+    train = load(rows[TRAIN], options.batch_size, flip=options.flip, augmentation=augmentation)
     size = test_batch_size or options.batch_size
-    test, validation = (
-        Loader(paths.PREPARED, some, size, options.seed, flip=False, masks=masks, shuffle=False)
-        for some in (rows[TEST][:tested], rows[VALIDATION])
-    )
+    test, validation = (load(some, size, flip=False, shuffle=False) for some in (rows[TEST][:tested], rows[VALIDATION]))
     return Training(
         train=train.batches,
         steps=len(train),
         test=lambda: test.batches(0),
         validation=(lambda: validation.batches(0)) if rows[VALIDATION] else None,
-        arguments=Batcher(normalization, region, device),
+        arguments=Batcher(normalization, region, fabric.device),
         weights=dataclasses.asdict(options.loss_weights),
         names=lambda batch: [example.name for example in batch],
+        is_spare=lambda batch: batch[0].is_spare,
     )

@@ -10,6 +10,7 @@ import torch
 
 from src.core import paths
 from src.core.params import Params
+from src.core.processes import leave_to_first
 from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
 from src.core.tensors import cpu_state_dict, save_tensors
@@ -30,15 +31,15 @@ TESTED = 32  # test images whose losses are measured after each epoch
 
 def main(params: Params) -> None:
     """Loads the weights and fine-tunes them; writes weights and histories."""
-    fabric, options = make_fabric(params.runtime), params.backbone
+    options = params.backbone
+    fabric = make_fabric(params.runtime, share=options.batch_size)
     model = start_fine_tuning(params, fabric.device)
     normalization, augmentation = NORMALIZATIONS[options.name], Augmentation.from_params(params.augment)
-    training = from_pictures(
-        options, normalization, fabric.device, tested=TESTED, masks=False, augmentation=augmentation
-    )
+    training = from_pictures(options, normalization, fabric, tested=TESTED, masks=False, augmentation=augmentation)
     checkpoint = Checkpoint("backbone")
     schedule = Schedule.from_params("backbone", options, training.steps)
     fit(fabric, model, schedule, training, histories=paths.plots("backbone"), checkpoint=checkpoint)
+    leave_to_first(fabric)
     parts = {"backbone": model.backbone, "rpn": model.rpn, "box_head": model.roi_heads.box_head}
     save_tensors(paths.BACKBONE, {name: cpu_state_dict(part) for name, part in parts.items()})
     checkpoint.clear()

@@ -8,6 +8,7 @@ import torch
 
 from src.core import paths
 from src.core.params import Params
+from src.core.processes import leave_to_first
 from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
 from src.core.tensors import cpu_state_dict, save_tensors
@@ -22,14 +23,16 @@ from src.training.schedule import Schedule
 
 def main(params: Params) -> None:
     """Continues from the box head that fine-tuning trained; writes weights and histories."""
-    fabric, options = make_fabric(params.runtime), params.box_head
+    options = params.box_head
+    fabric = make_fabric(params.runtime, share=options.batch_size)
     torch.manual_seed(derive_seed(options.seed))
     heads = RoiHeads(start_box_head(params, fabric.device))
     rules = RoiRules.from_params(params.rois, options.batch_size_per_image)
-    training = from_cached_rois(options, rules, dataclasses.asdict(options.loss_weights))
+    training = from_cached_rois(options, rules, dataclasses.asdict(options.loss_weights), fabric)
     checkpoint = Checkpoint("box_head")
     schedule = Schedule.from_params("box head", options, training.steps)
     fit(fabric, heads, schedule, training, histories=paths.plots("box_head"), checkpoint=checkpoint)
+    leave_to_first(fabric)
     save_tensors(paths.BOX_HEAD, {"box_head": cpu_state_dict(heads.box_head)})
     checkpoint.clear()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
 from src.core import paths
 from src.core.files import write_json
 from src.core.params import Params
+from src.core.processes import gather, leave_to_first, share_out
+from src.core.runtime import make_fabric
 from src.core.stage import run
 from src.data.dataset import DatasetFile
 from src.data.prepared import PreparedFile
@@ -21,21 +23,25 @@ from src.evaluation.second_stage import analyze
 def main(params: Params) -> None:
     """Runs the detector; writes detections and ground truth, also in COCO's formats for other tools."""
     split = params.evaluate.split
-    write_analyses(paths.DETECTIONS, analyses(Predictor.load(params), split))
+    with PreparedFile(paths.PREPARED) as prepared:
+        rows = prepared.indices(split)
+        fabric = make_fabric(params.runtime, share=len(rows))
+        predictor = Predictor.load(params, fabric)
+        found = gather(fabric, analyses(predictor, prepared, share_out(fabric, rows)), len(rows))
+        leave_to_first(fabric)
+        write_analyses(paths.DETECTIONS, iter(tqdm(found, desc="detect", total=len(rows), unit="image")))
     with DatasetFile(paths.DATASET) as dataset:
-        rows = enumerate(dataset.indices(split), start=1)
-        truth = [GroundTruth.from_sample(dataset[row], number) for number, row in rows]
-    found = [image.found[params.evaluate.border] for image in read_analyses(paths.DETECTIONS)]
-    write_json(paths.PREDICTIONS, coco_results(truth, found))
+        numbered = enumerate(dataset.indices(split), start=1)
+        truth = [GroundTruth.from_sample(dataset[row], number) for number, row in numbered]
+    detections = [image.found[params.evaluate.border] for image in read_analyses(paths.DETECTIONS)]
+    write_json(paths.PREDICTIONS, coco_results(truth, detections))
     write_json(paths.GROUND_TRUTH, coco_ground_truth(truth))
 
 
-def analyses(predictor: Predictor, split: str) -> Iterator[SecondStageAnalysis]:
-    """Of each image of a split in turn, under a progress bar."""
-    with PreparedFile(paths.PREPARED) as prepared:
-        rows = prepared.indices(split)
-        for example in tqdm(prepared.examples(rows, masks=False), desc="detect", total=len(rows), unit="image"):
-            yield analyze(predictor, example, prepared.letterbox)
+def analyses(predictor: Predictor, prepared: PreparedFile, rows: Sequence[int]) -> Iterator[SecondStageAnalysis]:
+    """Of each image in turn."""
+    for example in prepared.examples(rows, masks=False):
+        yield analyze(predictor, example, prepared.letterbox)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import dataclasses
 
 from src.core import paths
 from src.core.params import Params
+from src.core.processes import leave_to_first
 from src.core.runtime import make_fabric
 from src.core.stage import run
 from src.data.augmentation import Augmentation
@@ -29,11 +30,12 @@ TESTED = 32  # test images whose losses are measured after each epoch
 
 def main(params: Params) -> None:
     """Trains phase after phase; writes weights and histories."""
-    fabric, options = make_fabric(params.runtime), params.joint
+    options = params.joint
+    fabric = make_fabric(params.runtime, share=options.batch_size)
     model = assemble_trained_parts(params, fabric.device)
     normalization, augmentation = NORMALIZATIONS[params.backbone.name], Augmentation.from_params(params.augment)
     training = dataclasses.replace(
-        from_pictures(options, normalization, fabric.device, tested=TESTED, augmentation=augmentation),
+        from_pictures(options, normalization, fabric, tested=TESTED, augmentation=augmentation),
         gradients=GradientProbe(list(model.backbone.parameters()), options.gradient_interval),
         measure_start=True,
     )
@@ -45,7 +47,7 @@ def main(params: Params) -> None:
     )
     checkpoint = Checkpoint("joint")
     progress: Progress | None = None
-    for history in open_histories(PLOTS, training.histories, {}).values():
+    for history in open_histories(PLOTS, training.histories, {}).values() if fabric.is_global_zero else ():
         history.close()  # empty, where nothing is trained
     for number, phase in enumerate(phases(options)):
         phase.prepare(model, options)
@@ -58,6 +60,7 @@ def main(params: Params) -> None:
             checkpoint=checkpoint.phase(number),
             after=progress,
         )
+    leave_to_first(fabric)
     save_detector(model)
     checkpoint.clear()
 

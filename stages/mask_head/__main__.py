@@ -8,6 +8,7 @@ import torch
 
 from src.core import paths
 from src.core.params import Params
+from src.core.processes import leave_to_first
 from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
 from src.core.tensors import cpu_state_dict, save_tensors
@@ -24,17 +25,19 @@ MASK_WEIGHT = 1.0  # on frozen features the branch shares no layer with another 
 
 def main(params: Params) -> None:
     """Continues from the trained box head with all three losses; writes weights and histories."""
-    fabric, options = make_fabric(params.runtime), params.mask_head
+    options = params.mask_head
+    fabric = make_fabric(params.runtime, share=options.batch_size)
     torch.manual_seed(derive_seed(options.seed))
     box_head = load_box_head(params, fabric.device)
     mask_head = make_mask_head(params).to(fabric.device).to(memory_format=torch.channels_last)
     heads = RoiHeads(box_head, mask_head)
     rules = RoiRules.from_params(params.rois, params.box_head.batch_size_per_image)
     weights = dataclasses.asdict(params.box_head.loss_weights) | {"mask": MASK_WEIGHT}
-    training = from_cached_rois(options, rules, weights, mask_rois=options.batch_size_per_image)
+    training = from_cached_rois(options, rules, weights, fabric, mask_rois=options.batch_size_per_image)
     checkpoint = Checkpoint("mask_head")
     schedule = Schedule.from_params("mask head", options, training.steps)
     fit(fabric, heads, schedule, training, histories=paths.plots("mask_head"), checkpoint=checkpoint)
+    leave_to_first(fabric)
     save_tensors(paths.MASK_HEAD, {"box_head": cpu_state_dict(box_head), "mask_head": cpu_state_dict(mask_head)})
     checkpoint.clear()
 

@@ -7,6 +7,7 @@ import torch
 from src.core import paths
 from src.core.files import read_json
 from src.core.params import Params
+from src.core.processes import leave_to_first
 from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
 from src.core.tensors import cpu_state_dict, save_tensors
@@ -25,7 +26,8 @@ TESTED = 40  # test images whose losses are measured after each epoch
 
 def main(params: Params) -> None:
     """Trains from a seeded start; writes weights and histories."""
-    fabric, options = make_fabric(params.runtime), params.rpn
+    options = params.rpn
+    fabric = make_fabric(params.runtime, share=options.batch_size)
     sizes = read_json(paths.ANCHORS)["anchors"]
     with PreparedFile(paths.PREPARED) as prepared:
         letterbox = prepared.letterbox
@@ -34,10 +36,11 @@ def main(params: Params) -> None:
     model = PlainRpn(network, AnchorGrid.from_params(sizes, letterbox, options), options)
 
     normalization = Normalization.from_params(params.prepare)
-    training = from_pictures(options, normalization, fabric.device, tested=TESTED, test_batch_size=1, masks=False)
+    training = from_pictures(options, normalization, fabric, tested=TESTED, test_batch_size=1, masks=False)
     checkpoint = Checkpoint("rpn")
     schedule = Schedule.from_params("rpn", options, training.steps)
     fit(fabric, model, schedule, training, histories=paths.plots("rpn"), checkpoint=checkpoint)
+    leave_to_first(fabric)
     save_tensors(paths.PLAIN_RPN, {"network": cpu_state_dict(network), "anchors": sizes})
     checkpoint.clear()
 

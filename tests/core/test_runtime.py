@@ -71,7 +71,7 @@ def test_global_draws_do_not_touch_a_stream() -> None:
 )
 def test_precision(monkeypatch: pytest.MonkeyPatch, wanted: str, fast: bool, expected: str) -> None:
     monkeypatch.setattr(runtime, "has_fast_bf16", lambda: fast)
-    settings = RuntimeParams(wanted, 1)
+    settings = RuntimeParams(wanted, 1, 1, 1)
     assert precision_name(settings) == expected
     assert environment_info(settings)["precision"] == expected
     with make_fabric(settings).autocast():
@@ -81,13 +81,13 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, wanted: str, fast: bool, exp
 
 def test_threads() -> None:
     try:
-        make_fabric(RuntimeParams("float32", 3))
+        make_fabric(RuntimeParams("float32", 3, 1, 1))
         assert torch.get_num_threads() == 3
-        make_fabric(RuntimeParams("float32", 0))
+        make_fabric(RuntimeParams("float32", 0, 1, 1))
         assert torch.get_num_threads() == available_cores()
     finally:
         torch.set_num_threads(1)
-    assert environment_info(RuntimeParams("float32", 0))["threads"] == available_cores() >= 1
+    assert environment_info(RuntimeParams("float32", 0, 1, 1))["threads"] == available_cores() >= 1
 
 
 ALLOCATIONS = """

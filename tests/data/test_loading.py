@@ -14,7 +14,7 @@ import torch
 from src.core.errors import InputError
 from src.data.augmentation import Augmentation
 from src.data.letterbox import ImageRegion
-from src.data.loading import Loader, read_ahead
+from src.data.loading import Loader, Share, read_ahead
 from src.data.prepared import Example, PreparedFile, flip
 from tests.data.scenes import is_same
 from tests.factories import make_prepared
@@ -179,3 +179,34 @@ def test_an_error_surfaces_where_its_result_is_due() -> None:
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+@pytest.mark.parametrize("of", [2, 3])
+def test_processes_share_out_each_minibatch(prepared: Path, of: int) -> None:
+    """Together they see what one alone sees; who has no part of a minibatch computes along on its first picture."""
+    whole = Loader(prepared, range(8), 3, seed=1, flip=True, augmentation=STRONG)
+    shares = [dataclasses.replace(whole, share=Share(rank, of)) for rank in range(of)]
+    assert all(len(one) == len(whole) for one in shares)
+    minibatches = list(whole.batches(2))
+    assert [len(batch) for batch in minibatches] == [3, 3, 2]
+    spares = 0
+    for batch, *parts in zip(minibatches, *(one.batches(2) for one in shares), strict=True):
+        for rank, part in enumerate(parts):
+            mine = batch[rank::of]
+            spares += not mine
+            for one, expected in zip(part, mine or batch[:1], strict=True):
+                assert one.is_spare == (not mine)
+                assert (one.index, one.seed) == (expected.index, expected.seed)
+                assert torch.equal(one.image, expected.image)
+                assert torch.equal(one.target.boxes, expected.target.boxes)
+    assert spares == (1 if of == 3 else 0)
+
+
+def test_a_picture_s_seed_is_its_own_in_each_epoch(prepared: Path) -> None:
+    loader = Loader(prepared, range(8), 3, seed=1, flip=True)
+    first, again, later = ({e.index: e.seed for e in examples(loader, epoch)} for epoch in (0, 0, 1))
+    assert first == again
+    assert len({*first.values(), *later.values()}) == 16
+    other = dataclasses.replace(loader, seed=2, batch_size=5)
+    assert not set(first.values()) & {e.seed for e in examples(other, 0)}
+    assert {e.index: e.seed for e in examples(dataclasses.replace(loader, batch_size=5), 0)} == first

@@ -95,7 +95,7 @@ def draw_densely(
         masks = torch.arange(len(rois.truth))
         if len(masks) > limit:
             masks = torch.randperm(len(masks), generator=draw)[:limit].sort().values
-        samples.append(Samples(some, rois, masks))
+        samples.append(Samples(some, rois, masks, draw))
     return samples
 
 

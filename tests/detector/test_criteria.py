@@ -20,6 +20,7 @@ from src.detector.roi_heads import RoiHeads
 from src.detector.rpn import RegionProposalNetwork
 from src.detector.sampling import SMALLEST_ROI, LossRules, roi_candidates
 from src.ops.boxes import box_iou, decode
+from src.structures.loss_term import values
 from tests.detector.dense import (
     BACKBONE,
     BATCH,
@@ -112,8 +113,10 @@ def test_every_term_teaches_the_backbone_what_the_dense_one_does(
 def test_forward_is_losses(detector: MaskRCNN, examples: list[Example]) -> None:
     expected = losses(detector, examples[:2])
     torch.manual_seed(3)
-    found = detector(*BATCH(examples[:2]))
+    terms = detector(*BATCH(examples[:2]))
+    found = values(terms)
     assert list(found) == TERMS
+    assert [terms[name].count for name in RPN_TERMS] == [2, 2]
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 

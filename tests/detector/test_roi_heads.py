@@ -12,7 +12,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from src.detector import box_head, mask_head
-from src.detector.box_head import BoxHead, decode_scaled, encode_scaled
+from src.detector.box_head import BoxHead, Draws, decode_scaled, encode_scaled
 from src.detector.criteria import RoiBatch
 from src.detector.mask_head import MaskHead, select_class_masks
 from src.detector.roi_heads import RoiHeads, with_image_index
@@ -59,6 +59,33 @@ def test_dropout_acts_in_training_only() -> None:
     pooled = torch.randn(3, 4, 7, 7)
     assert not torch.equal(head.train()(pooled)[0], head(pooled)[0])
     assert torch.equal(head.eval()(pooled)[0], head(pooled)[0])
+
+
+def test_dropout_from_an_image_s_own_draws_is_the_same_in_any_batch() -> None:
+    head = BoxHead(NUM_CLASSES, channels=4, representation_size=64, dropout=0.5).train()
+    randomize(head.parameters(), 0)
+    pooled = torch.randn(5, 4, 7, 7)
+
+    def draws(*seeds: int) -> list[Draws]:
+        return [Draws({3: 2, 4: 3}[seed], torch.Generator().manual_seed(seed)) for seed in seeds]
+
+    both = head(pooled, draws(3, 4))
+    parts = head(pooled[:2], draws(3)), head(pooled[2:], draws(4))
+    for output, first, second in zip(both, *parts, strict=True):
+        torch.testing.assert_close(output, torch.cat([first, second]))
+    assert not torch.equal(both[0], head(pooled)[0])
+    head.eval()
+    assert torch.equal(head(pooled, draws(3, 4))[0], head(pooled)[0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+def test_dropout_keeps_the_mean(share: float) -> None:
+    head = BoxHead(NUM_CLASSES, channels=4, representation_size=64, dropout=share).train()
+    hidden = torch.ones(400, 64)
+    dropped = head._drop(hidden, [Draws(400, torch.Generator().manual_seed(1))])
+    torch.testing.assert_close(dropped[dropped > 0], torch.full_like(dropped[dropped > 0], 1 / (1 - share)))
+    assert float((dropped == 0).float().mean()) == pytest.approx(share, abs=0.01)
+    assert float(dropped.mean()) == pytest.approx(1, abs=0.03)
 
 
 @given(boxes=st.lists(box, min_size=1, max_size=5), data=st.data())
@@ -153,7 +180,7 @@ def small_heads() -> RoiHeads:
 
 def test_losses_look_at_the_true_class_only() -> None:
     net, batch = small_heads(), batch_of([2, 1, 0, 3, 0], [3, 1])
-    terms = net(batch)
+    terms = net.losses(batch)
     logits, deltas = net.box_head(batch.pooled.float())
     rows = [deltas[row, 4 * label : 4 * label + 4] for row, label in enumerate(batch.labels.tolist()) if label]
     masks = net.mask_head(batch.mask_pooled.float())
@@ -169,14 +196,14 @@ def test_losses_look_at_the_true_class_only() -> None:
 
 def test_a_box_head_alone_has_the_same_two_losses() -> None:
     net, batch = small_heads(), batch_of([2, 1, 0, 3, 0], [3, 1])
-    terms, alone = net(batch), RoiHeads(net.box_head)(batch)
+    terms, alone = net.losses(batch), RoiHeads(net.box_head).losses(batch)
     assert list(alone) == ["classification", "box_regression"]
     assert all(torch.equal(value, terms[name]) for name, value in alone.items())
 
 
 def test_other_classes_get_no_gradient() -> None:
     net = small_heads()
-    terms = net(batch_of([2, 0], [2]))
+    terms = net.losses(batch_of([2, 0], [2]))
     (terms["box_regression"] + terms["mask"]).backward()
     assert (net.box_head.bbox_pred.bias.grad.reshape(4, 4) != 0).any(1).tolist() == [False, False, True, False]
     assert (net.mask_head.mask_fcn_logits.bias.grad != 0).tolist() == [False, False, True, False]
@@ -188,9 +215,9 @@ def test_cached_bf16_features_suit_either_precision(precise: bool) -> None:
     """`runtime.precision: float32` reads the same cache."""
     net, batch = small_heads(), batch_of([2, 0], [1])
     with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
-        terms = net(batch)
+        terms = net.losses(batch)
     assert {value.dtype for value in terms.values()} == {torch.float32}
-    for name, value in net(batch).items():
+    for name, value in net.losses(batch).items():
         torch.testing.assert_close(terms[name], value, rtol=0.05, atol=0.02)
 
 
@@ -206,7 +233,7 @@ def test_a_batch_takes_a_weight_s_dtype_in_its_features_only() -> None:
 
 @pytest.mark.parametrize("labels", [[0, 0], []])
 def test_nothing_but_background_and_nothing_at_all(labels: list[int]) -> None:
-    terms = small_heads()(batch_of(labels, []))
+    terms = small_heads().losses(batch_of(labels, []))
     assert float(terms["box_regression"].detach()) == float(terms["mask"].detach()) == 0
     assert all(value.isfinite() for value in terms.values())
     sum(terms.values()).backward()

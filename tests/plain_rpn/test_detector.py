@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import re
@@ -24,6 +25,7 @@ from src.plain_rpn.detector import MIN_SIZE, MOST, NMS_IOU, PlainRpn, load_netwo
 from src.plain_rpn.losses import draw_samples, rpn_losses
 from src.plain_rpn.network import PlainRpnNetwork, flatten_outputs
 from src.structures.image_list import ImageList
+from src.structures.loss_term import values
 from src.structures.target import Target, no_target
 
 LETTERBOX = Letterbox(96, 128, 160, 300, 400)
@@ -58,8 +60,10 @@ def test_losses_are_those_of_anchors_drawn_by_the_same_seed(seed: int) -> None:
     model, images, targets = make_model(), make_images(3), make_targets()
     matches = [model.grid.label(target) for target in targets]
     boxes = [target.boxes for target in targets]
-    drawn = draw_samples(matches, boxes, model.grid.anchors, 16, torch.Generator().manual_seed(seed))
-    expected = rpn_losses(*flatten_outputs(*model.network(images.tensors)), drawn)
+    drawn = draw_samples(matches, boxes, model.grid.anchors, 16, [torch.Generator().manual_seed(seed)] * 3)
+    terms = rpn_losses(*flatten_outputs(*model.network(images.tensors)), drawn)
+    expected = values(terms)
+    assert {term.count for term in terms.values()} == {len(drawn.positive) + len(drawn.negative)}
     torch.manual_seed(seed)
     found = model.losses(images, targets)
     assert list(found) == list(expected) == ["objectness", "rpn_regression"]
@@ -67,7 +71,25 @@ def test_losses_are_those_of_anchors_drawn_by_the_same_seed(seed: int) -> None:
         assert float(term.detach()) > 0
         assert torch.equal(found[name], term)
     torch.manual_seed(seed)
-    assert all(torch.equal(term, expected[name]) for name, term in model(images, targets).items())
+    again = model(images, targets)
+    assert all(torch.equal(term, expected[name]) for name, term in values(again).items())
+    assert [term.count for term in again.values()] == [term.count for term in terms.values()]
+
+
+def test_an_image_draws_loses_and_is_normalized_alike_in_any_minibatch() -> None:
+    """The whole's terms are the means of the images' own, weighted by what was sampled of each."""
+    model, images, targets = make_model(), make_images(3), make_targets()
+    together = model(dataclasses.replace(images, seeds=[5, 6, 7]), targets)
+    alone = [
+        model(ImageList(images.tensors[[one]], images.regions[[one]], [5 + one]), targets[one : one + 1])
+        for one in range(3)
+    ]
+    for name, term in together.items():
+        counts = torch.tensor([float(terms[name].count) for terms in alone])
+        values_alone = torch.stack([terms[name].value for terms in alone])
+        assert term.count == counts.sum()
+        assert len(set(counts.tolist())) > 1
+        torch.testing.assert_close(term.value, (counts * values_alone).sum() / counts.sum())
 
 
 def test_another_seed_draws_other_anchors() -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from src.ops.matching import IGNORED, NEGATIVE
 from src.plain_rpn.losses import Samples, draw_samples, rpn_losses
+from src.structures.loss_term import values
 
 # Fractions of pixels, so that no rounding goes unnoticed.
 CELLS = torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [20, 0, 30, 20], [0, 10, 10, 20], [10, 10, 30, 30]])
@@ -23,7 +24,7 @@ MATCHES = [
 
 
 def drawn(count: int = 8, seed: int = 0) -> Samples:
-    return draw_samples(MATCHES, BOXES, ANCHORS, count, torch.Generator().manual_seed(seed))
+    return draw_samples(MATCHES, BOXES, ANCHORS, count, [torch.Generator().manual_seed(seed)] * 2)
 
 
 def smooth(x: float) -> float:
@@ -55,7 +56,7 @@ def test_losses_are_the_assignment_s_formulas(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     logits, deltas = torch.randn(2, 5, generator=draw), 3 * torch.randn(2, 5, 4, generator=draw)
     samples = drawn(seed=seed)
-    terms = rpn_losses(logits, deltas, samples)
+    terms = values(rpn_losses(logits, deltas, samples))
     assert (float(terms["objectness"]), float(terms["rpn_regression"])) == pytest.approx(
         plain_losses(logits, deltas, samples), rel=1e-5
     )
@@ -77,7 +78,7 @@ def test_the_count_limits_each_image() -> None:
 
 def test_the_factor_turns_pytorch_s_means_into_these_losses() -> None:
     logits, deltas, samples = torch.randn(2, 5), torch.randn(2, 5, 4), drawn()
-    terms = rpn_losses(logits, deltas, samples)
+    terms = values(rpn_losses(logits, deltas, samples))
     chosen = deltas[samples.positive[:, 0], samples.positive[:, 1]]
     mean = F.smooth_l1_loss(chosen, samples.targets)
     positives, sampled = len(samples.positive), len(samples.positive) + len(samples.negative)
@@ -89,7 +90,7 @@ def test_only_sampled_anchors_get_gradients_and_only_positives_regress() -> None
     logits = torch.randn(2, 5, requires_grad=True)
     deltas = torch.randn(2, 5, 4, requires_grad=True)
     samples = drawn()
-    terms = rpn_losses(logits, deltas, samples)
+    terms = values(rpn_losses(logits, deltas, samples))
     of_logits, of_deltas = torch.autograd.grad(terms["objectness"] + terms["rpn_regression"], (logits, deltas))
     used = torch.zeros(2, 5, dtype=torch.bool)
     used[tuple(torch.cat([samples.positive, samples.negative]).T)] = True
@@ -101,10 +102,10 @@ def test_only_sampled_anchors_get_gradients_and_only_positives_regress() -> None
 
 def test_images_without_objects_still_have_finite_losses() -> None:
     empty = [torch.full((5,), NEGATIVE)] * 2
-    samples = draw_samples(empty, [torch.zeros(0, 4)] * 2, ANCHORS, 8, torch.Generator())
+    samples = draw_samples(empty, [torch.zeros(0, 4)] * 2, ANCHORS, 8, [torch.Generator()] * 2)
     assert len(samples.positive) == 0
     deltas = torch.randn(2, 5, 4, requires_grad=True)
-    terms = rpn_losses(torch.randn(2, 5, requires_grad=True), deltas, samples)
+    terms = values(rpn_losses(torch.randn(2, 5, requires_grad=True), deltas, samples))
     assert float(terms["rpn_regression"].detach()) == 0
     assert terms["objectness"].isfinite()
     (terms["objectness"] + terms["rpn_regression"]).backward()
@@ -112,6 +113,6 @@ def test_images_without_objects_still_have_finite_losses() -> None:
 
 def test_nothing_to_sample_gives_zero_not_nan() -> None:
     nothing = [torch.full((5,), IGNORED)]
-    samples = draw_samples(nothing, [torch.zeros(0, 4)], ANCHORS, 8, torch.Generator())
-    terms = rpn_losses(torch.randn(1, 5), torch.randn(1, 5, 4), samples)
+    samples = draw_samples(nothing, [torch.zeros(0, 4)], ANCHORS, 8, [torch.Generator()])
+    terms = values(rpn_losses(torch.randn(1, 5), torch.randn(1, 5, 4), samples))
     assert [float(value) for value in terms.values()] == [0, 0]

@@ -55,7 +55,7 @@ def tiny_params() -> Params:
             mask_batch_size_per_image=4,
             gradient_interval=2,
         ),
-        runtime=RuntimeParams("float32", 1),
+        runtime=RuntimeParams("float32", 1, 1, 1),
     )
 
 

@@ -36,6 +36,7 @@ TRAINING = {  # and what of the detector each leaves
     "mask_head": "mask_head",
     "joint": "detector",
 }
+UNTRACKED = {"runtime.devices", "runtime.nodes"}  # any number of processes gives the same results
 EVALUATION = ("evaluate_rpn", "evaluate_backbone", "detect", "evaluate", "predict")
 
 

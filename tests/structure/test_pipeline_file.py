@@ -15,6 +15,7 @@ from tests.structure.project import (
     ORDER,
     PROJECT,
     TRAINING,
+    UNTRACKED,
     covers,
     leaves,
     paths_of,
@@ -64,15 +65,16 @@ def test_code_dependencies_are_the_folders_that_the_stage_imports(stage):
 
 def test_the_file_reads_as_prose_and_lists_no_module():
     lines = (PROJECT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 450
+    assert len(lines) <= 455
     assert [dep for stage in STAGES.values() for dep in stage["deps"] if dep.endswith(".py")] == []
 
 
 @pytest.mark.parametrize("folder", ["src", "stages"])
-def test_the_packages_above_the_folders_run_nothing_but_the_watchdog(folder):
+def test_the_packages_above_the_folders_run_nothing_that_a_result_hangs_on(folder):
     tree = ast.parse((PROJECT / folder / "__init__.py").read_text(encoding="utf-8"))
     assert {ast.unparse(node) for node in tree.body if not isinstance(node, ast.Expr)} <= {
-        "import src.core.parent_watchdog"
+        "import src.core.before_torch",
+        "import src.core.parent_watchdog",
     }
 
 
@@ -92,8 +94,9 @@ def test_an_evaluation_runs_no_code_that_trains(stage):
 
 
 @pytest.mark.parametrize("key", PARAMS)
-def test_every_parameter_is_tracked_by_a_stage(key):
-    assert any(covers(entry, key) for stage in STAGES.values() for entry in stage.get("params", []))
+def test_every_parameter_but_the_number_of_processes_is_tracked_by_a_stage(key):
+    tracked = any(covers(entry, key) for stage in STAGES.values() for entry in stage.get("params", []))
+    assert tracked == (key not in UNTRACKED)
 
 
 @pytest.mark.parametrize("stage", ORDER)
@@ -107,7 +110,8 @@ def test_a_stage_tracks_the_parameters_that_its_module_names(stage):
     # tests/pipeline notes the parameters that stages read when they run, also deep in src; this one is quick.
     tracked = STAGES[stage].get("params", [])
     named = params_named(stage)
-    assert [chain for chain in named if not any(covers(e, chain) or covers(chain, e) for e in tracked)] == []
+    unlisted = [chain for chain in named if not any(covers(e, chain) or covers(chain, e) for e in tracked)]
+    assert set(unlisted) <= UNTRACKED
 
 
 def test_a_stage_reads_what_an_earlier_one_writes():

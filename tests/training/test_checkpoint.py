@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from src.training import checkpoint as checkpoints
 from src.training.checkpoint import Checkpoint, fingerprint
 from tests.training.pipeline import write_pipeline
 
@@ -143,12 +144,17 @@ def test_a_stage_without_params_has_one() -> None:
     assert changes(lambda: write("data/input.h5", "other"))
 
 
-def test_it_changes_with_threads_and_torch_s_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_changes_with_the_cores_and_torch_s_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with a process's own threads: two processes have half of them each, and resume what one has begun."""
     threads = torch.get_num_threads()
     try:
-        assert changes(lambda: torch.set_num_threads(threads + 1))
+        assert not changes(lambda: torch.set_num_threads(threads + 1))
     finally:
         torch.set_num_threads(threads)
+    set_param("runtime.threads", 3)
+    assert not changes(lambda: monkeypatch.setattr(checkpoints, "available_cores", lambda: 77))
+    set_param("runtime.threads", 0)
+    assert changes(lambda: monkeypatch.setattr(checkpoints, "available_cores", lambda: 78))
     assert changes(lambda: monkeypatch.setattr(torch, "__version__", "2.0.0"))
 
 

@@ -21,7 +21,9 @@ def test_rows_are_on_the_disk_at_once(tmp_path: Path) -> None:
     path = tmp_path / "plots" / "rpn" / "train.csv"
     history = History(path)
     for number in range(3):
-        history.append({"iteration": number, **loss_row(TERMS, WEIGHTS)})
+        history.append(
+            {"iteration": number, **loss_row({name: float(term.detach()) for name, term in TERMS.items()}, WEIGHTS)}
+        )
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == number + 1
@@ -75,7 +77,8 @@ def test_the_total_is_the_weighted_sum_with_its_gradients() -> None:
     total.backward()
     assert float(total.detach()) == pytest.approx(2.0 * 0.25 + 0.5 * 3.0)
     assert [float(value.grad) for value in terms.values()] == [0.25, 3.0]
-    assert loss_row(terms, WEIGHTS)["total"] == pytest.approx(float(total.detach()))
+    raw = {name: float(value.detach()) for name, value in terms.items()}
+    assert loss_row(raw, WEIGHTS)["total"] == pytest.approx(float(total.detach()))
 
 
 def test_a_term_of_weight_0_is_left_out_of_the_backward_pass() -> None:

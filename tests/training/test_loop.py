@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from src.core.errors import InputError
 from src.core.tensors import save_tensors
+from src.structures.loss_term import LossTerm
 from src.training import loop
 from src.training.checkpoint import Checkpoint
 from src.training.gradients import GradientProbe
@@ -29,6 +30,7 @@ from tests.training.toy import (
     SCHEDULE,
     STEPS,
     TEST,
+    WEIGHTS,
     Batch,
     Toy,
     batches,
@@ -146,9 +148,10 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path: Path,
         return (tmp_path / "plots" / "train.csv").read_text(encoding="utf-8").splitlines()[1:]
 
     class Breaking(Toy):
-        def forward(self, seen: Tensor) -> dict[str, Tensor]:
+        def forward(self, seen: Tensor) -> dict[str, LossTerm]:
             terms = super().forward(seen)
-            return {**terms, "second": terms["second"] * bad} if len(progress_rows()) == 6 else terms
+            broken = LossTerm(terms["second"].value * bad, len(seen))
+            return {**terms, "second": broken} if len(progress_rows()) == 6 else terms
 
     model = Breaking()
     with pytest.raises(InputError, match=r"iteration 6: .*first=.*second=(nan|inf).* on images train/000002"):
@@ -172,7 +175,7 @@ def test_test_losses_are_measured_without_learning(tmp_path: Path) -> None:
     torch.manual_seed(loop.derive_seed(7))
     with torch.no_grad():
         terms = [model(seen) for _, seen in batches(TEST, 2)]
-    assert row["first"] == pytest.approx(float((terms[0]["first"] + terms[1]["first"]) / 2))
+    assert row["first"] == pytest.approx(float((terms[0]["first"].value + terms[1]["first"].value) / 2))
     assert row["second_weighted"] == pytest.approx(0.5 * row["second"])
 
 
@@ -194,7 +197,7 @@ def test_any_length_of_training_has_a_schedule(tmp_path: Path, epochs: int) -> N
 def test_the_optimizer_is_that_of_the_schedule() -> None:
     """Its rates, its decay, its cycle's length, and its slower parts; frozen parameters are left out."""
     model = Toy()
-    progress = start(model, dataclasses.replace(SCHEDULE, slower={"body.0.": 0.25}), {})
+    progress = start(FABRIC, model, dataclasses.replace(SCHEDULE, slower={"body.0.": 0.25}), WEIGHTS, {})
     groups = progress.optimizer.param_groups
     assert [group["max_lr"] for group in groups] == [0.05, 0.05, 0.0125, 0.0125]
     assert [group["weight_decay"] for group in groups] == [0.01, 0.0] * 2
@@ -227,9 +230,10 @@ class TwoHeads(nn.Module):
         super().__init__()
         self.trunk, self.one, self.other = nn.Linear(3, 4), nn.Linear(4, 1), nn.Linear(4, 1)
 
-    def forward(self, seen: Tensor) -> dict[str, Tensor]:
+    def forward(self, seen: Tensor) -> dict[str, LossTerm]:
         features = self.trunk(seen).tanh()
-        return {"first": (self.one(features) - 1).square().mean(), "second": (self.other(features) + 1).abs().mean()}
+        first, second = (self.one(features) - 1).square().mean(), (self.other(features) + 1).abs().mean()
+        return {"first": LossTerm(first, len(seen)), "second": LossTerm(second, len(seen))}
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from src.data.prepared import Example
 from src.detector.backbones import LITE
 from src.training.loop import Training
 from src.training.pictures import from_pictures
-from tests.detector.small import CPU, params
+from tests.detector.small import params
 from tests.factories import make_prepared
+from tests.training.toy import FABRIC
 
 TRAIN, VALIDATION, TEST = [0, 2, 3, 5, 7], [1, 4, 6], [8, 9, 10]
 VARIED = Augmentation(scale_jitter=0.5, color_jitter=0.4, copy_paste=0.5)
@@ -49,7 +50,7 @@ def options(**changes: Any) -> JointParams:
 
 
 def opened(**changes: Any) -> Training[list[Example]]:
-    return from_pictures(options(), LITE, CPU, **({"tested": 2} | changes))
+    return from_pictures(options(), LITE, FABRIC, **({"tested": 2} | changes))
 
 
 def rows(batches: Iterable[list[Example]]) -> list[list[int]]:
@@ -114,7 +115,7 @@ def test_arguments_and_weights_are_those_of_the_network() -> None:
     training = opened()
     batch = next(iter(training.test()))
     images, targets = training.arguments(batch)
-    expected, truth = Batcher(LITE, (16.0, 0.0, 144.0, 96.0), CPU)(batch)
+    expected, truth = Batcher(LITE, (16.0, 0.0, 144.0, 96.0), FABRIC.device)(batch)
     assert torch.equal(images.tensors, expected.tensors)
     assert [target.labels.tolist() for target in targets] == [target.labels.tolist() for target in truth]
     assert training.weights == dataclasses.asdict(params().joint.loss_weights)

@@ -87,7 +87,7 @@ def validation_loss(state: State) -> float:
     torch.manual_seed(derive_seed(SCHEDULE.seed))
     with torch.no_grad():
         terms = [model(seen) for _, seen in batches(VALIDATION, 2)]
-    return sum(WEIGHTS[name] * float(value) for each in terms for name, value in each.items()) / len(terms)
+    return sum(WEIGHTS[name] * float(term.value) for each in terms for name, term in each.items()) / len(terms)
 
 
 def end(losses: Sequence[float], patience: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from src.core.tensors import save_tensors
+from src.structures.loss_term import LossTerm
 from src.training import loop
 from src.training.checkpoint import Checkpoint
 from src.training.gradients import GradientProbe
@@ -41,10 +42,11 @@ class Toy(nn.Module):
         self.body = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2))
         self.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
 
-    def forward(self, seen: Tensor) -> dict[str, Tensor]:
+    def forward(self, seen: Tensor) -> dict[str, LossTerm]:
         found = self.body(seen) * self.frozen
         noise = 0.1 * torch.randn(len(seen))  # a draw, as a sampler makes it
-        return {"first": (found[:, 0] - seen.sum(1) - noise).square().mean(), "second": found[:, 1].abs().mean()}
+        first, second = (found[:, 0] - seen.sum(1) - noise).square().mean(), found[:, 1].abs().mean()
+        return {"first": LossTerm(first, len(seen)), "second": LossTerm(second, len(seen))}
 
 
 def toy() -> Toy:

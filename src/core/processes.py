@@ -1,0 +1,183 @@
+"""The processes of one run: how they start, share the work out, and end together.
+
+PyTorch's DistributedDataParallel is the engine and Lightning Fabric its driver. On one machine the first process starts
+the others, which run the same command; on several, `torchrun` has started all of them. Only the first one speaks,
+writes and keeps checkpoints.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from subprocess import Popen
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from src.core.errors import invalid
+from src.core.parent_watchdog import STARTED_BY, end_with
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_FOR_THE_FIRST = 5.0  # that a process leaves to the first one to say what both have found
+
+_followers: list[Popen[bytes]] = []  # that this process has started
+
+
+def started_by_torchrun() -> bool:
+    """Whether `torchrun` has started this process, and says how many there are."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_WORLD_SIZE" in os.environ
+
+
+def place(devices: int, nodes: int, most: int | None) -> tuple[int, int]:
+    """How many processes a machine has in this run, and how many machines there are.
+
+    Args:
+        devices: of a machine, that may be used.
+        nodes: what `runtime.nodes` says.
+        most: processes that have something to do; None where only one may run.
+
+    Raises:
+        InputError: several machines, and `torchrun` has not started this process on as many, or only one process may
+            run.
+    """
+    if started_by_torchrun():
+        on_each = int(os.environ["LOCAL_WORLD_SIZE"])
+        machines = int(os.environ["WORLD_SIZE"]) // on_each
+        if machines != nodes:
+            raise invalid("params.yaml", f"{machines} for 'runtime.nodes', as torchrun has it", nodes)
+        if most is None and on_each * machines > 1:
+            raise invalid("torchrun", "one process for this stage", on_each * machines)
+        return on_each, machines
+    if most is None:
+        return 1, 1
+    if nodes > 1:
+        raise invalid("params.yaml", "1 for 'runtime.nodes', or a start by torchrun (docs/scale.md)", nodes)
+    return max(1, min(devices, most)), 1
+
+
+def is_follower() -> bool:
+    """Whether this is one of several processes, and not the first one."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0
+
+
+def make_strategy() -> DDPStrategy:
+    """DDP among the processes that `torchrun` or this process starts; a batch scheduler's variables say nothing here.
+
+    Parameters may go unused in a step: a mask head where no RoI is an object, a level of the pyramid without a sample.
+    """
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment  # noqa: PLC0415
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment  # noqa: PLC0415
+    from lightning_fabric.strategies.ddp import DDPStrategy  # noqa: PLC0415
+
+    return DDPStrategy(
+        cluster_environment=TorchElasticEnvironment() if started_by_torchrun() else LightningEnvironment(),
+        find_unused_parameters=True,
+        gradient_as_bucket_view=True,
+        broadcast_buffers=False,
+    )
+
+
+def launch(fabric: Fabric) -> None:
+    """Starts the other processes of this machine, and has all of them end when one does."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    for harmless in ("`broadcast_buffers` is deprecated", "Grad strides do not match bucket view strides"):
+        warnings.filterwarnings("ignore", message=harmless)
+    fabric.launch()
+    if started_by_torchrun():
+        return
+    if is_follower():
+        end_with(STARTED_BY)
+    else:
+        _followers.extend(fabric.strategy.launcher.procs)  # type: ignore[union-attr]
+        threading.Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> None:
+    """Ends this process, and the others, soon after one of them has failed; one that was killed has said nothing."""
+    while not any(codes := [follower.poll() for follower in _followers]):
+        if None not in codes:  # all have done their part
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    for rank, code in enumerate(codes, start=1):
+        if code and code < 0:
+            message = f"process {rank + 1} of {len(codes) + 1} was killed (signal {-code}); all others end"
+            print(message, file=sys.stderr, flush=True)  # noqa: T201
+    end_followers()
+    os._exit(1)
+
+
+def end_followers() -> None:
+    """Kills what this process has started: a process that waits for another one hears no other signal."""
+    for follower in _followers:
+        follower.kill()
+
+
+def fail(message: str) -> NoReturn:
+    """Ends this process and those that it started, with one line.
+
+    A follower leaves the first process some time to fail likewise, which would end it in silence: most mistakes all of
+    them find.
+    """
+    if is_follower():
+        time.sleep(SECONDS_FOR_THE_FIRST)
+    end_followers()
+    sys.exit(message)
+
+
+def wait_for_the_end() -> None:
+    """In a process that has lost another one: the time until the first process has noticed, and ends all of them."""
+    from torch import distributed  # noqa: PLC0415
+
+    if distributed.is_available() and distributed.is_initialized():
+        time.sleep(SECONDS_FOR_THE_FIRST)
+
+
+def share_out(fabric: Fabric, items: Sequence[Item]) -> Sequence[Item]:
+    """This process's items, dealt out in turns."""
+    return items[fabric.global_rank :: fabric.world_size]
+
+
+def gather(fabric: Fabric, results: Iterable[Result], count: int) -> Iterator[Result]:
+    """The results of all processes, in the order of the items that `share_out` dealt, one of each process at a time.
+
+    Args:
+        fabric: its processes; every one of them calls this.
+        results: of this process's items, computed as they are taken.
+        count: of all items.
+
+    Returns:
+        All results, in the first process. The others have computed and sent theirs when they come back, and get none.
+    """
+    if fabric.world_size == 1:
+        return iter(results)
+    from torch import distributed  # noqa: PLC0415
+
+    mine = iter(results)
+
+    def take() -> Iterator[Result]:
+        for first in range(0, count, fabric.world_size):
+            found: list[Any] = [None] * fabric.world_size
+            distributed.gather_object(next(mine), found)
+            yield from found[: count - first]
+
+    if fabric.is_global_zero:
+        return take()
+    for _ in range(0, count, fabric.world_size):
+        distributed.gather_object(next(mine, None))
+    return iter(())
+
+
+def leave_to_first(fabric: Fabric) -> None:
+    """Ends every process but the first one, which does alone what follows."""
+    if not fabric.is_global_zero:
+        sys.exit()
