@@ -51,8 +51,9 @@ class PlainRpn(nn.Module):
 
     def losses(self, images: ImageList, targets: Sequence[Target]) -> dict[str, Tensor]:
         """`objectness` and `rpn_regression` over anchors drawn from torch's global generator."""
-        matches = [self.grid.label(target) for target in targets]
-        boxes = [target.boxes for target in targets]
+        beside = [target.to(self.grid.anchors.device) for target in targets]  # they come on the network's device
+        matches = [self.grid.label(target) for target in beside]
+        boxes = [target.boxes for target in beside]
         drawn = draw_samples(
             matches, boxes, self.grid.anchors, self.params.batch_size_per_image, torch.default_generator
         )
