@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,11 +14,12 @@ from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList as TorchvisionImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
-from torchvision.ops import poolers, roi_align
 
+from benchmarks.agreement import compare, half_pixel_boxes
 from benchmarks.interleaved import BenchmarkCase
-from benchmarks.operators import cpu_bf16
+from benchmarks.operators import bf16_autocast
 from benchmarks.torchvision_baseline import targets_of, torchvision_mask_rcnn, with_weights_of
+from benchmarks.training_step import step
 from src.core import paths
 from src.core.files import read_json
 from src.core.params import Params
@@ -39,8 +39,6 @@ from src.plain_rpn.detector import PlainRpn
 from src.plain_rpn.network import CHANNELS, PlainRpnNetwork
 from src.structures.detections import Detections
 from src.structures.image_list import ImageList
-from src.training.history import weighted_sum
-from src.training.loop import LARGEST_GRADIENT_NORM
 
 IMAGES = 2  # torchvision's training batch
 VIEWS = 32  # images whose cached features one call of ours trains on
@@ -60,14 +58,6 @@ def examples(split: str, count: int) -> tuple[list[Example], Letterbox]:
     with PreparedFile(paths.PREPARED) as prepared:
         rows = [row for row in prepared.indices(split) if len(prepared.boxes(row))][:count]
         return list(prepared.examples(rows)), prepared.letterbox
-
-
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> None:
-    """One training step from its loss terms as `src.training.loop` makes it, without history; all weights are 1."""
-    optimizer.zero_grad(set_to_none=True)
-    weighted_sum(terms, dict.fromkeys(terms, 1.0)).backward()
-    nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT_NORM)
-    optimizer.step()
 
 
 def part_a_step(params: Params) -> BenchmarkCase:
@@ -191,7 +181,7 @@ def torchvision_training(params: Params, *, masks: bool) -> Callable[[], None]:
 
 def under_autocast(run: Callable[[], Any]) -> Any:
     """The same in bf16 mixed precision."""
-    with cpu_bf16():
+    with bf16_autocast():
         return run()
 
 
@@ -247,34 +237,4 @@ def inference(params: Params) -> BenchmarkCase:
         images=dict.fromkeys(names, len(images)),
         goal=1.7,
         agreement=agreement,
-    )
-
-
-@contextmanager
-def half_pixel_boxes() -> Iterator[None]:
-    """Torchvision's detector pools with `aligned=False`; here it pools as the weights were trained."""
-    poolers.roi_align = functools.partial(roi_align, aligned=True)
-    try:
-        yield
-    finally:
-        poolers.roi_align = roi_align
-
-
-def compare(ours: list[Detections], theirs: list[dict[str, Tensor]]) -> str:
-    """How far two detectors' findings lie apart."""
-    counts = [(len(a.scores), len(b["scores"])) for a, b in zip(ours, theirs, strict=True)]
-    if any(a != b for a, b in counts):
-        return f"numbers of detections differ: {counts}"
-    box = max(
-        (float((a.boxes - b["boxes"]).abs().max()) for a, b in zip(ours, theirs, strict=True) if len(a.scores)),
-        default=0.0,
-    )
-    mask = max(
-        (float((a.masks - b["masks"][:, 0]).abs().max()) for a, b in zip(ours, theirs, strict=True) if len(a.scores)),
-        default=0.0,
-    )
-    labels = all(torch.equal(a.labels, b["labels"]) for a, b in zip(ours, theirs, strict=True))
-    return (
-        f"in float32, {sum(a for a, _ in counts)} detections each, {'labels alike' if labels else 'labels differ'}, "
-        f"boxes within {box:.1e} pixels, masks within {mask:.1e}"
     )
