@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,19 +67,24 @@ def random_boxes(count: int, draw: torch.Generator, size: tuple[int, int], longe
     return torch.cat([(centers - halves).clamp(min=0), torch.minimum(centers + halves, canvas)], dim=1)
 
 
-def random_planes(sizes: Sizes, draw: torch.Generator) -> list[Tensor]:
-    """P2..P5 of a minibatch, contiguous."""
-    height, width = sizes.canvas
-    return [torch.randn(sizes.images, sizes.channels, height // s, width // s, generator=draw) for s in STRIDES]
+def roi_inputs(sizes: Sizes, device: torch.device = CPU) -> tuple[list[Tensor], list[Tensor]]:
+    """P2..P5 of a minibatch, contiguous, and each image's boxes; always the same ones."""
+    draw, (height, width) = torch.Generator().manual_seed(0), sizes.canvas
+    shapes = [(sizes.images, sizes.channels, height // stride, width // stride) for stride in STRIDES]
+    planes = [torch.randn(shape, generator=draw).to(device) for shape in shapes]
+    return planes, [random_boxes(sizes.proposals, draw, sizes.canvas).to(device) for _ in range(sizes.images)]
+
+
+def numbered_boxes(boxes: Sequence[Tensor]) -> Tensor:
+    """All images' boxes as (image index, x1, y1, x2, y2)."""
+    return torch.cat([torch.nn.functional.pad(some, (1, 0), value=image) for image, some in enumerate(boxes)])
 
 
 def roi_align(cells: int, backward: bool, sizes: Sizes = FULL, device: torch.device = CPU) -> BenchmarkCase:
     """RoIAlign over P2..P5, forward, or forward with backward."""
-    draw = torch.Generator().manual_seed(0)
-    planes = [level.to(device) for level in random_planes(sizes, draw)]
+    planes, boxes = roi_inputs(sizes, device)
     rows = [level.contiguous(memory_format=torch.channels_last) for level in planes]
-    boxes = [random_boxes(sizes.proposals, draw, sizes.canvas).to(device) for _ in range(sizes.images)]
-    numbered = torch.cat([torch.nn.functional.pad(b, (1, 0), value=i) for i, b in enumerate(boxes)])
+    numbered = numbered_boxes(boxes)
     theirs = MultiScaleRoIAlign(["0", "1", "2", "3"], cells, sampling_ratio=2)
 
     def pool_ours(levels: list[Tensor], aligned: bool = True) -> Tensor:

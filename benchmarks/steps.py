@@ -12,10 +12,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.image_list import ImageList as TorchvisionImageList
-from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from benchmarks.agreement import compare, half_pixel_boxes
+from benchmarks.detecting import detect, detect_by_torchvision
 from benchmarks.interleaved import BenchmarkCase
 from benchmarks.operators import bf16_autocast
 from benchmarks.torchvision_baseline import targets_of, torchvision_mask_rcnn, with_weights_of
@@ -33,7 +32,6 @@ from src.detector.checkpoints import load_detector, make_box_head, make_mask_hea
 from src.detector.roi_cache import CachedRois, open_cached_rois
 from src.detector.roi_heads import RoiHeads
 from src.detector.sampling import RoiRules
-from src.ops.masks import paste_masks
 from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.detector import PlainRpn
 from src.plain_rpn.network import CHANNELS, PlainRpnNetwork
@@ -205,26 +203,14 @@ def inference(params: Params) -> BenchmarkCase:
     planes = [image.tensors.contiguous() for image in images]
     mixed = make_fabric(params.runtime)
 
-    @torch.no_grad()
-    def ours(fabric: Fabric) -> list[Detections]:
-        found = []
-        for image in images:
-            with fabric.autocast():
-                found += detector.detect(image)
-            paste_masks(found[-1].masks.float(), found[-1].boxes, height, width)
-        return found
-
-    @torch.no_grad()
-    def theirs() -> list[dict[str, Tensor]]:
-        found = []
-        for image in planes:
-            features = model.backbone(image)
-            proposals, _ = model.rpn(TorchvisionImageList(image, [(height, width)]), features)
-            found += model.roi_heads(features, proposals, [(height, width)])[0]
-            paste_masks_in_image(found[-1]["masks"], found[-1]["boxes"], (height, width))
-        return found
-
     plain = Fabric(accelerator="cpu", devices=1, precision="32-true")
+
+    def ours(fabric: Fabric) -> list[Detections]:
+        return detect(detector, images, fabric.autocast)
+
+    def theirs() -> list[dict[str, Tensor]]:
+        return detect_by_torchvision(model, planes)
+
     with half_pixel_boxes():
         agreement = compare(ours(plain), theirs())
     names = ("ours, bf16", "torchvision, float32", "torchvision, bf16 autocast", "ours, float32")
