@@ -111,7 +111,7 @@ class OtherDevice(TorchDispatchMode):
 
 
 class _FromLists(TorchFunctionMode):
-    """`torch.tensor` and `torch.as_tensor` of lists: torch makes those below the other mode."""
+    """`torch.tensor`, `torch.as_tensor` and `new_tensor` of lists: torch makes those below the other mode."""
 
     def __init__(self, waits: Counter[str]) -> None:
         super().__init__()
@@ -119,6 +119,8 @@ class _FromLists(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = dict(kwargs or {})
+        if function is Tensor.new_tensor:
+            function, args, given = torch.tensor, args[1:], {"dtype": args[0].dtype, "device": args[0].device, **given}
         wanted = given.get("device")
         listed = function in (torch.tensor, torch.as_tensor) and not isinstance(args[0], Tensor)
         if not listed or wanted is None or torch.device(wanted).type != DEVICE.type:
