@@ -34,9 +34,8 @@ def pooled(pool: Pool, device: torch.device, kind: torch.dtype, *, levels: int, 
         wide: give the rounded numbers in float32, and in planes: torchvision knows no bf16 everywhere.
     """
     planes, boxes = roi_inputs(SIZES)
-    moved = [
-        one + torch.tensor([-30.0, -20, 30, 20]) * (number % 2) for number, one in enumerate(boxes)
-    ]  # over the border
+    over_the_border = torch.tensor([-30.0, -20, 30, 20])
+    moved = [boxes[0], *(some + over_the_border for some in boxes[1:])]
     leaves = []
     for level in planes[:levels]:
         rounded = level.to(kind).to(device)
