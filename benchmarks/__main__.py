@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from benchmarks import operators, steps
+from benchmarks.coco_evaluation import evaluation
 from benchmarks.interleaved import run_interleaved
 from benchmarks.page import write_page
 from benchmarks.precision import accuracies
@@ -29,7 +30,7 @@ def main() -> None:
     make_fabric(params.runtime)  # sets the threads
     results = read_json(RESULTS) if RESULTS.exists() else {"cases": []}
     entries = {entry["work"]: entry for entry in results["cases"]}
-    for make in chain(operators.cases(), steps.cases(params)):
+    for make in chain(operators.cases(), [evaluation], steps.cases(params)):
         case = make()
         if options.only.lower() in case.work.lower():
             entries[case.work] = run_interleaved(case, options.rounds)

@@ -15,6 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+Stopwatch = Callable[[Callable[[], Any]], float]  # the seconds that a call takes
+
 
 @dataclass(frozen=True)
 class BenchmarkCase:
@@ -55,15 +57,21 @@ class Spread:
         return cls(median, low, high)
 
 
-def run_interleaved(case: BenchmarkCase, rounds: int) -> dict[str, Any]:
+def wall_seconds(call: Callable[[], Any]) -> float:
+    """Seconds from a call's start to its return."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def run_interleaved(case: BenchmarkCase, rounds: int, stopwatch: Stopwatch = wall_seconds) -> dict[str, Any]:
     """Runs the implementations in turns, `rounds` times after one warm-up; the entry of results.json."""
     seconds: dict[str, list[float]] = {name: [] for name in case.implementations}
     for turn in tqdm(range(rounds + 1), desc=case.work, unit="round"):
         for name, call in case.implementations.items():
-            start = time.perf_counter()
-            call()
+            taken = stopwatch(call)
             if turn:
-                seconds[name].append((time.perf_counter() - start) / case.images.get(name, 1))
+                seconds[name].append(taken / case.images.get(name, 1))
     ours, *baselines = seconds
     ratios = {
         name: [theirs / own for own, theirs in zip(seconds[ours], seconds[name], strict=True)] for name in baselines

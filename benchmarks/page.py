@@ -101,7 +101,9 @@ def description(entry: Mapping[str, Any]) -> str:
 
 
 def time_of(seconds: float) -> str:
-    """Seconds, or milliseconds where there are few."""
+    """Seconds, or milliseconds where there are few, or microseconds where there are very few."""
+    if seconds < 1e-3:
+        return f"{1e6 * seconds:.1f} µs"
     return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 

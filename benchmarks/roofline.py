@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.flop import flop_of
 from benchmarks.steps import examples
 from src.core.params import Params
 from src.core.runtime import make_fabric
@@ -79,27 +78,10 @@ def shares(params: Params, peak: dict[str, float]) -> list[dict[str, Any]]:
     }
     entries = []
     for name, call in steps.items():
-        with FlopCounterMode(display=False, custom_mapping=GRADIENTS) as counter:
-            call()
-        seconds, work = best_seconds(call), counter.get_total_flops() / 1e9
+        work, seconds = flop_of(call) / 1e9, best_seconds(call)
         share = work / seconds / peak["bf16"]
         entries.append({"step": name, "gflop": work, "seconds": seconds, "share_of_bf16_peak": share})
     return entries
-
-
-def convolution_gradients(
-    gradient: Sequence[int], _input: Sequence[int], weight: Sequence[int], *settings: Any, **_: Any
-) -> int:
-    """FLOP of a convolution's gradients: each of the two costs what the forward pass does.
-
-    PyTorch's own count takes every output channel to see every input channel, which is hundreds of times too much
-    for a depthwise convolution. The operator's last setting says which gradients are wanted: input, weight, bias.
-    """
-    wanted = settings[-1]
-    return 2 * math.prod(gradient) * math.prod(weight[1:]) * sum(map(bool, wanted[:2]))
-
-
-GRADIENTS = {torch.ops.aten.convolution_backward: convolution_gradients}
 
 
 def backward(module: nn.Module, outputs: Sequence[Tensor]) -> None:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.image_list import ImageList as TorchvisionImageList
-from torchvision.models.detection.roi_heads import paste_masks_in_image
-from torchvision.ops import poolers, roi_align
 
+from benchmarks.agreement import compare, half_pixel_boxes
+from benchmarks.detecting import detect, detect_by_torchvision
 from benchmarks.interleaved import BenchmarkCase
-from benchmarks.operators import cpu_bf16
+from benchmarks.operators import bf16_autocast
 from benchmarks.torchvision_baseline import targets_of, torchvision_mask_rcnn, with_weights_of
+from benchmarks.training_step import step
 from src.core import paths
 from src.core.files import read_json
 from src.core.params import Params
@@ -33,14 +32,11 @@ from src.detector.checkpoints import load_detector, make_box_head, make_mask_hea
 from src.detector.roi_cache import CachedRois, open_cached_rois
 from src.detector.roi_heads import RoiHeads
 from src.detector.sampling import RoiRules
-from src.ops.masks import paste_masks
 from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.detector import PlainRpn
 from src.plain_rpn.network import CHANNELS, PlainRpnNetwork
 from src.structures.detections import Detections
 from src.structures.image_list import ImageList
-from src.training.history import weighted_sum
-from src.training.loop import LARGEST_GRADIENT_NORM
 
 IMAGES = 2  # torchvision's training batch
 VIEWS = 32  # images whose cached features one call of ours trains on
@@ -60,14 +56,6 @@ def examples(split: str, count: int) -> tuple[list[Example], Letterbox]:
     with PreparedFile(paths.PREPARED) as prepared:
         rows = [row for row in prepared.indices(split) if len(prepared.boxes(row))][:count]
         return list(prepared.examples(rows)), prepared.letterbox
-
-
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> None:
-    """One training step from its loss terms as `src.training.loop` makes it, without history; all weights are 1."""
-    optimizer.zero_grad(set_to_none=True)
-    weighted_sum(terms, dict.fromkeys(terms, 1.0)).backward()
-    nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT_NORM)
-    optimizer.step()
 
 
 def part_a_step(params: Params) -> BenchmarkCase:
@@ -191,7 +179,7 @@ def torchvision_training(params: Params, *, masks: bool) -> Callable[[], None]:
 
 def under_autocast(run: Callable[[], Any]) -> Any:
     """The same in bf16 mixed precision."""
-    with cpu_bf16():
+    with bf16_autocast():
         return run()
 
 
@@ -215,26 +203,14 @@ def inference(params: Params) -> BenchmarkCase:
     planes = [image.tensors.contiguous() for image in images]
     mixed = make_fabric(params.runtime)
 
-    @torch.no_grad()
-    def ours(fabric: Fabric) -> list[Detections]:
-        found = []
-        for image in images:
-            with fabric.autocast():
-                found += detector.detect(image)
-            paste_masks(found[-1].masks.float(), found[-1].boxes, height, width)
-        return found
-
-    @torch.no_grad()
-    def theirs() -> list[dict[str, Tensor]]:
-        found = []
-        for image in planes:
-            features = model.backbone(image)
-            proposals, _ = model.rpn(TorchvisionImageList(image, [(height, width)]), features)
-            found += model.roi_heads(features, proposals, [(height, width)])[0]
-            paste_masks_in_image(found[-1]["masks"], found[-1]["boxes"], (height, width))
-        return found
-
     plain = Fabric(accelerator="cpu", devices=1, precision="32-true")
+
+    def ours(fabric: Fabric) -> list[Detections]:
+        return detect(detector, images, fabric.autocast)
+
+    def theirs() -> list[dict[str, Tensor]]:
+        return detect_by_torchvision(model, planes)
+
     with half_pixel_boxes():
         agreement = compare(ours(plain), theirs())
     names = ("ours, bf16", "torchvision, float32", "torchvision, bf16 autocast", "ours, float32")
@@ -247,34 +223,4 @@ def inference(params: Params) -> BenchmarkCase:
         images=dict.fromkeys(names, len(images)),
         goal=1.7,
         agreement=agreement,
-    )
-
-
-@contextmanager
-def half_pixel_boxes() -> Iterator[None]:
-    """Torchvision's detector pools with `aligned=False`; here it pools as the weights were trained."""
-    poolers.roi_align = functools.partial(roi_align, aligned=True)
-    try:
-        yield
-    finally:
-        poolers.roi_align = roi_align
-
-
-def compare(ours: list[Detections], theirs: list[dict[str, Tensor]]) -> str:
-    """How far two detectors' findings lie apart."""
-    counts = [(len(a.scores), len(b["scores"])) for a, b in zip(ours, theirs, strict=True)]
-    if any(a != b for a, b in counts):
-        return f"numbers of detections differ: {counts}"
-    box = max(
-        (float((a.boxes - b["boxes"]).abs().max()) for a, b in zip(ours, theirs, strict=True) if len(a.scores)),
-        default=0.0,
-    )
-    mask = max(
-        (float((a.masks - b["masks"][:, 0]).abs().max()) for a, b in zip(ours, theirs, strict=True) if len(a.scores)),
-        default=0.0,
-    )
-    labels = all(torch.equal(a.labels, b["labels"]) for a, b in zip(ours, theirs, strict=True))
-    return (
-        f"in float32, {sum(a for a, _ in counts)} detections each, {'labels alike' if labels else 'labels differ'}, "
-        f"boxes within {box:.1e} pixels, masks within {mask:.1e}"
     )

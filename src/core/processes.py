@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from subprocess import Popen
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -31,6 +32,26 @@ SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_FOR_THE_FIRST = 5.0  # that a process leaves to the first one to say what both have found
 
 _followers: list[Popen[bytes]] = []  # that this process has started
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which items of a minibatch one of several processes learns from: every `of`-th from `rank` on.
+
+    Where a minibatch has fewer items than there are processes, the others compute along on its first one, for nothing:
+    it is their spare.
+    """
+
+    rank: int = 0
+    of: int = 1
+
+    def take(self, items: Sequence[Item]) -> tuple[Sequence[Item], bool]:
+        """This process's items, and whether they are only a spare."""
+        mine = items[self.rank :: self.of]
+        return (mine, False) if len(mine) else (items[:1], True)
+
+
+WHOLE = Share()
 
 
 def started_by_torchrun() -> bool:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 
+from src.core.processes import WHOLE, Share
 from src.core.runtime import derive_seed, generator
 from src.data.augmentation import Augmentation
 from src.data.prepared import Example, PreparedFile, flip
@@ -22,26 +23,6 @@ AUGMENTATION, SAMPLING = 1, 2  # streams of draws, apart from the mirroring's
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which items of a minibatch one of several processes learns from: every `of`-th from `rank` on.
-
-    Where a minibatch has fewer items than there are processes, the others compute along on its first one, for nothing:
-    it is their spare.
-    """
-
-    rank: int = 0
-    of: int = 1
-
-    def take(self, items: Sequence[Item]) -> tuple[Sequence[Item], bool]:
-        """This process's items, and whether they are only a spare."""
-        mine = items[self.rank :: self.of]
-        return (mine, False) if len(mine) else (items[:1], True)
-
-
-WHOLE = Share()
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from src.core.params import FeaturesParams
+from src.core.processes import WHOLE, Share
 from src.core.runtime import generator
 from src.data.feature_cache import MASK_SIZE, CachedView, FeaturesFile
-from src.data.loading import WHOLE, Share, minibatches, read_ahead
+from src.data.loading import minibatches, read_ahead
 from src.data.prepared import Example, PreparedFile, flip_boxes
 from src.detector import box_head, mask_head
 from src.detector.box_head import Draws

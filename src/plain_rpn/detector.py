@@ -51,8 +51,9 @@ class PlainRpn(nn.Module):
 
     def forward(self, images: ImageList, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """`objectness` and `rpn_regression`; each image's anchors are drawn from `images.generators()`."""
-        matches = [self.grid.label(target) for target in targets]
-        boxes = [target.boxes for target in targets]
+        beside = [target.to(self.grid.anchors.device) for target in targets]  # they come on the network's device
+        matches = [self.grid.label(target) for target in beside]
+        boxes = [target.boxes for target in beside]
         count, generators = self.params.batch_size_per_image, images.generators()
         drawn = draw_samples(matches, boxes, self.grid.anchors, count, generators)
         return rpn_losses(*self.predict(images.tensors), drawn)

@@ -75,9 +75,10 @@ def measured_receptive_field(network: PlainRpnNetwork) -> tuple[int, int]:
 
     A trained network cannot show its whole field: a maximum passes its gradient to one of four positions, a ReLU may
     pass none. So a copy is measured in which nothing is lost: average instead of maximum, positive weights, identity
-    instead of ReLU and normalization. Kernels, strides and padding, which alone decide the field, stay.
+    instead of ReLU and normalization. Kernels, strides and padding, which alone decide the field, stay. It is measured
+    on the processor: a GPU may convolve by Fourier transform, which leaves tiny gradients outside the field.
     """
-    linear = _linear_copy(network)
+    linear = _linear_copy(network).cpu()
     side = 2 * receptive_field(network) // 16 * 16 + 16
     gradient = input_gradient(linear, torch.zeros(1, 3, side, side))
     seen = gradient > 0

@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from src.data.loading import Share
+from src.core.processes import Share
 from src.structures.loss_term import LossTerm
 
 Terms = dict[str, Tensor]

@@ -62,6 +62,7 @@ def test_the_page_says_what_was_met_and_missed(clock: Clock, tmp_path: Path) -> 
     assert goal(3.0, 2.99) == "3: missed"
     assert goal(None, 1.0) == ""
     assert time_of(0.0123) == "12.3 ms"
+    assert time_of(0.000123) == "123.0 µs"
     steps = [{"step": "a step", "gflop": 120.0, "seconds": 0.5, "share_of_bf16_peak": 0.25}]
     results = {
         "cases": [entry],

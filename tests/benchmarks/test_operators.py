@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import operators
+from benchmarks import coco_evaluation, operators
 from benchmarks.interleaved import BenchmarkCase, run_interleaved
 
 
 @pytest.fixture
 def cases(monkeypatch: pytest.MonkeyPatch) -> dict[str, BenchmarkCase]:
-    small = {"CANVAS": (96, 128), "IMAGES": 2, "PROPOSALS": 6, "CHANNELS": 3, "EVALUATED": 4}
-    for name, value in small.items():
-        monkeypatch.setattr(operators, name, value)
-    return {case.work: case for case in (make() for make in operators.cases())}
+    monkeypatch.setattr(coco_evaluation, "EVALUATED", 4)
+    small = operators.Sizes((96, 128), images=2, proposals=6, channels=3)
+    return {case.work: case for case in (make() for make in [*operators.cases(small), coco_evaluation.evaluation])}
 
 
 def test_every_implementation_runs(cases: dict[str, BenchmarkCase]) -> None:

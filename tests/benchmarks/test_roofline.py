@@ -1,38 +1,12 @@
-"""FLOP of convolutions' gradients: twice the forward pass, whatever the groups; and the steps that are measured."""
+"""The machine's peak, and the steps that are measured against it."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import roofline
-from benchmarks.roofline import GRADIENTS
 from src.core.params import Params
-
-
-def count(layer: nn.Module, pixels: torch.Tensor, *, gradients: bool) -> int:
-    with FlopCounterMode(display=False, custom_mapping=GRADIENTS) as counter:
-        found = layer(pixels)
-        if gradients:
-            found.sum().backward()
-    return counter.get_total_flops()
-
-
-@pytest.mark.parametrize("groups", [1, 8])
-def test_gradients_cost_twice_the_forward_pass(groups: int) -> None:
-    layer = nn.Conv2d(8, 8, 3, padding=1, groups=groups)
-    pixels = torch.rand(2, 8, 10, 12, requires_grad=True)
-    forward = count(layer, pixels, gradients=False)
-    assert forward == 2 * (2 * 8 * 10 * 12) * (8 // groups * 9)
-    assert count(layer, pixels, gradients=True) == 3 * forward
-
-
-def test_a_gradient_that_nobody_wants_costs_nothing() -> None:
-    layer = nn.Conv2d(8, 8, 3, padding=1)
-    pixels = torch.rand(2, 8, 10, 12)
-    assert count(layer, pixels, gradients=True) == 2 * count(layer, pixels, gradients=False)
 
 
 def test_peaks_are_measured_in_both_precisions(monkeypatch: pytest.MonkeyPatch) -> None:

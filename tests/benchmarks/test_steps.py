@@ -43,7 +43,7 @@ def under_bf16(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         noted.append(True)
         yield
 
-    monkeypatch.setattr(steps, "cpu_bf16", noting)
+    monkeypatch.setattr(steps, "bf16_autocast", noting)
     return noted
 
 

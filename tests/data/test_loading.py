@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from src.core.errors import InputError
+from src.core.processes import Share
 from src.data.augmentation import Augmentation
 from src.data.letterbox import ImageRegion
-from src.data.loading import Loader, Share, read_ahead
+from src.data.loading import Loader, read_ahead
 from src.data.prepared import Example, PreparedFile, flip
 from tests.data.scenes import is_same
 from tests.factories import make_prepared

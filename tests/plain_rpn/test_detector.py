@@ -27,6 +27,7 @@ from src.plain_rpn.network import PlainRpnNetwork, flatten_outputs
 from src.structures.image_list import ImageList
 from src.structures.loss_term import values
 from src.structures.target import Target, no_target
+from tests.other_device import DEVICE, OtherDevice
 
 LETTERBOX = Letterbox(96, 128, 160, 300, 400)
 PARAMS = RpnParams(1, 1, 1e-3, 0.0, 0.7, 0.3, 16, flip=False, loss_weights=RpnLossWeights(1.0, 1.0), seed=1)
@@ -53,6 +54,27 @@ def make_targets() -> list[Target]:
     two = Target(boxes, torch.tensor([1, 3]), masks, torch.zeros(0, 4))
     crowded = Target(boxes[1:], torch.tensor([2]), masks, torch.tensor([[20.0, 0, 80, 96]]))
     return [two, crowded, no_target(96, 160)]
+
+
+def test_a_network_on_another_device_loses_and_learns_the_same() -> None:
+    images, targets = make_images(3), make_targets()
+
+    def learned(device: torch.device) -> list[Tensor]:
+        model = make_model()
+        model.network.to(device)
+        torch.manual_seed(1)
+        there = ImageList(images.tensors.to(device), images.regions.to(device))
+        terms = model.losses(there, [target.to(device) for target in targets])
+        torch.stack(list(terms.values())).sum().backward()
+        gradients = [parameter.grad for parameter in model.network.parameters()]
+        return [value.cpu() for value in [*terms.values(), *gradients] if value is not None]
+
+    expected = learned(torch.device("cpu"))
+    with OtherDevice():
+        found = learned(DEVICE)
+    assert len(found) == len(expected) > 2
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -15,6 +15,7 @@ from src.plain_rpn.receptive_field import (
     measured_receptive_field,
     receptive_field,
 )
+from tests.other_device import DEVICE, OtherDevice
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,11 @@ def test_layers_by_hand(network):
 
 def test_measured_and_computed_agree(network):
     assert measured_receptive_field(network) == (172, 172)
+
+
+def test_the_field_of_a_network_on_another_device() -> None:
+    with OtherDevice():
+        assert measured_receptive_field(PlainRpnNetwork().to(DEVICE)) == (172, 172)
 
 
 def test_both_follow_a_changed_kernel():

@@ -1,0 +1,1 @@
+"""One script for a machine with a GPU: parity, speed beside torchvision's and the card's limits, every stage."""
