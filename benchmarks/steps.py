@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 
 from benchmarks.agreement import compare, half_pixel_boxes
 from benchmarks.detecting import detect, detect_by_torchvision
@@ -22,21 +22,23 @@ from benchmarks.training_step import step
 from src.core import paths
 from src.core.files import read_json
 from src.core.params import Params
-from src.core.runtime import make_fabric
+from src.core.runtime import make_fabric, precision_name
 from src.data.batches import Batcher
 from src.data.letterbox import Letterbox
 from src.data.normalize import Normalization
 from src.data.prepared import Example, PreparedFile
 from src.detector.backbones import LITE
 from src.detector.checkpoints import load_detector, make_box_head, make_mask_head
+from src.detector.mask_rcnn import MaskRCNN
 from src.detector.roi_cache import CachedRois, open_cached_rois
 from src.detector.roi_heads import RoiHeads
-from src.detector.sampling import RoiRules
+from src.detector.sampling import LossRules, RoiRules
 from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.detector import PlainRpn
 from src.plain_rpn.network import CHANNELS, PlainRpnNetwork
 from src.structures.detections import Detections
 from src.structures.image_list import ImageList
+from src.training.schemes import ALL_PARTS
 
 IMAGES = 2  # torchvision's training batch
 VIEWS = 32  # images whose cached features one call of ours trains on
@@ -48,6 +50,7 @@ def cases(params: Params) -> Iterator[Callable[[], BenchmarkCase]]:
     yield functools.partial(part_a_step, params)
     yield functools.partial(head_training, params, masks=False)
     yield functools.partial(head_training, params, masks=True)
+    yield functools.partial(joint_training, params)
     yield functools.partial(inference, params)
 
 
@@ -134,7 +137,7 @@ def head_training(params: Params, *, masks: bool) -> BenchmarkCase:
         "torchvision, bf16 autocast": functools.partial(under_autocast, theirs),
     }
     return BenchmarkCase(
-        work="Joint box and mask training" if masks else "Box head training",
+        work="Box and mask head training" if masks else "Box head training",
         conditions=f"an image and epoch over a frozen backbone; ours from cached features ({VIEWS} images a call, read "
         f"from disk; filling the cache is a stage of its own), torchvision {IMAGES} images per step, its own sampling",
         implementations={"ours, bf16": ours, **baselines},
@@ -177,13 +180,55 @@ def torchvision_training(params: Params, *, masks: bool) -> Callable[[], None]:
     return run
 
 
+def joint_training(params: Params) -> BenchmarkCase:
+    """A step of joint training as stage `joint` makes it, against torchvision's training of the same parts."""
+    fabric, options = make_fabric(params.runtime), params.joint
+    ours, theirs = load_detector(params, fabric.device), baseline(params)
+    model = MaskRCNN(ours.backbone, ours.rpn, ours.roi_heads, params, LossRules.for_joint_training(params))
+    ALL_PARTS.prepare(model, options)
+    theirs.backbone.body.requires_grad_(False)
+    pictures, letterbox = examples("train", IMAGES)
+    batcher = Batcher(LITE, letterbox.region, fabric.device)
+    images = [example.image.contiguous() / 255 for example in pictures]
+    targets = [targets_of(example.target) for example in pictures]
+    own, other = (
+        torch.optim.AdamW([one for one in net.parameters() if one.requires_grad], lr=1e-5, fused=True)
+        for net in (model, theirs)
+    )
+
+    def our_step() -> None:
+        model.train()
+        with fabric.autocast():
+            terms = model.losses(*batcher(pictures))
+        step(model, own, terms)
+
+    def their_step() -> None:
+        theirs.train()
+        step(theirs, other, theirs(images, targets))
+
+    calls: dict[str, Callable[[], Any]] = {
+        f"ours, {precision_name(params.runtime)}": our_step,
+        "torchvision, float32": their_step,
+        "torchvision, bf16 autocast": functools.partial(under_autocast, their_step),
+    }
+    return BenchmarkCase(
+        work="Joint training",
+        conditions=f"an image of a step of {IMAGES}, in memory, over a frozen body: FPN, RPN and both heads learn by "
+        f"AdamW; ours draws {options.box_batch_size_per_image} RoIs per image and at most "
+        f"{options.mask_batch_size_per_image} masks, torchvision its own 512",
+        implementations=calls,
+        images=dict.fromkeys(calls, IMAGES),
+        goal=3.0,
+    )
+
+
 def under_autocast(run: Callable[[], Any]) -> Any:
     """The same in bf16 mixed precision."""
     with bf16_autocast():
         return run()
 
 
-def baseline(params: Params) -> MaskRCNN:
+def baseline(params: Params) -> TorchvisionMaskRCNN:
     """Torchvision's detector with the weights of the last run, on plain planes."""
     detector = load_detector(params, torch.device("cpu"))
     body = copy.deepcopy(detector.backbone.body).to(memory_format=torch.contiguous_format)

@@ -15,6 +15,7 @@ from benchmarks import steps
 from benchmarks.interleaved import run_interleaved
 from src.core.params import Params
 from src.core.params_file import load_params
+from src.core.runtime import precision_name
 from src.plain_rpn.network import PlainRpnNetwork
 from src.structures.detections import Detections
 
@@ -120,6 +121,28 @@ def test_heads_learn_in_every_implementation(
         assert bool(under_bf16) == ("bf16" in name)
 
 
+def test_joint_training_teaches_all_but_the_body_in_every_implementation(
+    finished: Params, taken: Taken, under_bf16: list[bool]
+) -> None:
+    case = steps.joint_training(finished)
+    ours, *baselines = case.implementations
+    assert ours == f"ours, {precision_name(finished.runtime)}"
+    assert learns(case.implementations[ours], taken) == (
+        ["box_regression", "classification", "mask", "objectness", "rpn_regression"],
+        1,
+    )
+    learning = {name.split(".")[0] for name, value in taken[0][0].named_parameters() if value.requires_grad}
+    assert learning == {"backbone", "rpn", "roi_heads"}
+    for name in baselines:
+        del under_bf16[:]
+        found, count = learns(case.implementations[name], taken)
+        assert (len(found), count) == (5, 1)
+        assert bool(under_bf16) == ("bf16" in name)
+        learners = dict(taken[0][0].named_parameters())
+        assert not any(value.requires_grad for key, value in learners.items() if key.startswith("backbone.body"))
+        assert all(value.requires_grad for key, value in learners.items() if not key.startswith("backbone.body"))
+
+
 def test_inference_agrees_with_torchvision(finished: Params, under_bf16: list[bool]) -> None:
     case = steps.inference(finished)
     assert case.agreement.startswith("in float32, ")
@@ -129,10 +152,10 @@ def test_inference_agrees_with_torchvision(finished: Params, under_bf16: list[bo
     assert len(under_bf16) == 2  # the warm-up and the round, of one of them
 
 
-def test_cases_are_all_four() -> None:
+def test_cases_are_all_five() -> None:
     makers = [(make.func, make.keywords) for make in steps.cases(load_params())]
     heads = [(steps.head_training, {"masks": masks}) for masks in (False, True)]
-    assert makers == [(steps.part_a_step, {}), *heads, (steps.inference, {})]
+    assert makers == [(steps.part_a_step, {}), *heads, (steps.joint_training, {}), (steps.inference, {})]
 
 
 def test_disagreement_is_measured() -> None:
