@@ -5,38 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from src.core.data_params import DataParams
+from src.core.param_types import Color, Count, Fraction, Positive, Rate, Seed, Weight
 from src.core.schema import Constraint
-
-Count = Annotated[int, Constraint(low=0)]
-Positive = Annotated[int, Constraint(low=1)]
-Fraction = Annotated[float, Constraint(low=0, high=1)]
-Weight = Annotated[float, Constraint(low=0)]
-Rate = Annotated[float, Constraint(above=0)]
-Seed = Annotated[int, Constraint(low=0, high=2**31 - 1)]
-Color = Annotated[tuple[float, ...], Constraint(low=0, high=1, length=3)]
-
-
-@dataclass(frozen=True)
-class EmojiParams:
-    """Scenes composed from vector art."""
-
-    train: Positive
-    test: Positive
-    unannotated: Fraction
-    seed: Seed
-
-
-@dataclass(frozen=True)
-class DataParams:
-    """Which pictures, and how they are split."""
-
-    source: Annotated[str, Constraint(choices=("emoji", "course", "coco"))]
-    root: str
-    limit: Count
-    train_fraction: Annotated[float, Constraint(low=0.01, high=0.99)]
-    split_seed: Seed
-    validation_fraction: Annotated[float, Constraint(low=0, high=0.9)]
-    emoji: EmojiParams
 
 
 @dataclass(frozen=True)

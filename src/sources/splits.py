@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from src.core.data_params import DataParams
 from src.core.errors import invalid
-from src.core.params import DataParams
 from src.core.runtime import generator
 from src.structures.sample import TEST, TRAIN, VALIDATION
 
