@@ -23,6 +23,8 @@ class EmojiParams:
 class CocoParams:
     """Where the files of a set in COCO's format are."""
 
+    annotations: str
+    images: str
     store: str
 
 

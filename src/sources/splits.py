@@ -56,6 +56,13 @@ def split_names(count: int, params: DataParams) -> list[str]:
     return hold_out(names, params)
 
 
+def limits(counts: Sequence[int], params: DataParams) -> list[int]:
+    """How many pictures of each part of a set are taken, in proportion to their counts; at least one of each."""
+    total = sum(counts)
+    taken = limited(total, params)
+    return [min(count, max(1, count * taken // total)) if count else 0 for count in counts]
+
+
 def hold_out(names: Sequence[str], params: DataParams) -> list[str]:
     """The same splits with `data.validation_fraction` of the training pictures kept for validation, drawn at random.
 

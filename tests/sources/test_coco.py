@@ -143,7 +143,7 @@ def test_coco_s_own_layout(tmp_path: Path) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / "instances.json").rename(tmp_path / "annotations" / "instances_val2017.json")
     (tmp_path / "annotations" / "instances_train2017.json").write_text("{}")
-    refuses(tmp_path, "found neither")
+    refuses(tmp_path, "instances_train2017.json: expected a list 'images'")  # both with the pictures in images/
     (tmp_path / "images").rename(tmp_path / "val2017")
     assert len(read(tmp_path)) == 6
 

@@ -223,7 +223,7 @@ def test_missing_sizes_are_those_of_the_upright_picture(root: Path) -> None:
     turn(root, 6)
     changed(root, lambda tree: tree["images"][1].update(height=None, width=None))
     stored = Image.open(root / "images" / "000000000002.png")
-    listed = open_coco(data_params("coco", root)).pictures[1][1].entry
+    listed = open_coco(data_params("coco", root)).pictures[1].picture.entry
     assert (listed.height, listed.width) == (stored.width, stored.height)
 
 
@@ -444,7 +444,7 @@ def test_links_to_elsewhere_refuse_the_set_unless_they_are_named(tmp_path: Path,
         "a link out of its folder, to",
         store[-9:],
     )
-    assert_same(opened(root, coco=CocoParams(store=str(place)))[1], good)
+    assert_same(opened(root, coco=CocoParams("", "", str(place)))[1], good)
 
 
 def test_one_link_to_elsewhere_refuses_the_set(tmp_path: Path, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""COCO's photos: an instances json with its image folder, letterboxed to the course's 300 x 400.
+"""Sets in COCO's format: instances jsons with their image folders, letterboxed to the course's 300 x 400.
 
 As detectron2 does, pictures without an object of the three classes are left out, and so are those that show crowd
 regions only: they would not be negatives, since classes outside the three are not background a person would expect.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.core.data_params import DataParams
@@ -19,14 +19,23 @@ from src.core.errors import invalid
 from src.sources.coco.annotations import Picture
 from src.sources.coco.decoding import read_sample
 from src.sources.coco.instances import Instances, read_instances
-from src.sources.coco.layouts import Part, find_parts
+from src.sources.coco.layouts import Layout, Part, find_layout
 from src.sources.coco.listing import ListedPicture, list_pictures
 from src.sources.coco.picture_files import image_folder
 from src.sources.left_out import IMAGES, NO_OBJECT, Findings, LeftOut, merge
-from src.sources.splits import limited, root_folder, split_names
-from src.structures.sample import TEST, TRAIN, Sample
+from src.sources.splits import hold_out, limits, root_folder, split_names
+from src.structures.sample import TEST, TRAIN, VALIDATION, Sample
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SplitPicture:
+    """A picture of one part of the set, with the split that it is in."""
+
+    part: Part
+    picture: ListedPicture
+    split: str
 
 
 def open_coco(params: DataParams) -> CocoSource:
@@ -36,27 +45,31 @@ def open_coco(params: DataParams) -> CocoSource:
         InputError: json or image folder are missing, or the json is wrong.
     """
     root = root_folder(params)
-    return CocoSource(root, find_parts(root), params)
+    return CocoSource(root, find_layout(root, params.coco), params)
 
 
 class CocoSource:
-    """The pictures in the order of their ids, one in memory at a time.
+    """The pictures in the order of their ids, part by part, one in memory at a time.
 
     Its length is that of the list: a picture that turns out to be unreadable is not yielded.
     """
 
-    def __init__(self, root: Path, parts: Sequence[Part], params: DataParams) -> None:
-        self.root, self.params = root, params
-        (part,) = parts
-        read = _read(part, params)
-        usable = [picture for picture in read.pictures if picture.has_objects]
-        folder = image_folder(part.images, root, params.coco.store, strict=params.strict)
-        count = limited(len(usable), params)
-        listed, found = list_pictures(part.instances, folder, usable, count, strict=params.strict)
-        self.pictures: list[tuple[Path, ListedPicture]] = [(part.instances, picture) for picture in listed]
-        self._json, self._listed, self._decoded = read.findings, found, list[Findings]()
+    def __init__(self, root: Path, layout: Layout, params: DataParams) -> None:
+        self.root, self.layout, self.params = root, layout, params
+        parts = layout.parts
+        read = [_read(part, params) for part in parts]
+        usable = [[picture for picture in one.pictures if picture.has_objects] for one in read]
+        folders = [image_folder(part.images, root, params.coco.store, strict=params.strict) for part in parts]
+        listed = [
+            list_pictures(part.instances, folder, pictures, limit, strict=params.strict)
+            for part, folder, pictures, limit in zip(
+                parts, folders, usable, limits(list(map(len, usable)), params), strict=True
+            )
+        ]
+        self._json, self._listed = (merge([one.findings for one in read]), merge([found for _, found in listed]))
+        self._decoded: list[Findings] = []
         self._late.check_share(root, params.largest_left_out)
-        self.splits = split_names(len(self.pictures), params)
+        self.pictures = _split(parts, [pictures for pictures, _ in listed], params)
 
     @property
     def findings(self) -> Findings:
@@ -75,11 +88,11 @@ class CocoSource:
     def __iter__(self) -> Iterator[Sample]:
         self._decoded = []
         counts: Counter[str] = Counter()
-        for (instances, picture), split in zip(self.pictures, self.splits, strict=True):
-            sample, findings = read_sample(picture, split, instances, strict=self.params.strict)
+        for item in self.pictures:
+            sample, findings = read_sample(item.picture, item.split, item.part.instances, strict=self.params.strict)
             self._decoded.append(findings)
             if sample is not None:
-                counts.update({split: 1, "objects": int((~sample.crowd).sum())})
+                counts.update({item.split: 1, "objects": int((~sample.crowd).sum())})
                 yield sample
         self._finish(counts)
 
@@ -95,6 +108,28 @@ class CocoSource:
 
     def _reasons(self) -> str:
         return "; ".join(self.findings.lines()) or "nothing left out"
+
+
+def _split(parts: Sequence[Part], listed: Sequence[list[ListedPicture]], params: DataParams) -> list[SplitPicture]:
+    """All pictures with their splits: the set's own where it has one, else drawn.
+
+    A validation part is drawn from the training pictures where the set has none. Names get their part's in front
+    where there are several, since each part counts from 1.
+    """
+    pairs = [(part, picture) for part, pictures in zip(parts, listed, strict=True) for picture in pictures]
+    if len(parts) == 1:
+        splits = split_names(len(pairs), params)
+    else:
+        splits = [part.split or TRAIN for part, _ in pairs]
+        if VALIDATION not in splits:
+            splits = hold_out(splits, params)
+    return [
+        SplitPicture(part, _named(picture, part), split) for (part, picture), split in zip(pairs, splits, strict=True)
+    ]
+
+
+def _named(picture: ListedPicture, part: Part) -> ListedPicture:
+    return replace(picture, name=f"{part.name}/{picture.name}") if part.name else picture
 
 
 def _read(part: Part, params: DataParams) -> Instances:
