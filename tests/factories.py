@@ -44,6 +44,7 @@ def data_params(source: str, root: Path | str = "", **changes: Any) -> DataParam
         "strict": False,
         "largest_left_out": 0.05,
         "boxes_as_masks": False,
+        "keep_empty": False,
         "coco": CocoParams(annotations="", images="", store=""),
         "emoji": EmojiParams(4, 2, 0.0, 1),
     }

@@ -42,5 +42,6 @@ class DataParams:
     strict: bool
     largest_left_out: Fraction
     boxes_as_masks: bool
+    keep_empty: bool
     coco: CocoParams
     emoji: EmojiParams

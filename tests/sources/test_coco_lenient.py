@@ -315,6 +315,34 @@ def test_a_picture_whose_objects_are_all_left_out_goes_with_them(root: Path) -> 
     assert source.findings.reasons(left_out.IMAGES, faults=True) == {}
 
 
+def emptied(tree: Tree) -> None:
+    """The second picture without any object, the third with a chair alone, the fourth with objects that are wrong."""
+    tree["annotations"] = [
+        entry
+        for entry in tree["annotations"]
+        if entry["image_id"] != 2 and (entry["image_id"] != 3 or entry["category_id"] == 62)
+    ]
+    for entry in of_a_class(tree):
+        if entry["image_id"] == 4:
+            entry["segmentation"] = []
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_pictures_without_objects_are_kept_as_negatives_where_that_is_asked_for(root: Path, strict: bool) -> None:
+    changed(root, emptied)
+    if strict:
+        changed(root, lambda tree: tree.update(annotations=[a for a in tree["annotations"] if a["image_id"] != 4]))
+    counts = {}
+    for keep in (False, True):
+        source, samples = opened(root, keep_empty=keep, strict=strict, largest_left_out=1.0)
+        counts[keep] = {sample.name[-6:-4]: len(sample.labels) for sample in samples}
+        assert source.findings.passed_over.get("images without an object of the classes", 0) == (not keep) * (
+            2 + strict
+        )
+    assert counts[False].keys().isdisjoint({"02", "03", "04"})
+    assert counts[True] == counts[False] | {"02": 0, "03": 0} | ({"04": 0} if strict else {})
+
+
 def test_too_many_wrong_entries_refuse_the_set(root: Path) -> None:
     def spoil(tree: Tree) -> None:
         for entry in of_a_class(tree)[:4]:

@@ -2,6 +2,7 @@
 
 As detectron2 does, pictures without an object of the three classes are left out, and so are those that show crowd
 regions only: they would not be negatives, since classes outside the three are not background a person would expect.
+Where they are, `data.keep_empty` keeps them.
 Objects that vanish when the picture is made smaller are left out too. A picture or object that is wrong is mended where
 its meaning is plain, else left out; `findings` has every one of them. `data.strict` refuses the set for it.
 """
@@ -58,7 +59,7 @@ class CocoSource:
         self.root, self.layout, self.params = root, layout, params
         parts = layout.parts
         read = [_read(part, params) for part in parts]
-        usable = [[picture for picture in one.pictures if picture.has_objects] for one in read]
+        usable = [[picture for picture in one.pictures if _is_usable(picture, params)] for one in read]
         folders = [image_folder(part.images, root, params.coco.store, strict=params.strict) for part in parts]
         listed = [
             list_pictures(part.instances, folder, pictures, limit, strict=params.strict)
@@ -140,11 +141,16 @@ def _read(part: Part, params: DataParams) -> Instances:
     """
     read = read_instances(part.instances, params)
     read.findings.check_share(part.instances, params.largest_left_out)
-    empty = [picture for picture in read.pictures if not picture.has_objects]
+    empty = [picture for picture in read.pictures if not _is_usable(picture, params)]
     lost = tuple(_without_objects(part.instances, picture) for picture in empty if picture.lost)
     passed = {"images without an object of the classes": len(empty) - len(lost)}
     here = Findings(left_out=lost, passed_over={text: number for text, number in passed.items() if number})
     return replace(read, findings=merge([read.findings, here]))
+
+
+def _is_usable(picture: Picture, params: DataParams) -> bool:
+    """Whether a picture has objects, or may be without: not one whose objects are left out, which it still shows."""
+    return picture.has_objects or (params.keep_empty and not picture.lost)
 
 
 def _without_objects(instances: Path, picture: Picture) -> LeftOut:
