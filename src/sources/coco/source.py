@@ -97,10 +97,18 @@ class CocoSource:
                 yield sample
         self._finish(counts)
 
+    def check_share(self, largest: float) -> None:
+        """Refuses the set if too much of what was looked at turned out wrong.
+
+        Raises:
+            InputError: with the counts by reason.
+        """
+        whole = self._late if self.params.limit else self.findings
+        whole.check_share(self.root, largest)
+
     def _finish(self, counts: Counter[str]) -> None:
         """Refuses what turned out to be too little; says in the log what was mended and left out."""
-        whole = self._late if self.params.limit else self.findings  # with a limit, of what was looked at
-        whole.check_share(self.root, self.params.largest_left_out)
+        self.check_share(self.params.largest_left_out)
         if not all(counts[key] for key in (TRAIN, TEST, "objects")):
             found = f"{counts['objects']} objects, {counts[TRAIN]} and {counts[TEST]} images after {self._reasons()}"
             raise invalid(self.root, "objects, and images to train on and to test on", found)
