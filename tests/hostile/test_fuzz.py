@@ -27,7 +27,7 @@ from tests.factories import data_params
 from tests.hostile import cases_params, cases_pictures
 from tests.hostile.cases_course import IMAGES, LABELS
 
-PICTURES = [cases_pictures.encoded(kind) for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff")]
+PICTURES = [cases_pictures.encoded(kind) for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff", "avif")]
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400)
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner, max_size=3)
