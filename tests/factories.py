@@ -17,7 +17,8 @@ import h5py
 import numpy as np
 from PIL import Image, ImageDraw
 
-from src.core.params import DataParams, EmojiParams, PrepareParams
+from src.core.data_params import CocoParams, DataParams, EmojiParams
+from src.core.params import PrepareParams
 from src.data.dataset import DatasetFile, write_dataset
 from src.data.prepared import write_prepared
 from src.structures.sample import HEIGHT, WIDTH, Sample, no_boxes, no_labels
@@ -39,6 +40,12 @@ def data_params(source: str, root: Path | str = "", **changes: Any) -> DataParam
         "train_fraction": 0.8,
         "split_seed": 1,
         "validation_fraction": 0.0,
+        "objects_per_image": 1000,
+        "strict": False,
+        "largest_left_out": 0.05,
+        "boxes_as_masks": False,
+        "keep_empty": False,
+        "coco": CocoParams(annotations="", images="", store=""),
         "emoji": EmojiParams(4, 2, 0.0, 1),
     }
     return DataParams(source=source, root=str(root), **(values | changes))

@@ -57,20 +57,30 @@ def apply(name: str, values: Sequence[str] = ()) -> None:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise InputError(f"{path}: no such file; there are {known or 'none'}")
-    settings = dict(leaves(read(YAML(typ="safe", pure=True), path)))
-    for text in values:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"expected key=value, found {text!r}")
-        settings[key] = parse(YAML(typ="safe", pure=True), value, key)
+    settings = dict(leaves(read(YAML(typ="safe", pure=True), path))) | single_settings(values)
     yaml = YAML()
-    yaml.width = 4096  # no line is folded
+    yaml.width, yaml.preserve_quotes = 4096, True  # no line is folded, no quote another
     tree = read(yaml, PARAMS)
     for key, value in settings.items():
         put(tree, key, value)
     with atomic_write(PARAMS) as temporary:
         yaml.dump(tree, temporary)
         load_params(temporary)  # refuses what is not valid before it is in place
+
+
+def single_settings(values: Sequence[str]) -> dict[str, Any]:
+    """Dotted keys and values of texts `key=value`.
+
+    Raises:
+        InputError: one is of another form, or its value is not YAML.
+    """
+    settings = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"expected key=value, found {text!r}")
+        settings[key] = parse(YAML(typ="safe", pure=True), value, key)
+    return settings
 
 
 def read(yaml: YAML, path: Path) -> Any:

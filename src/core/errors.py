@@ -14,7 +14,19 @@ class InputError(ValueError):
     """Something outside the code is wrong. The message is one line a person can act on.
 
     Stages print it and exit with status 1, without a traceback.
+
+    Attributes:
+        expected: what would have been right; empty where the message has no such parts.
+        found: what stood there instead.
     """
+
+    expected: str = ""
+    found: str = ""
+
+    @property
+    def detail(self) -> str:
+        """The message without the place."""
+        return f"expected {self.expected}, found {self.found}" if self.expected else str(self)
 
 
 def invalid(where: str | Path, expected: str, found: object, index: int | str | None = None) -> InputError:
@@ -30,7 +42,10 @@ def invalid(where: str | Path, expected: str, found: object, index: int | str | 
         The error, to be raised by the caller.
     """
     place = f"{where}" if index is None else f"{where}[{_cut(index)}]"
-    return InputError(one_line(f"{place}: expected {_cut(expected)}, found {_cut(found)}"))
+    expected, found = _cut(expected), _cut(found)
+    error = InputError(one_line(f"{place}: expected {expected}, found {found}"))
+    error.expected, error.found = one_line(expected), one_line(found)
+    return error
 
 
 def brief(value: object) -> str:

@@ -65,14 +65,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[float | str | None]]) -> None:
-    """Writes a table, atomically: numbers with six digits, an undefined one as an empty cell."""
+    """Writes a table, atomically: numbers with six digits, an undefined one as an empty cell.
+
+    A text with commas, quotes or line breaks stands in quotes (RFC 4180).
+    """
     lines = [",".join(columns), *(",".join(map(_cell, row)) for row in rows)]
     write_text(path, "\n".join(lines) + "\n")
 
 
 def _cell(value: float | str | None) -> str:
     if value is None or isinstance(value, str):
-        return value or ""
+        text = value or ""
+        return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
     return f"{value:.6g}"
 
 

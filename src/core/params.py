@@ -5,38 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from src.core.loss_weights import BackboneLossWeights, BoxHeadLossWeights, JointLossWeights, RpnLossWeights, Weight
+from src.core.data_params import DataParams
+from src.core.param_types import Color, Count, Fraction, Positive, Rate, Seed, Weight
 from src.core.schema import Constraint
-
-Count = Annotated[int, Constraint(low=0)]
-Positive = Annotated[int, Constraint(low=1)]
-Fraction = Annotated[float, Constraint(low=0, high=1)]
-Rate = Annotated[float, Constraint(above=0)]
-Seed = Annotated[int, Constraint(low=0, high=2**31 - 1)]
-Color = Annotated[tuple[float, ...], Constraint(low=0, high=1, length=3)]
-
-
-@dataclass(frozen=True)
-class EmojiParams:
-    """Scenes composed from vector art."""
-
-    train: Positive
-    test: Positive
-    unannotated: Fraction
-    seed: Seed
-
-
-@dataclass(frozen=True)
-class DataParams:
-    """Which pictures, and how they are split."""
-
-    source: Annotated[str, Constraint(choices=("emoji", "course", "coco"))]
-    root: str
-    limit: Count
-    train_fraction: Annotated[float, Constraint(low=0.01, high=0.99)]
-    split_seed: Seed
-    validation_fraction: Annotated[float, Constraint(low=0, high=0.9)]
-    emoji: EmojiParams
 
 
 @dataclass(frozen=True)
@@ -56,6 +27,14 @@ class AnchorsParams:
 
     bins: Annotated[int, Constraint(low=4, high=200)]
     count: Annotated[int, Constraint(low=1, high=9)]
+
+
+@dataclass(frozen=True)
+class RpnLossWeights:
+    """Weights of part (a)'s two losses."""
+
+    objectness: Weight
+    rpn_regression: Weight
 
 
 @dataclass(frozen=True)
@@ -81,6 +60,16 @@ class AugmentParams:
     scale_jitter: Annotated[float, Constraint(low=0, high=9)]
     color_jitter: Fraction
     copy_paste: Fraction
+
+
+@dataclass(frozen=True)
+class BackboneLossWeights:
+    """Weights of the RPN's two losses and of the box head's two."""
+
+    objectness: Weight
+    rpn_regression: Weight
+    classification: Weight
+    box_regression: Weight
 
 
 @dataclass(frozen=True)
@@ -133,6 +122,14 @@ class FeaturesParams:
 
 
 @dataclass(frozen=True)
+class BoxHeadLossWeights:
+    """Weights of the two losses that the box head's shared layers learn from, alone and beside the mask branch."""
+
+    classification: Weight
+    box_regression: Weight
+
+
+@dataclass(frozen=True)
 class BoxHeadParams:
     """Task 14: classifier and regressor."""
 
@@ -158,6 +155,17 @@ class MaskHeadParams:
     learning_rate: Rate
     weight_decay: Weight
     seed: Seed
+
+
+@dataclass(frozen=True)
+class JointLossWeights:
+    """Weights of the detector's five losses."""
+
+    objectness: Weight
+    rpn_regression: Weight
+    classification: Weight
+    box_regression: Weight
+    mask: Weight
 
 
 @dataclass(frozen=True)

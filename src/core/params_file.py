@@ -1,8 +1,9 @@
-"""Reads `params.yaml`: the only place that opens the file."""
+"""Reads `params.yaml` and checks it as a whole."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -25,6 +26,16 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise InputError(f"{path}: no such file; run from the project's root") from None
     except Exception as error:  # noqa: BLE001 - a broken file may make the YAML reader raise anything
         raise invalid(path, "readable YAML", str(error)) from None
+    return read_params(tree)
+
+
+def read_params(tree: Any) -> Params:
+    """Checks what YAML gave for `params.yaml`.
+
+    Raises:
+        InputError: a key is unknown, missing or one that has a new name; a value has the wrong type, is out of range,
+            or contradicts another.
+    """
     check_names(tree)
     params: Params = build(Params, tree)
     check_consistency(params)

@@ -8,6 +8,7 @@ from typing import Final
 # Data
 SOURCE: Final = Path("data/source.json")  # where the pictures come from
 DATASET: Final = Path("data/dataset.h5")  # pictures and objects as the source has them
+LEFT_OUT: Final = Path("data/left_out.csv")  # what of a set in COCO's format is not in it, each with its reason
 PREPARED: Final = Path("data/prepared.h5")  # the same on the canvas
 ANCHORS: Final = Path("data/anchors.json")  # part (a)'s anchors
 FEATURES: Final = Path("data/features.h5")  # proposals and pooled features for the heads

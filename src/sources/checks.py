@@ -18,7 +18,6 @@ from src.data.letterbox import ImageRegion
 from src.structures.classes import CLASS_NAMES
 
 TOLERANCE = 1.0  # pixels of the 300 x 400 frame
-MOST_OBJECTS = 1000  # a picture; COCO has 93 at most, and 10,000 masks on the canvas would fill 9 GB
 
 
 def check_labels(labels: Int64[np.ndarray, " n"], path: Path, index: int | str) -> None:
@@ -32,40 +31,47 @@ def check_labels(labels: Int64[np.ndarray, " n"], path: Path, index: int | str) 
         raise invalid(path, f"labels 1 to {len(CLASS_NAMES) - 1}", int(wrong[0]), index)
 
 
-def check_count(count: int, path: Path, index: int | str) -> None:
-    """Refuses more objects in one picture than fit the memory.
+def check_count(count: int, limit: int, path: Path, index: int | str) -> None:
+    """Refuses more objects in one picture than `data.objects_per_image`.
+
+    COCO has 93 at most, and 10,000 masks on the canvas would fill 9 GB.
 
     Raises:
         InputError: naming the picture.
     """
-    if count > MOST_OBJECTS:
-        raise invalid(path, f"at most {MOST_OBJECTS} objects in a picture", count, index)
+    if count > limit:
+        raise invalid(path, f"at most {limit} objects in a picture (data.objects_per_image)", count, index)
 
 
 def clip_boxes(
-    boxes: Float32[np.ndarray, "n 4"], content: ImageRegion, path: Path, index: int | str
+    boxes: Float32[np.ndarray, "n 4"],
+    content: ImageRegion,
+    path: Path,
+    index: int | str,
+    tolerance: float = TOLERANCE,
 ) -> Float32[np.ndarray, "n 4"]:
-    """Clips boxes that reach over the picture's border by rounding.
+    """Clips boxes that reach over the picture's border.
 
     Args:
         boxes: x1 y1 x2 y2 in pixels.
         content: x1 y1 x2 y2 of the picture.
         path: the file named in complaints.
         index: the entry named in complaints.
+        tolerance: pixels by which they may; by rounding only, where nothing else is said.
 
     Returns:
         The boxes inside `content`, each wider and higher than 0.
 
     Raises:
         InputError: a coordinate is not finite, the corners are not upper left and lower right, or the box leaves the
-            picture by more than a pixel.
+            picture by more than `tolerance`.
     """
     if not np.isfinite(boxes).all():
         raise invalid(path, "finite box coordinates", _text(boxes[~np.isfinite(boxes).all(1)][0]), index)
     left, top, right, bottom = content
     low = np.array([left, top, left, top], np.float32)
     high = np.array([right, bottom, right, bottom], np.float32)
-    outside = ((boxes < low - TOLERANCE) | (boxes > high + TOLERANCE)).any(1)
+    outside = ((boxes < low - tolerance) | (boxes > high + tolerance)).any(1)
     if outside.any():
         raise invalid(path, f"boxes inside the picture {_text(content)}", _text(boxes[outside][0]), index)
     clipped = np.clip(boxes, low, high)

@@ -19,8 +19,8 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from src.core.data_params import DataParams
 from src.core.errors import invalid
-from src.core.params import DataParams
 from src.data.h5 import cache_for, member, offsets, open_h5, read_rows
 from src.sources.checks import check_count, check_labels, check_mask, clip_boxes
 from src.sources.pickles import read_object_array
@@ -48,7 +48,7 @@ class CourseSource:
 
     def __init__(self, folder: Path, params: DataParams) -> None:
         self.folder = folder
-        self.labels = _read_labels(folder / LABELS)
+        self.labels = _read_labels(folder / LABELS, params.objects_per_image)
         self.boxes = _read_boxes(folder / BOXES, [len(labels) for labels in self.labels])
         self.starts = offsets([len(labels) for labels in self.labels])
         if not self.starts[-1]:
@@ -107,13 +107,13 @@ class CourseSource:
         )
 
 
-def _read_labels(path: Path) -> list[np.ndarray]:
-    """Labels by picture, checked: int64 [n] each."""
+def _read_labels(path: Path, limit: int) -> list[np.ndarray]:
+    """Labels by picture, checked: int64 [n] each, with n at most `limit`."""
     entries = read_object_array(path)
     for index, entry in enumerate(entries):
         if entry.dtype != np.int64 or entry.ndim != 1:
             raise invalid(path, "int64 labels of shape (n,)", f"{entry.dtype} of shape {entry.shape}", index)
-        check_count(len(entry), path, index)
+        check_count(len(entry), limit, path, index)
         check_labels(entry, path, index)
     return entries
 

@@ -9,16 +9,40 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from src.core.errors import InputError, invalid
+from src.core.errors import InputError, invalid, one_line
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+logger = logging.getLogger(__name__)
+
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:
+    HAS_HEIF = False
+else:
+    register_heif_opener()
+    HAS_HEIF = True
+HAS_AVIF = find_spec("PIL.AvifImagePlugin") is not None  # from Pillow 11.3 on
+
+HEIF_SUFFIXES = (".heic", ".heif")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *((".avif",) if HAS_AVIF else ()),
+    *(HEIF_SUFFIXES if HAS_HEIF else ()),
+)
+# A JPEG may hold several pictures (MPO); its reader sees to that.
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"),
+    *(("AVIF",) if HAS_AVIF else ()),
+    *(("HEIF",) if HAS_HEIF else ()),
+)
+NEEDS_HEIF = "HEIC needs the package pillow-heif: .venv/bin/pip install pillow-heif"
+DEPTHS = (8, 10, 12, 14, 16)  # bits of gray that cameras and microscopes store in 16
 LARGEST = 150_000_000  # pixels; beyond, a file is taken for a decompression bomb. PIL's own limit is 179 million
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs of a broken file, the complaint says too
@@ -42,7 +66,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise invalid(path, f"at most {LARGEST:,} pixels", str(error)) from None
     except Exception as error:  # noqa: BLE001 - a broken file may make PIL raise anything
-        raise invalid(path, "a picture that can be read", f"{type(error).__name__}: {error}") from None
+        lacking = f" ({NEEDS_HEIF})" if path.suffix.lower() in HEIF_SUFFIXES and not HAS_HEIF else ""
+        raise invalid(path, "a picture that can be read" + lacking, f"{type(error).__name__}: {error}") from None
 
 
 def _check_size(picture: Image.Image, path: Path) -> None:
@@ -71,11 +96,9 @@ def is_deep(picture: Image.Image) -> bool:
 
 
 def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB of any mode; 16-bit grays are scaled to 8 bits, transparency lies over white."""
+    """RGB of any mode; grays of more than 8 bits are scaled by their range, transparency lies over white."""
     if is_deep(picture):
-        gray = np.asarray(picture, dtype=np.float64)
-        top = 255.0 if gray.max(initial=0) <= 255 else 65535.0
-        return np.repeat(np.clip(np.rint(gray * (255.0 / top)), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        return np.repeat(gray_to_bytes(np.asarray(picture))[..., None], 3, axis=2)
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, "white")
@@ -83,8 +106,30 @@ def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     return np.asarray(picture.convert("RGB"))
 
 
+def gray_to_bytes(gray: np.ndarray) -> UInt8[np.ndarray, "h w"]:
+    """Gray of any depth in 0 to 255.
+
+    Whole numbers are scaled by the fewest bits of `DEPTHS` that hold the largest, floats from 0 to 1 or to 255. What is
+    negative or larger is scaled from its least to its largest value. NaN is black, infinity the largest or least.
+
+    Args:
+        gray: [h, w], of any number type.
+    """
+    values = np.nan_to_num(np.asarray(gray, np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    finite = values[np.isfinite(values)]
+    low, high = finite.min(initial=0.0), finite.max(initial=0.0)
+    tops = (1.0, 255.0) if np.issubdtype(gray.dtype, np.floating) else [2.0**bits - 1 for bits in DEPTHS]
+    top = next((top for top in tops if low >= 0 and high <= top), None)
+    if top is not None:
+        low, high = 0.0, top
+    return np.rint((np.clip(values, low, high) - low) * (255.0 / (high - low))).astype(np.uint8)
+
+
 def list_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder by name; other files are passed over."""
+    """The pictures of a folder by name; other files are passed over, HEIC with a warning where it cannot be read."""
     if not folder.is_dir():
         return []
+    if not HAS_HEIF:
+        for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in HEIF_SUFFIXES):
+            logger.warning("%s: passed over; %s", one_line(path), NEEDS_HEIF)
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from src.core.data_params import DataParams
 from src.core.errors import invalid
-from src.core.params import DataParams
 from src.core.runtime import generator
 from src.structures.sample import TEST, TRAIN, VALIDATION
 
@@ -54,6 +54,13 @@ def split_names(count: int, params: DataParams) -> list[str]:
     for index in order[:train].tolist():
         names[index] = TRAIN
     return hold_out(names, params)
+
+
+def limits(counts: Sequence[int], params: DataParams) -> list[int]:
+    """How many pictures of each part of a set are taken, in proportion to their counts; at least one of each."""
+    total = sum(counts)
+    taken = limited(total, params)
+    return [min(count, max(1, count * taken // total)) if count else 0 for count in counts]
 
 
 def hold_out(names: Sequence[str], params: DataParams) -> list[str]:

@@ -10,13 +10,14 @@ from jaxtyping import Int64
 from tqdm import tqdm
 
 from src.core import paths
-from src.core.files import write_json
+from src.core.files import write_csv, write_json
 from src.core.params import Params
 from src.core.stage import run
 from src.data.dataset import DatasetFile, write_dataset
 from src.data.selection import rows_with_objects
 from src.figures.data import draw_samples
-from src.sources.opening import open_source
+from src.sources.left_out import COLUMNS, rows
+from src.sources.opening import findings_of, open_source
 from src.structures.classes import LABELS
 from src.structures.sample import SPLITS, TRAIN, no_labels
 
@@ -24,16 +25,18 @@ SHEET_IMAGES = 12
 
 
 def main(params: Params) -> None:
-    """Reads the source, writes the dataset file, its counts and the sheet."""
+    """Reads the source, writes the dataset file, what is not in it, its counts and the sheet."""
     source = open_source(params.data)
     bar = tqdm(source, total=len(source), desc=f"ingest {params.data.source}", unit="image", disable=None)
     write_dataset(paths.DATASET, iter(bar), {"source": params.data.source})
+    findings = findings_of(source)
+    write_csv(paths.LEFT_OUT, COLUMNS, rows(findings.left_out if findings else ()))
     with DatasetFile(paths.DATASET) as dataset:
         facts = describe(dataset)
-        rows = rows_with_objects(dataset, TRAIN, SHEET_IMAGES)
-        title = f"{facts['train_images']} training images ({params.data.source}): the first {len(rows)} with objects"
-        draw_samples(paths.plots("ingest") / "samples.png", [dataset[row] for row in rows], title)
-    write_json(paths.metrics("ingest"), facts)
+        shown = rows_with_objects(dataset, TRAIN, SHEET_IMAGES)
+        title = f"{facts['train_images']} training images ({params.data.source}): the first {len(shown)} with objects"
+        draw_samples(paths.plots("ingest") / "samples.png", [dataset[row] for row in shown], title)
+    write_json(paths.metrics("ingest"), facts | (findings.describe() if findings else {}))
 
 
 def describe(dataset: DatasetFile) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import os
 from pathlib import Path
 
 from src.core import paths
+from src.core.data_params import DataParams
 from src.core.errors import InputError, invalid
 from src.core.files import write_json
-from src.core.params import DataParams, Params
+from src.core.params import Params
 from src.core.stage import run
 
 

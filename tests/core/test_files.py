@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -102,3 +103,11 @@ def test_the_own_temporary_file_bears_the_process_s_number(tmp_path: Path) -> No
 def test_a_table_has_six_digits_and_empty_cells(tmp_path):
     write_csv(tmp_path / "a" / "recall.csv", ("proposals", "before", "after"), [("10", 1 / 3, None), ("200", 0, 1.0)])
     assert (tmp_path / "a" / "recall.csv").read_text() == "proposals,before,after\n10,0.333333,\n200,0,1\n"
+
+
+def test_a_cell_with_commas_quotes_or_line_breaks_is_quoted(tmp_path: Path) -> None:
+    rows = [("a, b", 'say "c"'), ("two\nlines", "plain"), ("", "1")]
+    write_csv(tmp_path / "a.csv", ("x", "y"), rows)
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["x", "y"], *map(list, rows)]
+    assert 'two\nlines",plain\n,1\n' in (tmp_path / "a.csv").read_text(encoding="utf-8")

@@ -1,4 +1,7 @@
-"""Broken COCO sets. Each case spoils one thing in a good set of six pictures."""
+"""Broken COCO sets. Each case spoils one thing in a good set of six pictures.
+
+Read strictly, each is refused with the words of its case. Otherwise those in `LEFT_OUT` are read without the entry.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from src.sources import left_out
 from tests.factories import write_tree
 from tests.hostile.case import Case, case
 from tests.hostile.cases_pictures import png_header
@@ -57,9 +61,10 @@ def picture(content: bytes) -> Callable[[Path], None]:
 
 
 def linked(root: Path) -> None:
-    """A picture that is a link to one outside."""
-    (root / "images" / FIRST).rename(root / "outside.png")
-    (root / "images" / FIRST).symlink_to(root / "outside.png")
+    """A picture that is a link to one outside, and not beside the set."""
+    outside = root.parent.parent / "outside.png"
+    (root / "images" / FIRST).rename(outside)
+    (root / "images" / FIRST).symlink_to(outside)
 
 
 def bomb(root: Path) -> None:
@@ -96,7 +101,7 @@ CASES: dict[str, Case] = {
     "no class": case(tree(lambda c: c.update(categories=c["categories"][3:], annotations=[])), "a category with"),
     "no objects": case(tree(lambda c: c.update(annotations=[])), "objects of the three classes", "none"),
     "duplicate annotation": case(put("annotations", id=2), "[annotations[1]]", "each id once", "2 again"),
-    "duplicate image": case(put("images", id=2), "[images[1]]", "each id once", "2 again"),
+    "duplicate image": case(put("images", id=2), "images[1]", "each id once", "2 again"),
     "duplicate category": case(put("categories", id=2), "[categories[1]]", "2 again"),
     "duplicate file": case(put("images", file_name="000000000002.png"), "each file_name once"),
     "duplicate file of many": case(tree(twice_in_a_long_list), "each file_name once", "4999.png"),
@@ -142,3 +147,32 @@ CASES: dict[str, Case] = {
         lambda root: os.truncate(root / "images" / FIRST, 5000), FIRST, "a picture that can be read"
     ),
 }
+
+# The same, not read strictly: the reason for which an entry is left out. What is not here stays refused.
+LEFT_OUT: dict[str, str] = {
+    name: reason
+    for reason, names in {
+        left_out.NO_FILE: (
+            *("missing picture", "folder for a picture", "name without end"),
+            *("parent folder", "absolute path", "windows path"),
+        ),
+        left_out.UNREADABLE: ("bomb", "picture is text", "picture is cut"),
+        left_out.OTHER_SIZE: ("picture of another size",),
+        left_out.TOO_MANY: ("10,000 objects",),
+        left_out.REPEATED: ("duplicate file of many",),
+        left_out.UNKNOWN_ID: ("unknown category", "unknown image"),
+        left_out.MALFORMED: (
+            *("half a character", "huge picture", "iscrowd is a text", "entry of a million", "box of boxes"),
+            *("short box", "box of NaN", "box beyond floats", "negative box"),
+        ),
+        left_out.NO_MASK: ("no segmentation",),
+        left_out.BAD_MASK: (
+            *("crowd of another size", "runs too short", "runs cut off", "runs among polygons"),
+            *("odd polygon", "polygon outside", "polygon of NaN", "polygon beyond floats"),
+        ),
+        left_out.MASK_ELSEWHERE: ("box elsewhere", "box outside"),
+    }.items()
+    for name in names
+}
+MENDED = {"duplicate annotation": "repeated id"}  # and what is read in another form than it has
+STAYS_REFUSED = CASES.keys() - LEFT_OUT.keys() - MENDED.keys()

@@ -61,7 +61,7 @@ CASES: dict[str, Case] = {
     "no pixels": case(content(png_header(60, 40)), NAME, READABLE),
     "bomb": case(content(png_header(60_000, 60_000)), NAME, "expected at most 150,000,000 pixels"),
     "small bomb": case(content(png_header(13_000, 12_000)), NAME, "at most 150,000,000 pixels, found 13000 x 12000"),
-    **{f"half a {kind}": case(cut(kind), NAME) for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff")},
+    **{f"half a {kind}": case(cut(kind), NAME) for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff", "avif")},
 }
 
 
@@ -82,6 +82,9 @@ ALLOWED: dict[str, tuple[bytes, tuple[int, int]]] = {
     "print.jpg": (encoded("jpeg", NOISE.convert("CMYK")), (60, 40)),
     "palette.png": (encoded("png", NOISE.quantize()), (60, 40)),
     "moving.gif": (encoded("gif", save_all=True, append_images=[NOISE.rotate(180)]), (60, 40)),
+    "browser.jfif": (encoded("jpeg"), (60, 40)),
+    "phone.avif": (encoded("avif"), (60, 40)),
+    "stereo.jpg": (encoded("mpo", save_all=True, append_images=[NOISE.rotate(180)]), (60, 40)),
     "turned.jpg": (turned(), (40, 60)),
     "Grüße an 图片 <b>$5^$.png": (encoded("png"), (60, 40)),
 }

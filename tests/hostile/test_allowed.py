@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from src.core.files import read_json
 from src.core.params_file import load_params
 from src.data.dataset import DatasetFile
 from src.evaluation.instances import Instances
+from src.sources import left_out
 from src.sources.pictures import read_picture
 from stages.ingest import __main__ as ingest
 from stages.predict import __main__ as predict
@@ -60,6 +62,30 @@ def test_course_boxes_and_other_keys_beside_the_data(stage: Stage, course: Path)
 
     with ingested(stage, course, "course", add) as dataset:
         assert dataset.boxes(4)[0].tolist() == [0, 0, 400, 300]
+
+
+@pytest.mark.parametrize("name", cases_coco.LEFT_OUT)
+def test_a_wrong_entry_of_coco_is_left_out_and_listed(stage: Stage, coco: Path, name: str) -> None:
+    with ingested(stage, coco, "coco", cases_coco.CASES[name].spoil) as dataset:
+        assert len(dataset) in {5, 6}
+    with Path("data/left_out.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["reason"] != left_out.NO_OBJECT]
+    assert [row["reason"] for row in rows] == [cases_coco.LEFT_OUT[name]]
+    assert rows[0]["file"].startswith("input/")
+    assert rows[0]["detail"].startswith("expected ")
+    assert all(text.isprintable() and len(text) < 1000 for text in rows[0].values())
+    counts = read_json(Path("metrics/ingest.json"))
+    assert (
+        counts["left_out_images"].get(rows[0]["reason"], 0) + counts["left_out_objects"].get(rows[0]["reason"], 0) == 1
+    )
+
+
+@pytest.mark.parametrize("name", cases_coco.MENDED)
+def test_an_entry_of_coco_whose_meaning_is_plain_is_mended_and_counted(stage: Stage, coco: Path, name: str) -> None:
+    with ingested(stage, coco, "coco", cases_coco.CASES[name].spoil) as dataset:
+        assert len(dataset) == 6
+    assert read_json(Path("metrics/ingest.json"))["mended"] == {cases_coco.MENDED[name]: 1}
+    assert Path("data/left_out.csv").read_text(encoding="utf-8") == "file,entry,reason,detail\n"
 
 
 def test_run_lengths_and_polygons_mixed(stage: Stage, coco: Path) -> None:

@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 
 from src.core.errors import InputError
 from src.core.params_file import load_params
-from src.sources.coco.source import open_coco
+from src.sources import left_out
+from src.sources.coco.source import CocoSource, open_coco
 from src.sources.course import open_course
+from src.sources.left_out import Findings
 from src.sources.pickles import read_object_array
 from src.sources.pictures import read_picture
 from tests.factories import data_params
 from tests.hostile import cases_params, cases_pictures
 from tests.hostile.cases_course import IMAGES, LABELS
 
-PICTURES = [cases_pictures.encoded(kind) for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff")]
+PICTURES = [cases_pictures.encoded(kind) for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff", "avif")]
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400)
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner, max_size=3)
@@ -88,9 +90,10 @@ def small_coco(tmp_path_factory: pytest.TempPathFactory, coco: Path) -> Path:
     return root
 
 
+@pytest.mark.parametrize("strict", [False, True])
 @fuzz
 @given(data=st.data())
-def test_json(small_coco: Path, data: st.DataObject) -> None:
+def test_json(small_coco: Path, strict: bool, data: st.DataObject) -> None:
     """Damaged text; and whole trees in which any value of an entry is replaced by any other."""
     whole = (small_coco / "whole.json").read_bytes()
     content = data.draw(damaged(whole) | st.binary(max_size=300) | st.none())
@@ -100,7 +103,60 @@ def test_json(small_coco: Path, data: st.DataObject) -> None:
         entry[data.draw(st.sampled_from(sorted(entry)))] = data.draw(VALUES)
         content = json.dumps(tree).encode()
     (small_coco / "instances.json").write_bytes(content)
-    survives(lambda: list(open_coco(data_params("coco", small_coco))))
+    survives(lambda: list(open_coco(data_params("coco", small_coco, strict=strict))))
+
+
+LIBERTIES = st.sampled_from(
+    [None, "", "1", "1.0", "x", 1.0, 0, -1, True, [], [[]], [[[]]], {}, [None], [1, 2, 3, 4], ["1", "2", "3", "4"]]
+)
+
+
+@pytest.fixture(scope="module")
+def lenient_coco(tmp_path_factory: pytest.TempPathFactory, coco: Path) -> Path:
+    """A COCO set of six pictures, to be damaged in a few entries."""
+    root = tmp_path_factory.mktemp("lenient") / "coco"
+    shutil.copytree(coco, root)
+    (root / "instances.json").rename(root / "whole.json")
+    return root
+
+
+@fuzz
+@given(data=st.data())
+def test_what_the_lenient_reader_leaves_out_is_counted(lenient_coco: Path, data: st.DataObject) -> None:
+    """Values of entries replaced or taken away: each object is read, listed, passed over or gone with its picture."""
+    tree = json.loads((lenient_coco / "whole.json").read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        entry = data.draw(st.sampled_from([*tree["images"], *tree["annotations"]]))
+        key = data.draw(st.sampled_from(sorted(entry)))
+        entry[key] = data.draw(LIBERTIES | VALUES)
+        if data.draw(st.booleans()):
+            del entry[key]
+    (lenient_coco / "instances.json").write_text(json.dumps(tree))
+    source = open_coco_or_none(lenient_coco)
+    if source is None:
+        return
+    samples, found = list(source), source.findings
+    assert len(samples) + sum(found.reasons(left_out.IMAGES).values()) + passed(found, "images") == len(tree["images"])
+    objects = sum(len(sample.labels) for sample in samples) + sum(found.reasons(left_out.OBJECTS).values())
+    gone = len(tree["annotations"]) - objects - passed(found, "objects")
+    assert gone >= 0 if len(samples) < len(tree["images"]) else gone == 0
+    assert all(cell.isprintable() for entry in found.left_out for cell in entry.row)
+
+
+def open_coco_or_none(root: Path) -> CocoSource | None:
+    """The set, forgiving all that can be forgiven, read once; None if it is refused."""
+    source = None
+    try:
+        source = open_coco(data_params("coco", root, largest_left_out=1.0))
+        list(source)
+    except InputError as error:
+        assert str(error).isprintable()  # noqa: PT017 - either outcome is right
+        return None
+    return source
+
+
+def passed(found: Findings, kind: str) -> int:
+    return sum(count for text, count in found.passed_over.items() if text.startswith(kind))
 
 
 @fuzz

@@ -40,11 +40,11 @@ def predict_without_model(params: Params) -> None:
     Predictor.load(params)
 
 
-def refuses_set(stage: Stage, good: Path, kind: str, case: Case) -> None:
+def refuses_set(stage: Stage, good: Path, kind: str, case: Case, **changes: Any) -> None:
     root = stage.folder / "input"
     shutil.copytree(good, root)
     case.spoil(root)
-    lay_out(stage.folder, params_text(data__source=kind))
+    lay_out(stage.folder, params_text(data__source=kind, **changes))
     stage.refuses("ingest", ingest.main, *case.words)
 
 
@@ -54,6 +54,11 @@ def test_course(stage: Stage, course: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", cases_coco.CASES)
+def test_coco_read_strictly(stage: Stage, coco: Path, name: str) -> None:
+    refuses_set(stage, coco, "coco", cases_coco.CASES[name], data__strict=True)
+
+
+@pytest.mark.parametrize("name", sorted(cases_coco.STAYS_REFUSED))
 def test_coco(stage: Stage, coco: Path, name: str) -> None:
     refuses_set(stage, coco, "coco", cases_coco.CASES[name])
 

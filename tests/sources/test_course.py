@@ -54,6 +54,12 @@ def test_reading_twice_gives_the_same(root: Path) -> None:
     assert [sample.name for sample in source] == [sample.name for sample in source]
 
 
+def test_more_objects_in_a_picture_than_allowed_are_refused(root: Path) -> None:
+    with pytest.raises(InputError, match=r"at most 1 objects in a picture \(data.objects_per_image\), found 2"):
+        open_course(data_params("course", root, objects_per_image=1))
+    assert len(open_course(data_params("course", root, objects_per_image=2))) == 6
+
+
 def test_limit_takes_the_first_and_splits_them(root: Path) -> None:
     read = list(open_course(data_params("course", root, limit=4)))
     assert [sample.name for sample in read] == ["000000", "000001", "000002", "000003"]

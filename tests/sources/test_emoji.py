@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from src.core.data_params import DataParams, EmojiParams
 from src.core.errors import InputError
-from src.core.params import DataParams, EmojiParams
 from src.sources.emoji import scene as emoji_scene
 from src.sources.emoji import source as emoji
 from src.sources.emoji.art import LEAF, Pose, clutter, drawing, families, outline, rasterize, render, shapes

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from src.core.errors import InputError
-from src.sources.pictures import LARGEST, list_pictures, read_picture
+from src.sources import pictures
+from src.sources.pictures import LARGEST, gray_to_bytes, list_pictures, read_picture
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -42,9 +43,15 @@ def colors(image: np.ndarray) -> set[tuple[int, ...]]:
         ("half.png", solid("RGBA", (255, 0, 0, 128)), (255, 127, 127)),
         ("gray alpha.png", solid("LA", (0, 0)), WHITE),
         ("deep.png", solid("I;16", 32896), (128, 128, 128)),
-        ("deep dark.png", solid("I;16", 257), (1, 1, 1)),
+        ("deep dark.png", solid("I;16", 16448), (64, 64, 64)),
+        ("12 bits.png", solid("I;16", 4095), WHITE),
+        ("12 bits.tif", solid("I;16", 2048), (128, 128, 128)),
+        ("14 bits.tif", solid("I;16", 8192), (128, 128, 128)),
         ("deep.tif", solid("I;16", 65535), WHITE),
         ("float.tif", solid("F", 128.0), (128, 128, 128)),
+        ("unit.tif", solid("F", 0.5), (128, 128, 128)),
+        ("download.jfif", solid("RGB", RED), RED),
+        ("photo.avif", solid("RGB", RED), RED),
         ("cmyk.jpg", solid("CMYK", (0, 255, 255, 0)), RED),
         ("cmyk.tif", solid("CMYK", (0, 255, 255, 0)), RED),
         ("ycbcr.jpg", solid("YCbCr", (255, 128, 128)), WHITE),
@@ -60,6 +67,53 @@ def test_every_mode_becomes_rgb(tmp_path: Path, name: str, picture: Image.Image,
     assert image.shape == (4, 6, 3)
     assert image.dtype == np.uint8
     assert np.abs(image.astype(int) - color).max() <= 2, image[0, 0]
+
+
+@pytest.mark.parametrize(
+    ("gray", "shown"),
+    [
+        (np.array([[0, 4095]], np.uint16), [0, 255]),
+        (np.array([[0, 1023]], np.int32), [0, 255]),
+        (np.array([[0, 65535]], np.int32), [0, 255]),
+        (np.array([[0, 10**9]], np.int32), [0, 255]),
+        (np.array([[-1000, 0, 1000]], np.int32), [0, 128, 255]),  # Hounsfield units
+        (np.array([[0, 0]], np.uint16), [0, 0]),
+        (np.array([[0.0, 1.0]], np.float32), [0, 255]),
+        (np.array([[0.0, 2000.0, 1000.0]], np.float32), [0, 255, 128]),
+        (np.array([[-1.0, 1.0]], np.float32), [0, 255]),
+        (np.array([[np.nan, 0.5, np.inf, -np.inf]], np.float32), [0, 128, 255, 0]),
+        (np.array([[np.nan]], np.float32), [0]),
+    ],
+)
+def test_grays_are_scaled_by_their_range(gray: np.ndarray, shown: list[int]) -> None:
+    assert gray_to_bytes(gray)[0].tolist() == shown
+
+
+def test_a_jpeg_of_several_pictures(tmp_path: Path) -> None:
+    """As phones and stereo cameras save them (MPO)."""
+    frames = [solid("RGB", color, (64, 48)) for color in (RED, (0, 0, 255))]
+    for name in ("a.mpo", "a.jpg"):
+        path = save(tmp_path / name, frames[0], format="MPO", save_all=True, append_images=frames[1:])
+        assert np.abs(read_picture(path).astype(int) - RED).max() <= 2
+    assert len(list_pictures(tmp_path)) == 2
+
+
+def test_heic_is_read_or_named_with_what_it_needs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "IMG_0001.HEIC"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    if pictures.HAS_HEIF:
+        refused(path, "a picture that can be read")
+        assert list_pictures(tmp_path) == [path]
+    else:
+        refused(path, "a picture that can be read (HEIC needs the package pillow-heif")
+        assert list_pictures(tmp_path) == []
+        assert "IMG_0001.HEIC: passed over; HEIC needs the package pillow-heif" in caplog.text
+
+
+@pytest.mark.skipif(not pictures.HAS_HEIF, reason="an extra: pillow-heif")
+def test_heic(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.heic", solid("RGB", RED, (64, 48)))
+    assert np.abs(read_picture(path).astype(int) - RED).max() <= 4
 
 
 def test_transparent_colors_of_a_palette(tmp_path: Path) -> None:
@@ -125,12 +179,12 @@ def encoded(kind: str) -> bytes:
     buffer = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
-    options = {"exif": exif} if kind in {"jpeg", "png", "webp", "tiff"} else {}
+    options = {"exif": exif} if kind in {"jpeg", "png", "webp", "tiff", "avif"} else {}
     Image.fromarray(noise).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "gif", "tiff"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "gif", "tiff", "avif"])
 def test_a_truncated_picture(tmp_path: Path, kind: str) -> None:
     path, whole = tmp_path / f"a.{kind}", encoded(kind)
     path.write_bytes(whole[: len(whole) // 2])
@@ -138,7 +192,7 @@ def test_a_truncated_picture(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's, about tags
-@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "gif", "tiff"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "gif", "tiff", "avif"])
 def test_a_damaged_picture_is_read_or_named(tmp_path: Path, kind: str) -> None:
     path, whole = tmp_path / f"a.{kind}", encoded(kind)
     draw = np.random.default_rng(1)

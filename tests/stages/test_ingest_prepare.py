@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from src.core.data_params import EmojiParams
 from src.core.files import read_json
-from src.core.params import EmojiParams
 from src.core.params_file import load_params
 from src.data.dataset import DatasetFile
 from src.data.prepared import PreparedFile

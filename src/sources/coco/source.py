@@ -1,148 +1,166 @@
-"""COCO's photos: an instances json with its image folder, letterboxed to the course's 300 x 400.
-
-Layouts admitted under `data.root`: `instances.json` with `images/`, or COCO's own, `annotations/instances_X.json` with
-`X/` or `images/X/`.
+"""Sets in COCO's format: instances jsons with their image folders, letterboxed to the course's 300 x 400.
 
 As detectron2 does, pictures without an object of the three classes are left out, and so are those that show crowd
 regions only: they would not be negatives, since classes outside the three are not background a person would expect.
-Objects that vanish when the picture is made smaller are left out too; a warning gives both counts.
+Where they are, `data.keep_empty` keeps them.
+Objects that vanish when the picture is made smaller are left out too. A picture or object that is wrong is mended where
+its meaning is plain, else left out; `findings` has every one of them. `data.strict` refuses the set for it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Bool, Float32, UInt8
-from PIL import ImageOps
-
+from src.core.data_params import DataParams
 from src.core.errors import invalid
-from src.core.params import DataParams
-from src.data.letterbox import Letterbox
-from src.sources.checks import check_mask, clip_boxes
-from src.sources.coco.annotations import Annotation, Picture, read_instances
-from src.sources.coco.segmentation import decode
-from src.sources.pictures import is_deep, opened, to_rgb
-from src.sources.splits import limited, root_folder, split_names
-from src.structures.sample import HEIGHT, WIDTH, Sample, Source, no_boxes, no_labels
+from src.sources.coco.annotations import Picture
+from src.sources.coco.decoding import read_sample
+from src.sources.coco.instances import Instances, read_instances
+from src.sources.coco.layouts import Layout, Part, find_layout
+from src.sources.coco.listing import ListedPicture, list_pictures
+from src.sources.coco.picture_files import image_folder
+from src.sources.left_out import IMAGES, NO_OBJECT, Findings, LeftOut, merge
+from src.sources.splits import hold_out, limits, root_folder, split_names
+from src.structures.sample import TEST, TRAIN, VALIDATION, Sample
 
 logger = logging.getLogger(__name__)
 
 
-def open_coco(params: DataParams) -> Source:
+@dataclass(frozen=True)
+class SplitPicture:
+    """A picture of one part of the set, with the split that it is in."""
+
+    part: Part
+    picture: ListedPicture
+    split: str
+
+
+def open_coco(params: DataParams) -> CocoSource:
     """Opens the set in `data.root`.
 
     Raises:
         InputError: json or image folder are missing, or the json is wrong.
     """
-    instances, images = find_files(root_folder(params))
-    return CocoSource(instances, images, params)
-
-
-def find_files(root: Path) -> tuple[Path, Path]:
-    """The instances json and the image folder that belongs to it.
-
-    Raises:
-        InputError: there is no such pair, or more than one.
-    """
-    pairs = [(root / "instances.json", root / "images")]
-    for path in sorted((root / "annotations").glob("instances_*.json")):
-        name = path.stem.removeprefix("instances_")
-        pairs += [(path, root / name), (path, root / "images" / name)]
-    found = [(path, folder) for path, folder in pairs if path.is_file() and folder.is_dir()]
-    if len(found) != 1:
-        expected = "instances.json with images/, or annotations/instances_X.json with X/, once"
-        raise invalid(root, expected, ", ".join(path.name for path, _ in found) or "neither")
-    return found[0]
+    root = root_folder(params)
+    return CocoSource(root, find_layout(root, params.coco), params)
 
 
 class CocoSource:
-    """The pictures in the order of their ids, one in memory at a time."""
+    """The pictures in the order of their ids, part by part, one in memory at a time.
 
-    def __init__(self, instances: Path, images: Path, params: DataParams) -> None:
-        self.instances = instances
-        self.images = images
-        everything = read_instances(instances)
-        usable = [picture for picture in everything if picture.has_objects]
-        if not usable:
-            raise invalid(instances, "objects of the three classes", "none", "annotations")
-        if len(usable) < len(everything):
-            counts = len(everything) - len(usable), len(everything)
-            logger.warning("%s: left out %d of %d images, without vehicle, person or animal", instances, *counts)
-        self.pictures = usable[: limited(len(usable), params)]
-        self.splits = split_names(len(self.pictures), params)
-        for picture in self.pictures:
-            if violation := _misplaced(images, picture.file_name):
-                raise invalid(instances, f"the image '{images / picture.file_name}'", violation, picture.file_name)
+    Its length is that of the list: a picture that turns out to be unreadable is not yielded.
+    """
+
+    def __init__(self, root: Path, layout: Layout, params: DataParams) -> None:
+        self.root, self.layout, self.params = root, layout, params
+        parts = layout.parts
+        read = [_read(part, params) for part in parts]
+        usable = [[picture for picture in one.pictures if _is_usable(picture, params)] for one in read]
+        folders = [image_folder(part.images, root, params.coco.store, strict=params.strict) for part in parts]
+        listed = [
+            list_pictures(part.instances, folder, pictures, limit, strict=params.strict)
+            for part, folder, pictures, limit in zip(
+                parts, folders, usable, limits(list(map(len, usable)), params), strict=True
+            )
+        ]
+        self._json, self._listed = (merge([one.findings for one in read]), merge([found for _, found in listed]))
+        self._decoded: list[Findings] = []
+        self._late.check_share(root, params.largest_left_out)
+        self.pictures = _split(parts, [pictures for pictures, _ in listed], params)
+
+    @property
+    def findings(self) -> Findings:
+        """What was mended and left out so far: all of it once every picture was asked for."""
+        everything = merge([self._json, self._late])
+        return replace(everything, images=self._json.images, objects=self._json.objects)
+
+    @property
+    def _late(self) -> Findings:
+        """The part of it that the json alone does not tell."""
+        return merge([self._listed, *self._decoded])
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __iter__(self) -> Iterator[Sample]:
-        vanished = 0
-        for picture, split in zip(self.pictures, self.splits, strict=True):
-            sample = self._sample(picture, split)
-            vanished += len(picture.objects) - len(sample.labels)
-            yield sample
-        if vanished:
-            logger.warning("%s: left out %d objects smaller than a pixel at 300 x 400", self.instances, vanished)
+        self._decoded = []
+        counts: Counter[str] = Counter()
+        for item in self.pictures:
+            sample, findings = read_sample(item.picture, item.split, item.part.instances, strict=self.params.strict)
+            self._decoded.append(findings)
+            if sample is not None:
+                counts.update({item.split: 1, "objects": int((~sample.crowd).sum())})
+                yield sample
+        self._finish(counts)
 
-    def _sample(self, picture: Picture, split: str) -> Sample:
-        """Decodes one picture and its objects."""
-        letterbox = Letterbox(HEIGHT, WIDTH, WIDTH, picture.height, picture.width)
-        image = letterbox.image_to_canvas(read_rgb(self.images / picture.file_name, picture.height, picture.width))
-        objects = [(item, self._box(item, letterbox), self._mask(item, letterbox)) for item in picture.objects]
-        objects = [(item, box, mask) for item, box, mask in objects if mask.any()]
-        for item, box, mask in objects:
-            check_mask(mask, box, self.instances, f"annotation {item.number}")
-        return Sample(
-            name=picture.file_name,
-            image=image,
-            boxes=np.stack([box for _, box, _ in objects]) if objects else no_boxes(),
-            labels=np.array([item.label for item, _, _ in objects], np.int64),
-            masks=np.stack([mask for _, _, mask in objects]) if objects else np.zeros((0, HEIGHT, WIDTH), bool),
-            crowd=np.array([item.crowd for item, _, _ in objects], bool),
-            unlabeled_boxes=no_boxes(),
-            unlabeled_labels=no_labels(),
-            split=split,
-        )
+    def check_share(self, largest: float) -> None:
+        """Refuses the set if too much of what was looked at turned out wrong.
 
-    def _box(self, item: Annotation, letterbox: Letterbox) -> Float32[np.ndarray, " 4"]:
-        x, y, width, height = item.box
-        boxes = letterbox.boxes_to_canvas(np.array([[x, y, x + width, y + height]], np.float32))
-        return clip_boxes(boxes, letterbox.region, self.instances, f"annotation {item.number}")[0]
+        Raises:
+            InputError: with the counts by reason.
+        """
+        whole = self._late if self.params.limit else self.findings
+        whole.check_share(self.root, largest)
 
-    def _mask(self, item: Annotation, letterbox: Letterbox) -> Bool[np.ndarray, "300 400"]:
-        try:
-            mask = decode(item.segmentation, (letterbox.source_height, letterbox.source_width))
-        except ValueError as error:
-            raise invalid(self.instances, "polygons or run lengths", error, f"annotation {item.number}") from None
-        return letterbox.masks_to_canvas(mask[None])[0]
+    def _finish(self, counts: Counter[str]) -> None:
+        """Refuses what turned out to be too little; says in the log what was mended and left out."""
+        self.check_share(self.params.largest_left_out)
+        if not all(counts[key] for key in (TRAIN, TEST, "objects")):
+            found = f"{counts['objects']} objects, {counts[TRAIN]} and {counts[TEST]} images after {self._reasons()}"
+            raise invalid(self.root, "objects, and images to train on and to test on", found)
+        for line in self.findings.lines():
+            logger.warning("%s: %s", self.root, line)
+
+    def _reasons(self) -> str:
+        return "; ".join(self.findings.lines()) or "nothing left out"
 
 
-def _misplaced(folder: Path, name: str) -> str | None:
-    """What is wrong with the place of a picture; None if it is a file in the folder, also where links lead."""
-    try:
-        place = (folder / name).resolve(strict=True)
-    except (OSError, RuntimeError):  # none, a name longer than the disk takes, links in a circle
-        return "no such file"
-    if not place.is_relative_to(folder.resolve()):
-        return f"a link out of its folder, to '{place}'"
-    return None if place.is_file() else "no such file"
+def _split(parts: Sequence[Part], listed: Sequence[list[ListedPicture]], params: DataParams) -> list[SplitPicture]:
+    """All pictures with their splits: the set's own where it has one, else drawn.
+
+    A validation part is drawn from the training pictures where the set has none. Names get their part's in front
+    where there are several, since each part counts from 1.
+    """
+    pairs = [(part, picture) for part, pictures in zip(parts, listed, strict=True) for picture in pictures]
+    if len(parts) == 1:
+        splits = split_names(len(pairs), params)
+    else:
+        splits = [part.split or TRAIN for part, _ in pairs]
+        if VALIDATION not in splits:
+            splits = hold_out(splits, params)
+    return [
+        SplitPicture(part, _named(picture, part), split) for (part, picture), split in zip(pairs, splits, strict=True)
+    ]
 
 
-def read_rgb(path: Path, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Reads a picture of known size, turned as its EXIF entry says.
+def _named(picture: ListedPicture, part: Part) -> ListedPicture:
+    return replace(picture, name=f"{part.name}/{picture.name}") if part.name else picture
+
+
+def _read(part: Part, params: DataParams) -> Instances:
+    """A part's json, with the pictures that have no object among its findings.
 
     Raises:
-        InputError: it is missing, broken, too large for memory or of another size.
+        InputError: too much of it is wrong.
     """
-    expected = f"{width} x {height} pixels, as the json says"
-    with opened(path) as stored:
-        size = stored.size  # known before the pixels are decoded
-        image = ImageOps.exif_transpose(stored) if sorted(size) == sorted((width, height)) else None
-        if image is None or image.size != (width, height):
-            raise invalid(path, expected, "{} x {}".format(*(image.size if image else size)))
-        return to_rgb(image) if is_deep(image) else np.asarray(image.convert("RGB"))
+    read = read_instances(part.instances, params)
+    read.findings.check_share(part.instances, params.largest_left_out)
+    empty = [picture for picture in read.pictures if not _is_usable(picture, params)]
+    lost = tuple(_without_objects(part.instances, picture) for picture in empty if picture.lost)
+    passed = {"images without an object of the classes": len(empty) - len(lost)}
+    here = Findings(left_out=lost, passed_over={text: number for text, number in passed.items() if number})
+    return replace(read, findings=merge([read.findings, here]))
+
+
+def _is_usable(picture: Picture, params: DataParams) -> bool:
+    """Whether a picture has objects, or may be without: not one whose objects are left out, which it still shows."""
+    return picture.has_objects or (params.keep_empty and not picture.lost)
+
+
+def _without_objects(instances: Path, picture: Picture) -> LeftOut:
+    detail = f"expected an object that can be used, found {len(picture.lost)} left out"
+    return LeftOut(IMAGES, str(instances), picture.entry, NO_OBJECT, detail, fault=False)

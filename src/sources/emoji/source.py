@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import UInt8
 
-from src.core.params import DataParams
+from src.core.data_params import DataParams
 from src.sources.emoji.art import families
 from src.sources.emoji.backgrounds import add_clutter, background
 from src.sources.emoji.scene import (
