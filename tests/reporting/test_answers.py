@@ -286,6 +286,13 @@ def test_how_far_ap_moves_with_other_test_images(tmp_path: Path) -> None:
 
 def test_peers_only_beside_the_genuine_set(tmp_path: Path) -> None:
     assert "peers" not in overall(write_run(tmp_path)).tables
+    assert overall(write_run(tmp_path)).words["left_out"] == ""
+    some = metrics(ingest__left_out_images={}, ingest__left_out_objects={"no mask": 3, "a malformed entry": 1})
+    text = overall(write_run(tmp_path, some)).words["left_out"]
+    assert text == "Left out of the set: 4 objects (no mask: 3, a malformed entry: 1)."
+    some = metrics(ingest__left_out_images={"no such file": 1}, ingest__left_out_objects={"no mask": 1})
+    text = overall(write_run(tmp_path, some)).words["left_out"]
+    assert text == "Left out of the set: 1 image (no such file: 1) and 1 object (no mask: 1)."
     assert "peers" not in overall(write_run(tmp_path, metrics(ingest__source="course"))).tables
     genuine = metrics(ingest__source="course", ingest__images=3265)
     assert len(overall(write_run(tmp_path, genuine)).tables["peers"].rows) == 7

@@ -32,6 +32,7 @@ def overall(results: RunResults) -> Answer:
         "classes": _classes(results.value("evaluate", "by_class")),
         "interval": _interval(results.value("evaluate", "ap50_interval")),
         "caution": _caution(results, source),
+        "left_out": _left_out(results.value("ingest")),
     }
     figures = {}
     if (results.root / "plots/evaluate/precision_recall.png").is_file():
@@ -103,6 +104,17 @@ def _caution(results: RunResults, source: str) -> str:
     elif weights == "coco" and source != "emoji":
         text += " The backbone has learned from COCO's photos, among them possibly these: AP may be optimistic."
     return text
+
+
+def _left_out(ingest: dict[str, Any]) -> str:
+    """How much of a person's set is not in it, and why; empty where nothing was left out."""
+    reasons = {noun: ingest.get(f"left_out_{noun}s", {}) for noun in ("image", "object")}
+    parts = [
+        f"{plural(sum(numbers.values()), noun)} ({', '.join(f'{why}: {number}' for why, number in numbers.items())})"
+        for noun, numbers in reasons.items()
+        if numbers
+    ]
+    return f"Left out of the set: {' and '.join(parts)}." if parts else ""
 
 
 def _table(results: RunResults) -> Table:
