@@ -10,6 +10,7 @@ Letters: B images, C channels, H x W a level's grid. A row is a feature vector [
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -71,13 +72,13 @@ class FeaturePyramid(nn.Module):
             One row of channels for each number: what `outputs` holds there.
         """
         sizes = [features.shape[0] * features.shape[2] * features.shape[3] for features in top_down_maps]
-        starts = torch.tensor([0, *sizes], device=rows.device).cumsum(0)
-        borders = torch.searchsorted(rows, starts)
+        starts = list(itertools.accumulate(sizes, initial=0))
+        borders = torch.searchsorted(rows, torch.tensor(starts, device=rows.device)).tolist()  # the only wait for them
         parts = [
-            convolve_at(
-                top_down_maps[level], self.layer_blocks[level], rows[borders[level] : borders[level + 1]] - start
+            convolve_at(features, block, rows[first:last] - start)
+            for features, block, first, last, start in zip(
+                top_down_maps, self.layer_blocks, borders, borders[1:], starts, strict=False
             )
-            for level, start in enumerate(starts[:-1])
         ]
         return torch.cat(parts)
 

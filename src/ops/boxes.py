@@ -74,11 +74,10 @@ def encode(boxes: Float[Tensor, "n 4"], anchors: Float[Tensor, "n 4"]) -> Float[
     """
     centers, sizes = _centers_and_sizes(boxes)  # [n, 2]
     anchor_centers, anchor_sizes = _centers_and_sizes(anchors)  # [n, 2]
-    for name, values in (("boxes", sizes), ("anchors", anchor_sizes)):
-        bad = ~(values > 0).all(dim=1)  # true for NaN too
-        if bad.any():
-            row = int(bad.nonzero()[0])
-            raise ValueError(f"{name}[{row}]: expected a positive width and height, found {values[row].tolist()}")
+    if not ((sizes > 0) & (anchor_sizes > 0)).all():  # not for NaN either
+        for name, values in (("boxes", sizes), ("anchors", anchor_sizes)):
+            for row in (~(values > 0).all(dim=1)).nonzero().flatten().tolist():
+                raise ValueError(f"{name}[{row}]: expected a positive width and height, found {values[row].tolist()}")
     return torch.cat([(centers - anchor_centers) / anchor_sizes, torch.log(sizes / anchor_sizes)], dim=1)
 
 

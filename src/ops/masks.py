@@ -41,12 +41,15 @@ def mask_targets(
         IndexError: where `assigned` names a mask that does not exist.
     """
     shares = torch.zeros(len(boxes), size, size, device=masks.device)
-    for row, (box, index) in enumerate(zip(boxes.tolist(), assigned.tolist(), strict=True)):
-        mask = masks[index]
-        top, weight_y = _axis_means((box[1], box[3]), size, mask.shape[0], aligned)
-        left, weight_x = _axis_means((box[0], box[2]), size, mask.shape[1], aligned)
-        crop = mask[top : top + weight_y.shape[1], left : left + weight_x.shape[1]]
-        shares[row] = weight_y.to(masks.device) @ crop.float() @ weight_x.to(masks.device).T
+    height, width = masks.shape[-2:]
+    corners = boxes.tolist()
+    along_y = [_axis_means((y1, y2), size, height, aligned) for _, y1, _, y2 in corners]
+    along_x = [_axis_means((x1, x2), size, width, aligned) for x1, _, x2, _ in corners]
+    weights = (_moved([matrix for _, matrix in axis], masks.device) for axis in (along_y, along_x))
+    for row, (index, weight_y, weight_x) in enumerate(zip(assigned.tolist(), *weights, strict=True)):
+        top, left = along_y[row][0], along_x[row][0]
+        crop = masks[index, top : top + weight_y.shape[1], left : left + weight_x.shape[1]]
+        shares[row] = weight_y @ crop.float() @ weight_x.T
     return shares if threshold is None else (shares >= threshold).float()
 
 
@@ -67,6 +70,15 @@ def _axis_means(extent: tuple[float, float], cells: int, size: int, aligned: boo
     pixels = torch.arange(first, min(int(points[-1]) + 1, size - 1) + 1)
     weights = (1 - (points[:, None] - pixels).abs()).clamp(min=0) * inside[:, None]  # [cells * samples, pixels]
     return first, weights.reshape(cells, samples, -1).mean(dim=1)
+
+
+def _moved(matrices: list[Tensor], device: torch.device) -> list[Tensor]:
+    """Matrices of different sizes on a device, in one copy."""
+    if not matrices:
+        return []
+    flat = torch.cat([matrix.flatten() for matrix in matrices]).to(device)
+    parts = flat.split([matrix.numel() for matrix in matrices])
+    return [part.view(matrix.shape) for part, matrix in zip(parts, matrices, strict=True)]
 
 
 def paste_masks(

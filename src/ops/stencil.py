@@ -137,7 +137,8 @@ def image_numbers(boxes: Float[Tensor, "r 5"], batch: int) -> Int64[Tensor, " r"
         ValueError: for an image number outside the batch.
     """
     numbers = boxes[:, 0].long()
-    if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < batch:
+    least, most = torch.stack(numbers.aminmax()).tolist() if len(numbers) else (0, 0)
+    if not 0 <= least <= most < max(batch, 1):
         raise ValueError(f"boxes: expected image numbers in 0..{batch - 1}, found {numbers.unique().tolist()}")
     return numbers
 
