@@ -27,7 +27,7 @@ from benchmarks.page import measured_on, table
 from src.core.files import read_json, write_json, write_text
 from src.core.params import Params
 from src.core.params_file import load_params
-from src.core.processes import leave_to_first
+from src.core.processes import follow, leave_to_first
 from src.core.runtime import environment_info, make_fabric
 from src.detector.backbones import NORMALIZATIONS
 from src.detector.checkpoints import assemble_trained_parts
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--worker", nargs=3, metavar=("PROCESSES", "THREADS", "FILE"), help="one setting, for itself")
     options = parser.parse_args()
     if options.worker:
+        follow()
         processes, threads, file = options.worker
         measure(on(load_params(), int(processes), int(threads)), Path(file))
         return
@@ -108,7 +109,7 @@ def measure(params: Params, file: Path) -> None:
 
 
 def loading_seconds(params: Params, fabric: Fabric) -> float:
-    """How long this process takes to read its share of `PICTURES` prepared pictures with masks, ahead of nothing."""
+    """How long this process takes to read its share of `PICTURES` prepared pictures with masks, and do nothing else."""
     training = from_pictures(params.joint, NORMALIZATIONS[params.backbone.name], fabric, tested=1)
     batches = training.train(0)
     start = time.perf_counter()
@@ -119,7 +120,7 @@ def loading_seconds(params: Params, fabric: Fabric) -> float:
 
 def largest(fabric: Fabric, values: Sequence[float]) -> list[float]:
     """The greatest of each value over the processes."""
-    return fabric.strategy.all_reduce(torch.tensor(values, dtype=torch.float64), reduce_op="max").tolist()
+    return fabric.strategy.all_reduce(torch.tensor(values, device=fabric.device), reduce_op="max").tolist()
 
 
 def summary(processes: int, threads: int, rounds: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -1,17 +1,19 @@
 """The processes of one run: how they start, share the work out, and end together.
 
 PyTorch's DistributedDataParallel is the engine and Lightning Fabric its driver. On one machine the first process starts
-the others, which run the same command; on several, `torchrun` has started all of them. Only the first one speaks,
-writes and keeps checkpoints.
+the others, which run the same command; on several, `torchrun` has started all of them. Only the first one writes and
+keeps checkpoints; what goes wrong is said once.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,17 @@ Result = TypeVar("Result")
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_FOR_THE_FIRST = 5.0  # that a process leaves to the first one to say what both have found
+FIRST = "LABORATORY_FIRST_PROCESS"  # the variable with the number of the process that started the others
+CHANCE = (
+    "LOCAL_RANK",
+    "RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "WORLD_SIZE",
+    "STANDALONE_PORT",
+)
 
 _followers: list[Popen[bytes]] = []  # that this process has started
 
@@ -59,7 +72,7 @@ def started_by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_WORLD_SIZE" in os.environ
 
 
-def place(devices: int, nodes: int, most: int | None) -> tuple[int, int]:
+def process_count(devices: int, nodes: int, most: int | None) -> tuple[int, int]:
     """How many processes a machine has in this run, and how many machines there are.
 
     Args:
@@ -88,18 +101,36 @@ def place(devices: int, nodes: int, most: int | None) -> tuple[int, int]:
 
 def is_follower() -> bool:
     """Whether this is one of several processes, and not the first one."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0
+    if started_by_torchrun():
+        return int(os.environ["RANK"]) > 0
+    number = str(os.getpid())
+    return os.environ.get(FIRST, number) != number
+
+
+def follow() -> None:
+    """In what the first process has started: ends with it, and leaves a Ctrl-C, which all of them hear, to it."""
+    if started_by_torchrun() or not is_follower():
+        return
+    if os.getppid() != int(os.environ[FIRST]):  # it ended before this one could look
+        os._exit(1)
+    end_with(STARTED_BY)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def make_strategy() -> DDPStrategy:
-    """DDP among the processes that `torchrun` or this process starts; a batch scheduler's variables say nothing here.
+    """DDP among the processes that `torchrun` or this process starts.
 
-    Parameters may go unused in a step: a mask head where no RoI is an object, a level of the pyramid without a sample.
+    Whatever else has set the variables that Lightning reads, such as a batch scheduler, is not asked. Parameters may go
+    unused in a step: a mask head where no RoI is an object, a level of the pyramid without a sample.
     """
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment  # noqa: PLC0415
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment  # noqa: PLC0415
     from lightning_fabric.strategies.ddp import DDPStrategy  # noqa: PLC0415
 
+    if not started_by_torchrun() and not is_follower():
+        for name in CHANCE:
+            os.environ.pop(name, None)
+        os.environ[FIRST] = str(os.getpid())
     return DDPStrategy(
         cluster_environment=TorchElasticEnvironment() if started_by_torchrun() else LightningEnvironment(),
         find_unused_parameters=True,
@@ -109,17 +140,15 @@ def make_strategy() -> DDPStrategy:
 
 
 def launch(fabric: Fabric) -> None:
-    """Starts the other processes of this machine, and has all of them end when one does."""
+    """Starts the other processes of this machine, and has all of them end when one fails."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     for harmless in ("`broadcast_buffers` is deprecated", "Grad strides do not match bucket view strides"):
         warnings.filterwarnings("ignore", message=harmless)
     fabric.launch()
-    if started_by_torchrun():
-        return
-    if is_follower():
-        end_with(STARTED_BY)
-    else:
-        _followers.extend(fabric.strategy.launcher.procs)  # type: ignore[union-attr]
+    if not started_by_torchrun() and not is_follower():
+        started = fabric.strategy.launcher.procs  # type: ignore[union-attr]
+        _followers.extend(started)
+        started.clear()  # Lightning's own observer would kill this process without a word
         threading.Thread(target=_watch, daemon=True).start()
 
 
@@ -129,38 +158,55 @@ def _watch() -> None:
         if None not in codes:  # all have done their part
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    for rank, code in enumerate(codes, start=1):
+    for rank, code in enumerate(codes if _followers else (), start=1):
         if code and code < 0:
             message = f"process {rank + 1} of {len(codes) + 1} was killed (signal {-code}); all others end"
             print(message, file=sys.stderr, flush=True)  # noqa: T201
-    end_followers()
+    _end_followers()
     os._exit(1)
 
 
-def end_followers() -> None:
+def _end_followers() -> None:
     """Kills what this process has started: a process that waits for another one hears no other signal."""
-    for follower in _followers:
+    ours, _followers[:] = list(_followers), []  # `_watch` has nothing to say of those
+    for follower in ours:
         follower.kill()
 
 
-def fail(message: str) -> NoReturn:
+def are_several() -> bool:
+    """Whether this process works together with others."""
+    from torch import distributed  # noqa: PLC0415
+
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def end(status: int, message: str) -> NoReturn:
     """Ends this process and those that it started, with one line.
 
-    A follower leaves the first process some time to fail likewise, which would end it in silence: most mistakes all of
-    them find.
+    A follower leaves the first process some time to fail likewise, which ends it in silence: most mistakes all of them
+    find. Among several, nothing is cleaned up on the way out: nccl would wait for processes that do not come.
     """
     if is_follower():
         time.sleep(SECONDS_FOR_THE_FIRST)
-    end_followers()
-    sys.exit(message)
+    _end_followers()
+    if are_several():
+        print(message, file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(status)
+    if status == 1:
+        sys.exit(message)
+    print(message, file=sys.stderr)  # noqa: T201
+    sys.exit(status)
 
 
-def wait_for_the_end() -> None:
-    """In a process that has lost another one: the time until the first process has noticed, and ends all of them."""
-    from torch import distributed  # noqa: PLC0415
+def end_of_several() -> NoReturn:
+    """Ends a process among several whose work has raised an error, with a traceback where the error is its own.
 
-    if distributed.is_available() and distributed.is_initialized():
-        time.sleep(SECONDS_FOR_THE_FIRST)
+    Most likely it has lost another process, and the first one, once it looks, ends all of them.
+    """
+    time.sleep(SECONDS_FOR_THE_FIRST if is_follower() else 2 * SECONDS_BETWEEN_LOOKS)
+    traceback.print_exc()
+    _end_followers()
+    os._exit(1)
 
 
 def share_out(fabric: Fabric, items: Sequence[Item]) -> Sequence[Item]:

@@ -12,7 +12,7 @@ import torch
 
 from src.core.errors import invalid
 from src.core.params import RuntimeParams
-from src.core.processes import launch, make_strategy, place
+from src.core.processes import launch, make_strategy, process_count
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -61,7 +61,9 @@ def make_fabric(runtime: RuntimeParams, share: int | None = None) -> Fabric:
     keep_freed_memory()
     torch.backends.cudnn.benchmark = False
     kind = device_type()
-    devices, nodes = place(device_count(runtime, kind), runtime.nodes, share)
+    devices, nodes = process_count(device_count(runtime, kind), runtime.nodes, share)
+    if kind == "cuda" and devices > torch.cuda.device_count():
+        raise invalid("torchrun", f"at most {torch.cuda.device_count()} processes a machine, one a GPU", devices)
     torch.set_num_threads(max(1, thread_count(runtime) // devices))
     precision = "bf16-mixed" if precision_name(runtime) == "bf16" else "32-true"
     if devices * nodes == 1:

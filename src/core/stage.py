@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 
@@ -12,7 +11,7 @@ from src.core.files import write_json
 from src.core.params import Params
 from src.core.params_file import load_params
 from src.core.parent_watchdog import STARTED_BY, end_with
-from src.core.processes import end_followers, fail, is_follower, wait_for_the_end
+from src.core.processes import are_several, end, end_of_several, follow
 from src.core.runtime import cache_dir
 
 INTERRUPTED = 130  # a shell's status for Ctrl-C
@@ -26,18 +25,16 @@ def run(name: str, work: Callable[[Params], None]) -> None:
     """
     if "DVC_STAGE" in os.environ:
         end_with(STARTED_BY)
+    follow()
     start = time.perf_counter()
     try:
         work(load_params())
         write_json(cache_dir() / "seconds" / f"{name}.json", round(time.perf_counter() - start, 1))
     except (InputError, OSError, MemoryError) as error:
-        fail(f"{name}: {one_line(error) or 'not enough memory'}")
-    except RuntimeError:
-        wait_for_the_end()
-        raise
+        end(1, f"{name}: {one_line(error) or 'not enough memory'}")
     except KeyboardInterrupt:
-        if is_follower():
-            sys.exit(INTERRUPTED)
-        end_followers()
-        print(f"{name}: interrupted; a training resumes from its last checkpoint", file=sys.stderr)  # noqa: T201
-        sys.exit(INTERRUPTED)
+        end(INTERRUPTED, f"{name}: interrupted; a training resumes from its last checkpoint")
+    except Exception:
+        if are_several():
+            end_of_several()
+        raise

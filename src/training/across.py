@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from src.core.processes import Share
 from src.structures.loss_term import LossTerm
@@ -41,6 +41,15 @@ class LossesOf(nn.Module):
         return values, {name: term.count for name, term in terms.items()}
 
 
+def names_of_all(fabric: Fabric, names: Sequence[str]) -> list[str]:
+    """The images of the whole minibatch, spares once; every process calls this."""
+    if fabric.world_size == 1:
+        return list(names)
+    found: list[list[str]] = [[]] * fabric.world_size
+    distributed.all_gather_object(found, list(names))
+    return sorted({name for part in found for name in part})
+
+
 def share_of(fabric: Fabric) -> Share:
     """What this process takes of each minibatch."""
     return Share(fabric.global_rank, fabric.world_size)
@@ -64,7 +73,8 @@ def of_the_whole(
     if fabric.world_size == 1:
         return terms, dict(zip(terms, raw.tolist(), strict=True))
     own = torch.tensor([0.0 if is_spare else float(counts[name]) for name in terms], device=raw.device)
-    sums, total = fabric.strategy.all_reduce(torch.stack([own * raw, own]), reduce_op="sum").unbind()
+    shared = torch.stack([own * raw, own]).to(fabric.device)  # part (a)'s losses are the processor's
+    sums, total = fabric.strategy.all_reduce(shared, reduce_op="sum").to(raw.device).unbind()
     total = total.clamp(min=1)
     parts = (own * (fabric.world_size / total)).unbind()
     whole = {name: part * term for part, (name, term) in zip(parts, terms.items(), strict=True)}

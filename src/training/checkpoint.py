@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import yaml
+from lightning_fabric import Fabric
 from ruamel.yaml import YAML
 
 from src.core.runtime import available_cores, cache_dir
@@ -32,11 +33,16 @@ class Checkpoint:
 
     Args:
         stage: the stage's name in dvc.yaml.
+        fabric: where there are several processes, the first one says which checkpoint it is.
     """
 
-    def __init__(self, stage: str) -> None:
-        self.folder = cache_dir() / "training" / stage / fingerprint(stage)
+    def __init__(self, stage: str, fabric: Fabric | None = None) -> None:
+        first = fabric is None or fabric.is_global_zero
+        digits = fingerprint(stage) if first else ""
+        self.folder = cache_dir() / "training" / stage / (fabric.broadcast(digits) if fabric else digits)
         self.path = self.folder / "state.pt"
+        if not first:
+            return
         others = (folder for folder in self.folder.parent.glob("*") if folder != self.folder)
         for old in sorted(others, key=_saved_at, reverse=True)[OTHERS_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -71,7 +71,7 @@ def loss_row(raw: Mapping[str, float], weights: Mapping[str, float]) -> Row:
     return {**raw, **weighted, "total": sum(weighted.values())}
 
 
-def check_finite(row: Mapping[str, float | int], iteration: int, names: Sequence[str]) -> None:
+def check_finite(row: Mapping[str, float | int], iteration: int, names: Callable[[], Sequence[str]]) -> None:
     """Stops a training whose loss is not finite, with all losses, the iteration and the images.
 
     Raises:
@@ -79,4 +79,4 @@ def check_finite(row: Mapping[str, float | int], iteration: int, names: Sequence
     """
     if not all(math.isfinite(value) for value in row.values()):
         losses = ", ".join(f"{key}={value:g}" for key, value in row.items())
-        raise InputError(f"iteration {iteration}: loss is not finite ({losses}) on images {', '.join(names)}")
+        raise InputError(f"iteration {iteration}: loss is not finite ({losses}) on images {', '.join(names())}")

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from src.core.runtime import derive_seed
-from src.training.across import LossesOf, of_the_whole
+from src.training.across import LossesOf, names_of_all, of_the_whole
 from src.training.checkpoint import Checkpoint
 from src.training.gradients import GradientProbe
 from src.training.history import History, Row, check_finite, loss_row, open_histories, weighted_sum
@@ -152,7 +152,7 @@ def fit(
     *,
     histories: Path,
     checkpoint: Checkpoint,
-    after: Progress | None = None,
+    after: Mapping[str, Sequence[Row]] | None = None,
 ) -> Progress:
     """Trains `model` from the last checkpoint, if there is one, to the schedule's end.
 
@@ -166,7 +166,7 @@ def fit(
         training: batches and weights.
         histories: the folder of `train.csv`, `test.csv` and what else the training measures.
         checkpoint: where the state is saved, and resumed from.
-        after: the phase of the same training that came before; its histories go on.
+        after: the histories of the phase of the same training that came before, which go on.
 
     Returns:
         The finished training, with all histories' rows.
@@ -175,7 +175,7 @@ def fit(
         InputError: a loss is not finite; the last checkpoint stays.
     """
     state = checkpoint.load()
-    rows = state["rows"] if state else after.rows() if after else {}
+    rows = state["rows"] if state else after or {}
     opened = open_histories(histories if fabric.is_global_zero else None, training.histories, rows)
     progress = start(fabric, model, schedule, training.weights, opened)
     if state:
@@ -243,7 +243,7 @@ def _step(fabric: Fabric, schedule: Schedule, training: Training[Batch], progres
         terms, counts = progress.learner(training.arguments(batch))
     terms, raw = of_the_whole(fabric, terms, counts, is_spare=training.is_spare(batch))
     row = loss_row(raw, training.weights)
-    check_finite(row, iteration, training.names(batch))
+    check_finite(row, iteration, lambda: names_of_all(fabric, training.names(batch)))
     if training.gradients and training.gradients.is_due(progress.iteration):
         shares = training.gradients.measure(terms, training.weights, fabric.strategy.all_reduce)
         progress.histories["gradients"].append({"iteration": iteration + 1, **shares})

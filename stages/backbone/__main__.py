@@ -32,11 +32,11 @@ TESTED = 32  # test images whose losses are measured after each epoch
 def main(params: Params) -> None:
     """Loads the weights and fine-tunes them; writes weights and histories."""
     options = params.backbone
-    fabric = make_fabric(params.runtime, share=options.batch_size)
+    fabric = make_fabric(params.runtime, share=options.batch_size if options.epochs else 1)
     model = start_fine_tuning(params, fabric.device)
     normalization, augmentation = NORMALIZATIONS[options.name], Augmentation.from_params(params.augment)
     training = from_pictures(options, normalization, fabric, tested=TESTED, masks=False, augmentation=augmentation)
-    checkpoint = Checkpoint("backbone")
+    checkpoint = Checkpoint("backbone", fabric)
     schedule = Schedule.from_params("backbone", options, training.steps)
     fit(fabric, model, schedule, training, histories=paths.plots("backbone"), checkpoint=checkpoint)
     leave_to_first(fabric)

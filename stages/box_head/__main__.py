@@ -24,12 +24,12 @@ from src.training.schedule import Schedule
 def main(params: Params) -> None:
     """Continues from the box head that fine-tuning trained; writes weights and histories."""
     options = params.box_head
-    fabric = make_fabric(params.runtime, share=options.batch_size)
+    fabric = make_fabric(params.runtime, share=options.batch_size if options.epochs else 1)
     torch.manual_seed(derive_seed(options.seed))
     heads = RoiHeads(start_box_head(params, fabric.device))
     rules = RoiRules.from_params(params.rois, options.batch_size_per_image)
     training = from_cached_rois(options, rules, dataclasses.asdict(options.loss_weights), fabric)
-    checkpoint = Checkpoint("box_head")
+    checkpoint = Checkpoint("box_head", fabric)
     schedule = Schedule.from_params("box head", options, training.steps)
     fit(fabric, heads, schedule, training, histories=paths.plots("box_head"), checkpoint=checkpoint)
     leave_to_first(fabric)

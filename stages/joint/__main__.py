@@ -7,6 +7,7 @@ It takes each part as the stages before left it, proposes anew in every step, an
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from src.core import paths
 from src.core.params import Params
@@ -18,8 +19,8 @@ from src.detector.backbones import NORMALIZATIONS
 from src.detector.checkpoints import assemble_trained_parts, save_detector
 from src.training.checkpoint import Checkpoint
 from src.training.gradients import GradientProbe
-from src.training.history import open_histories
-from src.training.loop import Progress, fit
+from src.training.history import Row, open_histories
+from src.training.loop import fit
 from src.training.pictures import from_pictures
 from src.training.schedule import Schedule
 from src.training.schemes import BODY, phases
@@ -31,7 +32,7 @@ TESTED = 32  # test images whose losses are measured after each epoch
 def main(params: Params) -> None:
     """Trains phase after phase; writes weights and histories."""
     options = params.joint
-    fabric = make_fabric(params.runtime, share=options.batch_size)
+    fabric = make_fabric(params.runtime, share=options.batch_size if phases(options) else 1)
     model = assemble_trained_parts(params, fabric.device)
     normalization, augmentation = NORMALIZATIONS[params.backbone.name], Augmentation.from_params(params.augment)
     training = dataclasses.replace(
@@ -45,21 +46,21 @@ def main(params: Params) -> None:
         keep_best=options.keep == "best",
         patience=options.patience,
     )
-    checkpoint = Checkpoint("joint")
-    progress: Progress | None = None
+    checkpoint = Checkpoint("joint", fabric)
+    rows: Mapping[str, Sequence[Row]] | None = None
     for history in open_histories(PLOTS, training.histories, {}).values() if fabric.is_global_zero else ():
         history.close()  # empty, where nothing is trained
     for number, phase in enumerate(phases(options)):
         phase.prepare(model, options)
-        progress = fit(
+        rows = fit(
             fabric,
             model,
             dataclasses.replace(schedule, name=f"joint: {phase.name}", first_epoch=number * options.epochs),
             dataclasses.replace(training, weights=phase.weights(options)),
             histories=PLOTS,
             checkpoint=checkpoint.phase(number),
-            after=progress,
-        )
+            after=rows,
+        ).rows()
     leave_to_first(fabric)
     save_detector(model)
     checkpoint.clear()

@@ -26,7 +26,7 @@ MASK_WEIGHT = 1.0  # on frozen features the branch shares no layer with another 
 def main(params: Params) -> None:
     """Continues from the trained box head with all three losses; writes weights and histories."""
     options = params.mask_head
-    fabric = make_fabric(params.runtime, share=options.batch_size)
+    fabric = make_fabric(params.runtime, share=options.batch_size if options.epochs else 1)
     torch.manual_seed(derive_seed(options.seed))
     box_head = load_box_head(params, fabric.device)
     mask_head = make_mask_head(params).to(fabric.device).to(memory_format=torch.channels_last)
@@ -34,7 +34,7 @@ def main(params: Params) -> None:
     rules = RoiRules.from_params(params.rois, params.box_head.batch_size_per_image)
     weights = dataclasses.asdict(params.box_head.loss_weights) | {"mask": MASK_WEIGHT}
     training = from_cached_rois(options, rules, weights, fabric, mask_rois=options.batch_size_per_image)
-    checkpoint = Checkpoint("mask_head")
+    checkpoint = Checkpoint("mask_head", fabric)
     schedule = Schedule.from_params("mask head", options, training.steps)
     fit(fabric, heads, schedule, training, histories=paths.plots("mask_head"), checkpoint=checkpoint)
     leave_to_first(fabric)

@@ -27,7 +27,7 @@ TESTED = 40  # test images whose losses are measured after each epoch
 def main(params: Params) -> None:
     """Trains from a seeded start; writes weights and histories."""
     options = params.rpn
-    fabric = make_fabric(params.runtime, share=options.batch_size)
+    fabric = make_fabric(params.runtime, share=options.batch_size if options.epochs else 1)
     sizes = read_json(paths.ANCHORS)["anchors"]
     with PreparedFile(paths.PREPARED) as prepared:
         letterbox = prepared.letterbox
@@ -37,7 +37,7 @@ def main(params: Params) -> None:
 
     normalization = Normalization.from_params(params.prepare)
     training = from_pictures(options, normalization, fabric, tested=TESTED, test_batch_size=1, masks=False)
-    checkpoint = Checkpoint("rpn")
+    checkpoint = Checkpoint("rpn", fabric)
     schedule = Schedule.from_params("rpn", options, training.steps)
     fit(fabric, model, schedule, training, histories=paths.plots("rpn"), checkpoint=checkpoint)
     leave_to_first(fabric)

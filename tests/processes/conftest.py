@@ -45,6 +45,7 @@ def start() -> Start:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=SECONDS,
+            start_new_session=True,
         )
         return Ended(done.returncode, [line for line in done.stdout.splitlines() if line.strip()])
 

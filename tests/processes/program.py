@@ -65,7 +65,7 @@ def noted(candidates: torch.Tensor, *arguments: Any) -> RoiSamples:
     drawn = sample_rois(candidates, *arguments)
     rank = distributed.get_rank() if distributed.is_initialized() else 0
     with (DRAWS / f"{rank}.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps([[round(x, 2) for x in box] for box in drawn.boxes.tolist()]) + "\n")
+        file.write(json.dumps([drawn.indices.tolist(), drawn.labels.tolist()]) + "\n")
     return drawn
 
 
@@ -120,10 +120,7 @@ def follower_is_killed(settings: Params) -> None:
 
 def first_is_killed(settings: Params) -> None:
     """The first process is killed, while the other is busy for a minute."""
-    fabric = make_fabric(settings.runtime, share=2)
-    if is_follower():
-        Path("follower").write_text(str(os.getpid()), encoding="utf-8")
-    fabric.barrier()
+    make_fabric(settings.runtime, share=2).barrier()
     if is_follower():
         time.sleep(60)
         Path("survived").touch()
@@ -131,9 +128,13 @@ def first_is_killed(settings: Params) -> None:
 
 
 def interrupted(settings: Params) -> None:
-    """Ctrl-C, which a terminal sends to all of them."""
-    make_fabric(settings.runtime, share=2).barrier()
-    raise KeyboardInterrupt
+    """Ctrl-C, which a terminal sends to all of them, while they wait for each other again and again."""
+    fabric = make_fabric(settings.runtime, share=2)
+    fabric.barrier()
+    if is_follower():
+        os.killpg(os.getpgid(0), signal.SIGINT)
+    while True:
+        fabric.barrier()
 
 
 WORK = {

@@ -34,12 +34,18 @@ def processes(shares: list[tuple[Tensor, Tensor]], spare: set[int], weights: Map
     """What each process makes of its share: its terms with their graphs, and the whole's values."""
     model = Squares()
     terms = [LossesOf(model, weights)(share) for share in shares]
-    raw = [torch.stack([value.detach() for value in values.values()]) for values, _ in terms]
-    counts = [
-        torch.tensor([float(n) for n in one.values()]) * (rank not in spare) for rank, (_, one) in enumerate(terms)
-    ]
-    total = sum(torch.stack([count * value, count]) for count, value in zip(counts, raw, strict=True))
-    fabric = create_autospec(Fabric, instance=True, world_size=len(shares))
+    fabric = create_autospec(Fabric, instance=True, world_size=len(shares), device=torch.device("cpu"))
+    handed: list[Tensor] = []
+
+    def hand(tensor: Tensor, reduce_op: str) -> Tensor:
+        assert reduce_op == "sum"
+        handed.append(tensor)
+        return tensor
+
+    fabric.strategy.all_reduce = hand
+    for rank, one in enumerate(terms):
+        of_the_whole(fabric, *one, is_spare=rank in spare)
+    total = torch.stack(handed).sum(0)
     fabric.strategy.all_reduce = lambda tensor, reduce_op: total
     found = [of_the_whole(fabric, *one, is_spare=rank in spare) for rank, one in enumerate(terms)]
     return [model, *found]

@@ -188,19 +188,19 @@ def run_phases(
     folder: Path, hook: Hook = unheard, schedule: Schedule = PHASE, model: Toy | None = None, **changes: Any
 ) -> bytes:
     """As `run`, phase after phase; of a new model, if none is given."""
-    model, progress = model or toy(), None
+    model, rows = model or toy(), None
     probe = GradientProbe(list(model.body[:2].parameters()), 3)
     what = training(model, hook, gradients=probe, measure_start=True, **changes)
     for number, (layers, weights) in enumerate(PHASES):
         model.requires_grad_(False)
         model.body[layers].requires_grad_(True)
-        progress = fit(
+        rows = fit(
             FABRIC,
             model,
             dataclasses.replace(schedule, first_epoch=number * schedule.epochs, slower={"body.0.": 0.5}),
             dataclasses.replace(what, weights=weights),
             histories=folder / "plots",
             checkpoint=Checkpoint("toy").phase(number),
-            after=progress,
-        )
+            after=rows,
+        ).rows()
     return saved(model, folder, hook)
