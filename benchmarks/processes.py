@@ -42,7 +42,7 @@ RESULTS, PAGE = Path("benchmarks/processes.json"), Path("benchmarks/processes.md
 SETTINGS = ((1, 2), (1, 1), (2, 2))  # processes, and threads of all together
 STEPS, WARM_UP = 12, 3
 PICTURES = 64  # that the loader reads
-NOTE = "seconds a step are those of the slowest process; a step is a minibatch of "
+NOTE = "seconds a step are those of the slowest process, a step is a minibatch of "
 
 
 def main() -> None:
