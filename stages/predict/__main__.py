@@ -25,8 +25,9 @@ from src.evaluation.instances import Instances
 from src.evaluation.predictor import Predictor
 from src.evaluation.rle import to_xywh
 from src.figures.predictions import draw_prediction
+from src.sources.hold_out import read_pictures
 from src.sources.named_pictures import find_pictures, result_stem, short_name
-from src.sources.pictures import list_pictures, read_picture
+from src.sources.pictures import list_pictures
 from src.structures.classes import CLASS_NAMES
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def predict_named(names: Sequence[str], params: Params) -> None:
 def predict_each(
     files: Sequence[Path], params: Params, write: Callable[[Path, np.ndarray, Instances], None]
 ) -> dict[Path, InputError]:
-    """Predicts one picture after another, since all at once may not fit the memory, and gives each to `write`.
+    """Predicts one file after another, since all at once may not fit the memory, and gives each picture to `write`.
 
     Returns:
         Those that cannot be read, and why; each is named in the log.
@@ -86,12 +87,13 @@ def predict_each(
     unreadable: dict[Path, InputError] = {}
     for file in tqdm(files, desc="predict", unit="picture", disable=len(files) == 1):
         try:
-            picture = read_picture(file)
+            pictures = read_pictures(file)
         except InputError as error:
             unreadable[file] = error
             continue
         predictor = predictor or Predictor.load(params)
-        write(file, picture, predictor.predict(picture))
+        for name, picture in pictures:
+            write(file.with_name(name), picture, predictor.predict(picture))
     if unreadable and len(unreadable) == len(files):
         raise next(iter(unreadable.values()))
     for reason in unreadable.values():

@@ -108,6 +108,20 @@ def test_several_pictures_and_folders_by_name(
     assert [HALF in caplog.messages[0], HUGE in caplog.messages[1]] == [True, True]
 
 
+def test_hold_out_images_are_pictures_of_their_own() -> None:
+    save("pictures/z.jpg")
+    images = np.zeros((2, 1, 3, 8, 12), np.float32)
+    np.savez("pictures/hold_out_images.npz", input_images=images)
+    Path("pictures/other.npz").write_bytes(b"PK")
+    run()
+    names = ["hold_out_images-0", "hold_out_images-1", "z.jpg"]
+    assert [entry["name"] for entry in read_json(Path("data/pictures.json"))] == names
+    assert sorted(path.stem for path in Path("plots/predict").iterdir()) == names
+    assert list(read_json(Path("metrics/predict.json"))["unreadable"]) == ["other.npz"]
+    predict.predict_named(["pictures/hold_out_images.npz"], PARAMS)
+    assert Path("predictions/pictures/hold_out_images-1.json").is_file()
+
+
 def test_a_name_as_long_as_the_disk_takes() -> None:
     name = "n" * 251 + ".jpg"
     save(f"pictures/{name}")
