@@ -2,7 +2,7 @@
 # make photos ROOT=folder   the same as report on your own photos, with settings/photos.yaml
 # make check ROOT=folder    reads a labelled set without training: what is in it, what is wrong, whether it is refused
 # make report               everything: set-up, all stages that are out of date, the report
-# make predict IMAGE=x.jpg  boxes, masks, classes and scores on one picture
+# make predict IMAGE=x.jpg  boxes, masks, classes and scores on one picture, or IMAGE=folder, or IMAGE="a.jpg b.jpg"
 # make test                 lint, types, import contracts, all tests
 # make faults               the tests of killed stages, with a dozen kills a stage
 # make bench                speeds beside torchvision's, after `make report`; writes benchmarks/README.md
@@ -49,9 +49,12 @@ check: .venv/ready
 	@[ -n "$(ROOT)" ] || { echo "make check: say where the set is: make check ROOT=/data/photos" >&2; exit 2; }
 	@python -m tools.check_data "$(ROOT)" $(SET)
 
+# The name as it was typed, through the environment: neither make nor a shell reads $, # or quotes in it.
+unexport IMAGE
+predict: export PICTURES := $(value IMAGE)
 predict: .venv/ready
-	@[ -n "$(IMAGE)" ] || { echo "make predict: say which picture: make predict IMAGE=my.jpg" >&2; exit 2; }
-	@python -m stages.predict "$(IMAGE)"
+	@[ -n "$$PICTURES" ] || { echo "make predict: say which picture: make predict IMAGE=my.jpg" >&2; exit 2; }
+	@python -m stages.predict "$$PICTURES"
 
 test: lint types unit
 

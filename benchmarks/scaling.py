@@ -34,7 +34,7 @@ from src.data.prepared import PreparedFile
 from src.detector.roi_cache import open_cached_rois
 from src.detector.sampling import RoiRules
 from src.sources.course import BOXES, IMAGES, LABELS, MASKS
-from src.sources.pickles import read_object_array
+from src.sources.pickles import read_arrays
 from src.structures.sample import HEIGHT, WIDTH
 
 RESULTS = Path("benchmarks/scaling.json")
@@ -47,8 +47,8 @@ FILES = tuple(map(str, (paths.DATASET, paths.PREPARED, paths.FEATURES)))
 
 def make_course(folder: Path, source: Path, count: int) -> None:
     """The course's four files for its first `count` images: genuine labels and boxes, generated pictures and masks."""
-    labels = read_object_array(source / LABELS)[:count]
-    boxes = read_object_array(source / BOXES)[:count]
+    labels = read_arrays(source / LABELS)[:count]
+    boxes = read_arrays(source / BOXES)[:count]
     folder.mkdir(parents=True)
     for name, arrays in ((LABELS, labels), (BOXES, boxes)):
         column = np.empty(count, dtype=object)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from src.core.errors import InputError, invalid
@@ -36,6 +39,7 @@ RENAMED: Final = {
     "mask_head.loss_weights.mask": "joint.loss_weights.mask",
     "evaluate.detections": "evaluate.detections_per_image",
 }
+OUTPUT_FOLDERS: Final = ("data", "metrics", "models", "plots", "report")  # what stages write, by the top folder
 
 
 def check_names(tree: Any) -> None:
@@ -85,3 +89,17 @@ def check_consistency(params: Params) -> None:
     if params.data.source != "emoji" and not params.data.root:
         text = f"a folder for 'data.root' with data.source={params.data.source}"
         raise invalid("params.yaml", text, "an empty text")
+    _check_root(params.data.root)
+
+
+def _check_root(root: str) -> None:
+    """Refuses a `data.root` around or in what stages write: DVC watches that folder, and would run in a circle."""
+    here = Path.cwd()
+    folder = Path(root)
+    with suppress(RuntimeError):  # `~` is nobody's home here
+        folder = folder.expanduser()
+    folder = Path(os.path.normpath(here / folder))
+    around = any((here / output).is_relative_to(folder) for output in OUTPUT_FOLDERS)
+    if root and (around or folder.is_relative_to(here / "plots")):  # of the others, stages write single files
+        text = f"for 'data.root' a folder apart from what stages write ({', '.join(OUTPUT_FOLDERS)}), such as input/set"
+        raise invalid("params.yaml", text, f"'{root}'")

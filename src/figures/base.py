@@ -157,7 +157,16 @@ def draw_masks(ax: Axes, masks: np.ndarray, colors: Sequence[str]) -> None:
     ax.imshow(overlay, interpolation="nearest")
     for mask, color in zip(masks.astype(bool), colors, strict=True):
         if mask.any() and not mask.all():
-            ax.contour(mask.astype(np.float32), levels=[0.5], colors=[color], linewidths=1.2)
+            rows, columns = _around(mask.any(axis=1)), _around(mask.any(axis=0))
+            part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # matplotlib keeps all that it is given
+            if min(part.shape) > 1:  # a picture of one row or column has no outlines
+                ax.contour(columns, rows, part.astype(np.float32), levels=[0.5], colors=[color], linewidths=1.2)
+
+
+def _around(inside: np.ndarray) -> np.ndarray:
+    """The indices from the first true one to the last, and one more on either side where there is one."""
+    (true,) = np.nonzero(inside)
+    return np.arange(max(true[0] - 1, 0), min(true[-1] + 2, len(inside)))
 
 
 def tag_text(label: int | None, score: float | None) -> str:

@@ -101,13 +101,25 @@ def paste_masks(
         Probabilities on the canvas, not thresholded.
     """
     canvas = probabilities.new_zeros(len(boxes), height, width)
-    side = probabilities.shape[-1]
-    for row, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
-        top, weight_y = _axis_tents((y1, y2), side, height)
-        left, weight_x = _axis_tents((x1, x2), side, width)
-        values = weight_y.to(probabilities) @ probabilities[row] @ weight_x.to(probabilities).T
-        canvas[row, top : top + len(weight_y), left : left + len(weight_x)] = values
+    for row, box in enumerate(boxes):
+        top, left, values = paste_region(probabilities[row], box, height, width)
+        canvas[row, top : top + values.shape[0], left : left + values.shape[1]] = values
     return canvas
+
+
+def paste_region(
+    probabilities: Float[Tensor, "s s"], box: Float[Tensor, " 4"], height: int, width: int
+) -> tuple[int, int, Float[Tensor, "rows columns"]]:
+    """The part of `paste_masks`' canvas that one box reaches; all else is 0.
+
+    Returns:
+        Its first row and first column on the canvas, and its values; none of an empty box or of one beyond the canvas.
+    """
+    side = probabilities.shape[-1]
+    x1, y1, x2, y2 = box.tolist()
+    top, weight_y = _axis_tents((y1, y2), side, height)
+    left, weight_x = _axis_tents((x1, x2), side, width)
+    return top, left, weight_y.to(probabilities) @ probabilities @ weight_x.to(probabilities).T
 
 
 def _axis_tents(extent: tuple[float, float], side: int, size: int) -> tuple[int, Tensor]:

@@ -10,6 +10,7 @@ A mode is the middle of a highest bin; among equally high bins the lower one com
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,8 @@ from jaxtyping import Float, Int64
 
 from src.core.errors import InputError
 from src.structures.classes import LABELS
+
+logger = logging.getLogger(__name__)
 
 LOG_RATIO_RANGE: Final = (-3.0, 3.0)
 
@@ -135,7 +138,8 @@ def anchors_from_modes(
 
     Every mode of scale is paired with every mode of ratio; the pairs whose two bins have the largest product of
     counts win. For one anchor these are simply the two highest bins. A pair larger than `largest` is passed over:
-    wherever it stood it would cross the border, and such anchors are left out of training.
+    wherever it stood it would cross the border, and such anchors are left out of training. Only where too few are left,
+    as with objects that fill their pictures, such pairs are cut to `largest`, with a line in the log.
 
     Sides are rounded to whole pixels. Every anchor inside a large object has the same IoU with it, and all of them
     have "the highest IoU" of task 3. With whole sides those IoUs are equal in floating point too. With fractions
@@ -156,9 +160,25 @@ def anchors_from_modes(
     sizes = [_width_height(scale.centers[s], 2.0 ** ratio.centers[r]) for s, r in pairs]
     fitting = [size for size in sizes if size[0] <= largest[0] and size[1] <= largest[1]]
     if len(fitting) < count:
+        fitting += _cut([size for size in sizes if size not in fitting], fitting, count - len(fitting), largest)
+    if len(fitting) < count:
         text = f"anchors.count is {count}, but the modes of {statistics.objects} training boxes give {len(fitting)}"
         raise InputError(f"params.yaml: {text} that fit the picture; lower it or raise anchors.bins")
     return np.array(fitting[:count], np.float64)
+
+
+def _cut(
+    sizes: list[tuple[float, float]], others: list[tuple[float, float]], count: int, largest: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Up to `count` of the sizes, cut to whole pixels within `largest`, none like another one; each is logged."""
+    cut: list[tuple[float, float]] = []
+    for size in sizes:
+        small = float(min(size[0], largest[0] // 1)), float(min(size[1], largest[1] // 1))
+        if len(cut) < count and small not in (*others, *cut):
+            cut.append(small)
+            text = "anchors: the objects' %g x %g pixels fit the picture nowhere; the anchor is cut to %g x %g"
+            logger.warning(text, *size, *small)
+    return cut
 
 
 def _width_height(scale: float, ratio: float) -> tuple[float, float]:

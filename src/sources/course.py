@@ -7,7 +7,8 @@
 | hw3_mycocodata_labels_comp_zlib.npy | N arrays int64 [n], 1 vehicle, 2 person, 3 animal |
 | hw3_mycocodata_bboxes_comp_zlib.npy | N arrays float32 [n, 4], x1 y1 x2 y2 in the 300 x 400 frame |
 
-Labels, boxes and declared shapes are checked before any picture is read; masks as they come.
+Where each picture has as many objects, labels and boxes may be plain arrays [N, n] and [N, n, 4]; with one object each
+also [N] and [N, 4]. Labels, boxes and declared shapes are checked before any picture is read; masks as they come.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from src.core.data_params import DataParams
 from src.core.errors import invalid
 from src.data.h5 import cache_for, member, offsets, open_h5, read_rows
 from src.sources.checks import check_count, check_labels, check_mask, clip_boxes
-from src.sources.pickles import read_object_array
+from src.sources.pickles import read_arrays
 from src.sources.splits import limited, root_folder, split_names
 from src.structures.sample import HEIGHT, WIDTH, Sample, Source, no_boxes, no_labels
 
@@ -109,7 +110,7 @@ class CourseSource:
 
 def _read_labels(path: Path, limit: int) -> list[np.ndarray]:
     """Labels by picture, checked: int64 [n] each, with n at most `limit`."""
-    entries = read_object_array(path)
+    entries = [entry[None] if entry.ndim == 0 else entry for entry in read_arrays(path)]
     for index, entry in enumerate(entries):
         if entry.dtype != np.int64 or entry.ndim != 1:
             raise invalid(path, "int64 labels of shape (n,)", f"{entry.dtype} of shape {entry.shape}", index)
@@ -120,7 +121,7 @@ def _read_labels(path: Path, limit: int) -> list[np.ndarray]:
 
 def _read_boxes(path: Path, counts: list[int]) -> list[np.ndarray]:
     """Boxes by picture, checked and clipped: float32 [n, 4] each, `counts[i]` of them."""
-    entries = read_object_array(path)
+    entries = [entry[None] if entry.shape == (4,) else entry for entry in read_arrays(path)]
     if len(entries) != len(counts):
         raise invalid(path, f"{len(counts)} entries, as in {LABELS}", len(entries))
     boxes = []

@@ -35,6 +35,7 @@ SUFFIXES = (
     *((".avif",) if HAS_AVIF else ()),
     *(HEIF_SUFFIXES if HAS_HEIF else ()),
 )
+HOLD_OUT_SUFFIX = ".npz"  # the course's hold-out images: several pictures in one file
 # A JPEG may hold several pictures (MPO); its reader sees to that.
 FORMATS = (
     *("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"),
@@ -126,10 +127,14 @@ def gray_to_bytes(gray: np.ndarray) -> UInt8[np.ndarray, "h w"]:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder by name; other files are passed over, HEIC with a warning where it cannot be read."""
+    """The pictures of a folder by name, hold-out images among them.
+
+    Other files are passed over, HEIC with a warning where it cannot be read.
+    """
     if not folder.is_dir():
         return []
     if not HAS_HEIF:
         for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in HEIF_SUFFIXES):
             logger.warning("%s: passed over; %s", one_line(path), NEEDS_HEIF)
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    suffixes = (*SUFFIXES, HOLD_OUT_SUFFIX)
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())

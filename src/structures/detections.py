@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 
@@ -29,6 +29,10 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def keep(self, chosen: Bool[Tensor, " d"]) -> Detections:
+        """The detections that `chosen` picks, in the same order."""
+        return Detections(**{field.name: getattr(self, field.name)[chosen] for field in dataclasses.fields(self)})
 
     def cpu(self) -> Detections:
         """The same on the processor."""

@@ -1,12 +1,14 @@
 """Stage `predict` (task 18): the detector on one's own pictures, drawn and as json.
 
 `python -m stages.predict` takes every picture in `pictures/`; `python -m stages.predict my.jpg` takes that one and
-writes `predictions/my.jpg.png` and `predictions/my.jpg.json`.
+writes `predictions/my.jpg.png` and `predictions/my.jpg.json`. Several may be named, and folders.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,55 +16,89 @@ import numpy as np
 from tqdm import tqdm
 
 from src.core import paths
+from src.core.errors import InputError, one_line
 from src.core.files import write_json
 from src.core.params import Params
 from src.core.runtime import environment_info
 from src.core.stage import run
 from src.evaluation.instances import Instances
 from src.evaluation.predictor import Predictor
-from src.evaluation.rle import decode_masks, to_xywh
-from src.figures.base import draw_scene, new_figure, save_figure
-from src.sources.pictures import list_pictures, read_picture
+from src.evaluation.rle import to_xywh
+from src.figures.predictions import draw_prediction
+from src.sources.hold_out import read_pictures
+from src.sources.named_pictures import find_pictures, result_stem, short_name
+from src.sources.pictures import list_pictures
 from src.structures.classes import CLASS_NAMES
+
+logger = logging.getLogger(__name__)
 
 PLOTS = paths.plots("predict")
 
 
 def main(params: Params) -> None:
     """Every picture of the folder."""
-    files = list_pictures(paths.OWN_PICTURES)
-    for file in files:
-        read_picture(file)  # a broken one is refused before anything is written; all at once may not fit the memory
-    predictor = Predictor.load(params)
-    PLOTS.mkdir(parents=True, exist_ok=True)
-    records = []
-    for file in tqdm(files, desc="predict", unit="picture"):
-        picture = read_picture(file)
-        found = predictor.predict(picture)
-        draw(picture, found, PLOTS / f"{file.name}.png")
+    records: list[dict[str, Any]] = []
+
+    def write(file: Path, picture: np.ndarray, found: Instances) -> None:
+        draw_prediction(picture, found, PLOTS / f"{short_name(file.name)}.png")
         records.append(record(file.name, picture, found))
+
+    unreadable = predict_each(list_pictures(paths.OWN_PICTURES), params, write)
+    PLOTS.mkdir(parents=True, exist_ok=True)  # DVC expects it, pictures or none
     write_json(paths.OWN_DETECTIONS, records)
     facts = {"pictures": len(records), "detections": sum(len(entry["detections"]) for entry in records)}
-    write_json(paths.metrics("predict"), {**facts, "conditions": environment_info(params.runtime)})
+    left_out = {file.name: error.detail for file, error in unreadable.items()}
+    conditions = environment_info(params.runtime)
+    write_json(paths.metrics("predict"), {**facts, "unreadable": left_out, "conditions": conditions})
 
 
-def predict_one(file: Path, params: Params) -> None:
-    """One picture from anywhere."""
-    picture = read_picture(file)
-    found = Predictor.load(params).predict(picture)
-    target = paths.SINGLE_PREDICTIONS / file.name
-    draw(picture, found, target.with_name(f"{file.name}.png"))
-    write_json(target.with_name(f"{file.name}.json"), record(file.name, picture, found))
-    sys.stdout.write(f"{len(found)} found: {target}.png, {target}.json\n")
+def predict_named(names: Sequence[str], params: Params) -> None:
+    """Pictures from anywhere, and those of folders.
+
+    Args:
+        names: as on the command line; each may name several, with spaces between.
+        params: of the run.
+
+    Raises:
+        InputError: none of them can be read, or a folder has none.
+    """
+
+    def write(file: Path, picture: np.ndarray, found: Instances) -> None:
+        target = result_stem(file, paths.SINGLE_PREDICTIONS)
+        draw_prediction(picture, found, target.with_name(f"{target.name}.png"))
+        write_json(target.with_name(f"{target.name}.json"), record(file.name, picture, found))
+        tqdm.write(f"{len(found)} found: {one_line(target)}.png, {one_line(target)}.json")
+
+    predict_each(find_pictures(names), params, write)
 
 
-def draw(picture: np.ndarray, found: Instances, path: Path) -> None:
-    """The picture with masks, boxes, classes and scores."""
-    height, width = picture.shape[:2]
-    figure, axes = new_figure(width=8, height=max(2.0, min(12.0, 8 * height / width)))
-    masks = decode_masks(found.masks or [], height, width)
-    draw_scene(axes[0, 0], picture, found.boxes, found.labels, found.scores, masks)
-    save_figure(figure, path)
+def predict_each(
+    files: Sequence[Path], params: Params, write: Callable[[Path, np.ndarray, Instances], None]
+) -> dict[Path, InputError]:
+    """Predicts one file after another, since all at once may not fit the memory, and gives each picture to `write`.
+
+    Returns:
+        Those that cannot be read, and why; each is named in the log.
+
+    Raises:
+        InputError: none of them can be read; nothing is written then.
+    """
+    predictor: Predictor | None = None
+    unreadable: dict[Path, InputError] = {}
+    for file in tqdm(files, desc="predict", unit="picture", disable=len(files) == 1):
+        try:
+            pictures = read_pictures(file)
+        except InputError as error:
+            unreadable[file] = error
+            continue
+        predictor = predictor or Predictor.load(params)
+        for name, picture in pictures:
+            write(file.with_name(name), picture, predictor.predict(picture))
+    if unreadable and len(unreadable) == len(files):
+        raise next(iter(unreadable.values()))
+    for reason in unreadable.values():
+        logger.warning("predict: %s; passed over", reason)
+    return unreadable
 
 
 def record(name: str, picture: np.ndarray, found: Instances) -> dict[str, Any]:
@@ -77,6 +113,6 @@ def record(name: str, picture: np.ndarray, found: Instances) -> dict[str, Any]:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        run("predict", lambda params: predict_one(Path(sys.argv[1]), params))
+        run("predict", lambda params: predict_named(sys.argv[1:], params))
     else:
         run("predict", main)

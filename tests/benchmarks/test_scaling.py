@@ -12,7 +12,7 @@ import pytest
 from benchmarks import scaling
 from src.core.files import read_json
 from src.core.params import Params
-from src.sources.pickles import read_object_array
+from src.sources.pickles import read_arrays
 from tests.factories import make_course
 
 
@@ -49,11 +49,11 @@ def test_the_course_of_n_images_has_genuine_labels_and_boxes(tmp_path: Path) -> 
     make_course(tmp_path / "genuine", images=6)
     scaling.make_course(tmp_path / "made", tmp_path / "genuine", 4)
     for name in (scaling.LABELS, scaling.BOXES):
-        genuine, made = (read_object_array(tmp_path / folder / name) for folder in ("genuine", "made"))
+        genuine, made = (read_arrays(tmp_path / folder / name) for folder in ("genuine", "made"))
         assert len(made) == 4
         for ours, theirs in zip(made, genuine, strict=False):
             np.testing.assert_array_equal(ours, theirs)
-    boxes = np.concatenate(list(read_object_array(tmp_path / "made" / scaling.BOXES)))
+    boxes = np.concatenate(list(read_arrays(tmp_path / "made" / scaling.BOXES)))
     with h5py.File(tmp_path / "made" / scaling.MASKS) as file:
         masks = file["data"][:]
     assert len(masks) == len(boxes)

@@ -19,7 +19,7 @@ from src.core.errors import InputError
 from src.core.params import Params
 from src.core.params_file import load_params
 from src.core.schema import Constraint, build
-from src.core.validation import RENAMED
+from src.core.validation import OUTPUT_FOLDERS, RENAMED
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 TREE = """
@@ -337,6 +337,33 @@ def test_other_sources_need_a_folder(tmp_path: Path) -> None:
     assert load(tmp_path, content).data.root == ""
     content["data"]["source"] = "course"
     assert "'data.root'" in violation(tmp_path, content)
+
+
+@pytest.mark.parametrize("root", ["data", "./data/", "input/../models", "plots/predict", ".", "..", "/", "{here}/data"])
+@pytest.mark.parametrize("source", ["emoji", "coco"])
+def test_a_folder_that_stages_write_to_is_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, source: str
+) -> None:
+    """Of emoji neither: DVC watches `data.root` all the same."""
+    monkeypatch.chdir(tmp_path)
+    content = changed("data.root", root.format(here=tmp_path))
+    content["data"]["source"] = source
+    text = violation(tmp_path, content)
+    assert "for 'data.root' a folder apart from what stages write (data, metrics, models, plots, report)" in text
+    assert content["data"]["root"] in text
+
+
+@pytest.mark.parametrize("root", ["input", "data/photos", "data set", "../data", "~/data", "~nobody-here/x", "plotsy"])
+def test_other_folders_may_be_named_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(tmp_path, changed("data.root", root)).data.root == root
+
+
+def test_the_folders_of_outputs_are_dvc_s() -> None:
+    stages = YAML(typ="safe", pure=True).load(SHIPPED.with_name("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    outs = [out if isinstance(out, str) else next(iter(out)) for stage in stages.values() for out in stage["outs"]]
+    assert sorted({Path(out).parts[0] for out in outs}) == list(OUTPUT_FOLDERS)
+    assert all(Path(out).suffix or out.startswith("plots/") for out in outs)
 
 
 @pytest.mark.parametrize("section", ["rpn", "rpn.loss_weights", "data.emoji"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from src.data.prepared import Example
 from src.detector.mask_rcnn import MaskRCNN
 from src.evaluation.instances import Instances
 from src.evaluation.predictor import Predictor, to_source
-from src.evaluation.rle import decode_masks
+from src.evaluation.rle import decode_masks, encode_masks
 from src.ops.masks import paste_masks
 from src.structures.detections import Detections
 from src.structures.target import no_target
@@ -97,6 +98,40 @@ def test_a_picture_is_seen_as_the_prepared_file_has_it(detector: MaskRCNN) -> No
     torch.testing.assert_close(found.boxes, 2 * (expected.boxes - torch.tensor([16.0, 0, 16, 0])))
     assert torch.equal(found.labels, expected.labels)
     assert torch.equal(found.scores, expected.scores)
+
+
+def test_masks_are_pasted_one_by_one_and_only_where_the_score_is_enough(
+    detector: MaskRCNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone's picture has 50 MB a mask: the masks of all detections at once would not fit a small memory."""
+    run = predictor(detector, small_params(border="clip"))
+    everything = run.predict(picture(300, 400))
+    coded: list[int] = []
+
+    def counting(masks: np.ndarray) -> list[dict[str, Any]]:
+        coded.append(len(masks))
+        return encode_masks(masks)
+
+    monkeypatch.setattr("src.evaluation.predictor.encode_masks", counting)
+    sure = above(run, float(everything.scores.median())).predict(picture(300, 400))
+    assert coded == [1] * len(sure)
+    assert len(sure) < len(everything)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 1.0])
+def test_masks_are_those_of_all_pasted_at_once(threshold: float) -> None:
+    """To the byte, also of boxes over the border, beyond it and empty ones."""
+    corners: list[list[float]] = [
+        [30.0, 10, 90, 80],
+        [-20, -9, 40, 33],
+        [100, 60, 190, 130],
+        [300, 10, 400, 20],
+        [50, 50, 50, 70],
+    ]
+    grids = torch.rand(5, 28, 28, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+    letterbox = Letterbox(96, 128, 160, 45, 64)
+    found = to_source(detections(corners, grids), letterbox, threshold)
+    assert found.masks == encode_masks(paste_masks(grids, found.boxes, 45, 64) >= threshold)
 
 
 def detections(boxes: list[list[float]], masks: Tensor) -> Detections:

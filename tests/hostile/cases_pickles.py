@@ -78,7 +78,14 @@ CASES: dict[str, Case] = {
     "a header of digits": case(
         header("{'descr': '<f8', 'fortran_order': False, 'shape': (0x" + "f" * 5000 + ",)}"),
         LABELS,
-        "an object array of one dimension",
+        "an object array of one dimension, or an array of numbers",
+    ),
+    "numbers that are not there": case(
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': (6, 10000000000)}"), LABELS, "found 0 bytes"
+    ),
+    "a text of Python 2 that is not there": case(program(b"\x80\x02T\xff\xff\xff\x7f."), LABELS, "number arrays"),
+    "os.system as Python 2 writes it": case(
+        program(b"\x80\x02cposix\nsystem\nq\x01U\x09touch ran\x85R."), LABELS, "the name posix.system"
     ),
     "a header of signs": case(
         header("{'descr': '<f8', 'fortran_order': False, 'shape': (" + "-" * 9000 + "1,)}"), LABELS, "a broken header"

@@ -21,7 +21,7 @@ from src.sources import left_out
 from src.sources.coco.source import CocoSource, open_coco
 from src.sources.course import open_course
 from src.sources.left_out import Findings
-from src.sources.pickles import read_object_array
+from src.sources.pickles import read_arrays
 from src.sources.pictures import read_picture
 from tests.factories import data_params
 from tests.hostile import cases_params, cases_pictures
@@ -75,7 +75,7 @@ def test_npy(course: Path, tmp_path: Path, data: st.DataObject) -> None:
     random = st.binary(max_size=300)
     content = data.draw(damaged(whole) | random | random.map(lambda program: whole[:128] + program))
     (tmp_path / "a.npy").write_bytes(content)
-    survives(lambda: read_object_array(tmp_path / "a.npy"))
+    survives(lambda: read_arrays(tmp_path / "a.npy"))
 
 
 @pytest.fixture(scope="module")

@@ -65,15 +65,14 @@ def test_coco(stage: Stage, coco: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", cases_pictures.CASES)
 def test_picture(stage: Stage, name: str) -> None:
-    """One picture by name; then among good ones in the folder, before any of those is drawn."""
+    """One picture by name; then as all that is in the folder."""
     case = cases_pictures.CASES[name]
     lay_out(stage.folder, params_text())
     case.spoil(stage.folder)
-    stage.refuses("predict", lambda params: predict.predict_one(Path(cases_pictures.NAME), params), *case.words)
+    stage.refuses("predict", lambda params: predict.predict_named([cases_pictures.NAME], params), *case.words)
     if (stage.folder / cases_pictures.NAME).is_file():
         folder = stage.folder / "pictures"
         folder.mkdir()
-        (folder / "a.png").write_bytes(cases_pictures.encoded("png"))
         (stage.folder / cases_pictures.NAME).rename(folder / cases_pictures.NAME)
         stage.refuses("predict", predict.main, *case.words)
 

@@ -96,6 +96,36 @@ def test_an_anchor_that_fits_nowhere_gives_way_to_the_next_mode():
     assert height <= 784
 
 
+def test_objects_that_fill_the_picture_have_an_anchor_cut_to_it(caplog):
+    found = box_statistics(boxes_of([(1066, 800)] * 5), 24, PICTURE)
+    assert anchors_from_modes(found, 1, (1050.0, 784.5)).tolist() == [[1030, 784]]
+    (line,) = caplog.messages
+    assert "1030 x 794 pixels fit the picture nowhere; the anchor is cut to 1030 x 784" in line
+    with pytest.raises(InputError, match=r"anchors\.count is 2.* give 1"):
+        anchors_from_modes(found, 2, (1050.0, 784.0))
+
+
+def test_anchors_are_cut_only_where_too_few_fit_and_never_twice_the_same(caplog):
+    found = box_statistics(boxes_of([(1060, 796)] * 5 + [(1000, 799)] * 4 + [(300, 300)] * 2), 24, PICTURE)
+    one = anchors_from_modes(found, 1, (1050.0, 784.0))
+    assert one.max() < 784
+    assert caplog.messages == []
+    fitting = 1
+    while not caplog.messages:
+        fitting += 1
+        anchors = anchors_from_modes(found, fitting, (1050.0, 784.0))
+    assert anchors[:-1].tolist() == anchors_from_modes(found, fitting - 1, (1050.0, 784.0)).tolist()
+    assert len({tuple(size) for size in anchors.tolist()}) == len(anchors)
+    assert (anchors <= (1050, 784)).all()
+
+
+def test_two_sizes_that_are_cut_to_the_same_are_one_anchor():
+    found = box_statistics(boxes_of([(1060, 796)] * 5 + [(800, 601)] * 4), 24, PICTURE)
+    assert anchors_from_modes(found, 1, (600.0, 450.0)).tolist() == [[600, 450]]
+    with pytest.raises(InputError, match="give 1 that fit"):
+        anchors_from_modes(found, 2, (600.0, 450.0))
+
+
 def test_too_few_modes_are_an_error_that_names_the_parameter():
     found = box_statistics(boxes_of([(200, 200)]), 24, PICTURE)
     with pytest.raises(InputError, match=r"anchors\.count is 4.* give 1"):

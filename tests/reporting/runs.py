@@ -224,7 +224,7 @@ METRICS: dict[str, Any] = {
         "images": 80,
         "conditions": CONDITIONS,
     },
-    "predict": {"pictures": 1, "detections": 2, "conditions": CONDITIONS},
+    "predict": {"pictures": 1, "detections": 2, "unreadable": {}, "conditions": CONDITIONS},
 }
 
 

@@ -235,8 +235,12 @@ def test_unannotated_known_unknown_and_none(tmp_path: Path) -> None:
 
 
 def test_pictures_of_ones_own(tmp_path: Path) -> None:
+    results = write_run(tmp_path, metrics(predict__unreadable={"half.jpg": "expected a picture"}))
+    answer = part_c.task_18(results)
+    assert len(answer.gallery) == 1
+    assert answer.words["number"].endswith("held 1 picture. Not readable, and so left out: half.jpg.")
     results = write_run(tmp_path)
-    assert len(part_c.task_18(results).gallery) == 1
+    assert part_c.task_18(results).words["number"].endswith("held 1 picture.")
     (tmp_path / "plots/predict/street.png").unlink()
     answer = part_c.task_18(results)
     assert answer.gallery == []

@@ -49,6 +49,24 @@ def test_a_set_comes_back_as_it_was_made(tmp_path: Path, genuine: bool, bool_mas
     assert sorted(sample.split for sample in read) == ["test"] * 2 + ["train"] * 4
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_plain_arrays_of_one_object_each(tmp_path: Path, flat: bool) -> None:
+    """`np.save` of a list of arrays of one shape: no object array, with or without the objects' own axis."""
+    make_course(tmp_path, 6, seed=3)
+    made = make_samples(6, seed=3)
+    with h5py.File(tmp_path / COURSE_NAMES["masks"]) as file:
+        masks = file["data"][:]
+    starts = np.cumsum([0, *(len(sample.labels) for sample in made)])[:-1]
+    write_h5(tmp_path / COURSE_NAMES["masks"], masks[starts])
+    labels, boxes = np.stack([one.labels[:1] for one in made]), np.stack([one.boxes[:1] for one in made])
+    np.save(tmp_path / COURSE_NAMES["labels"], labels[:, 0] if flat else labels)
+    np.save(tmp_path / COURSE_NAMES["boxes"], boxes[:, 0] if flat else boxes)
+    for one, other in zip(open_course(data_params("course", tmp_path)), made, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels[:1])
+        np.testing.assert_array_equal(one.boxes, other.boxes[:1])
+        np.testing.assert_array_equal(one.masks, other.masks[:1])
+
+
 def test_reading_twice_gives_the_same(root: Path) -> None:
     source = open_course(data_params("course", root))
     assert [sample.name for sample in source] == [sample.name for sample in source]

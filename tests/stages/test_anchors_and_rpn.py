@@ -17,7 +17,7 @@ from src.training.loop import Progress
 from stages.anchors import __main__ as anchors
 from stages.evaluate_rpn import __main__ as evaluate_rpn
 from stages.rpn import __main__ as rpn
-from tests.factories import make_dataset, make_prepared, make_samples
+from tests.factories import SMALL, make_dataset, make_prepared, make_samples
 from tests.stages.workspace import make_workspace, read, tiny_params, written_by
 
 NUMBERS = {  # of metrics/rpn.json; scripts of people may read them
@@ -62,6 +62,30 @@ def test_anchors_writes_what_the_training_objects_say(workspace, params):
         assert (table[["vehicle", "person", "animal"]].sum(axis=1) == table["overall"]).all()
     assert (workspace / "plots/anchors/histograms.png").stat().st_size > 1000
     assert (workspace / "plots/anchors/best_anchor_iou.png").stat().st_size > 1000
+
+
+def test_objects_that_fill_their_pictures_are_trained_on_with_an_anchor_cut_to_them(
+    tmp_path, monkeypatch, params, caplog
+):
+    """Documents, products, leaves close up."""
+    samples = make_samples(8)
+    for sample in samples:
+        height, width = sample.image.shape[:2]
+        sample.boxes[:], sample.masks[:] = (0, 0, width, height), True
+    folder = tmp_path / "set"
+    folder.mkdir()
+    with DatasetFile(make_dataset(folder / "dataset.h5", samples)) as dataset:
+        write_prepared(folder / "prepared.h5", dataset, params.prepare)
+    (tmp_path / "work").mkdir()
+    workspace = make_workspace(tmp_path / "work", monkeypatch, folder / "prepared.h5")
+    anchors.main(params)
+    ((width, height),) = read(workspace / "data/anchors.json")["anchors"]
+    assert width <= SMALL.width - 16
+    assert height <= SMALL.height - 16
+    assert "the anchor is cut to" in caplog.text
+    rpn.main(params)
+    evaluate_rpn.main(params)
+    assert read(workspace / "metrics/rpn.json")["labeled_positive"] > 0
 
 
 def test_rpn_writes_weights_and_histories_and_nothing_else(workspace, params):

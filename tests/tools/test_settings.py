@@ -87,6 +87,7 @@ REFUSED = [
     (["small", "rpn.epochs=many"], r"params.yaml: expected a whole number for 'rpn.epochs', found 'many'"),
     (["small", "rpn.epochs="], r"params.yaml: expected a whole number for 'rpn.epochs', found None"),
     (["small", "rpn={}"], r"params.yaml: missing key 'rpn.epochs'"),
+    (["small", "data.root=data"], r"params.yaml: expected for 'data.root' a folder apart from .*, found 'data'"),
     (["small", "prepare.height=300"], r"params.yaml: expected a multiple of 32 for 'prepare.height' .*"),
 ]
 

@@ -73,6 +73,9 @@ def task_18(results: RunResults) -> Answer:
         text = "The folder pictures/ held no picture when this run was made."
     else:
         text = f"The folder pictures/ held {count(len(gallery))} {'picture' if len(gallery) == 1 else 'pictures'}."
+    unreadable = results.value("predict", "unreadable")
+    if unreadable:
+        text += f" Not readable, and so left out: {', '.join(unreadable)}."
     return Answer({"number": text, "threshold": f"{results.params.predict.score_threshold:g}"}, gallery=gallery)
 
 

@@ -1,0 +1,132 @@
+"""Stage `predict`: which pictures are predicted, what is said of the others, where results go. No detector runs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.core.errors import InputError
+from src.core.files import read_json
+from src.core.params import Params
+from src.evaluation.instances import Instances
+from src.evaluation.rle import encode_masks
+from stages.predict import __main__ as predict
+from tests.stages.workspace import tiny_params
+
+PARAMS = tiny_params()
+HALF = "half.jpg: expected a picture that can be read"
+HUGE = "huge.png: expected at most 150,000,000 pixels, found 13000 x 12000"
+
+
+def find_one(picture: np.ndarray) -> Instances:
+    mask = np.ones((1, *picture.shape[:2]), bool)
+    return Instances(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([1]), torch.tensor([0.5]), encode_masks(mask))
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predict, "Predictor", SimpleNamespace(load=lambda _: SimpleNamespace(predict=find_one)))
+    (tmp_path / "pictures").mkdir()
+    return tmp_path
+
+
+def save(name: str, shade: int = 90) -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 30), (shade, 0, 0)).save(name, "JPEG")
+
+
+def break_two(folder: str) -> None:
+    """One cut in half, one too large."""
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 80).save(buffer, "JPEG")
+    Path(folder, "half.jpg").write_bytes(buffer.getvalue()[: buffer.tell() // 2])
+    Image.new("1", (13_000, 12_000)).save(Path(folder, "huge.png"))
+
+
+def run(params: Params = PARAMS) -> None:
+    predict.main(params)
+
+
+def test_broken_pictures_are_named_and_the_others_predicted(caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.jpg", "z.jpg"):
+        save(f"pictures/{name}")
+    break_two("pictures")
+    run()
+    assert [entry["name"] for entry in read_json(Path("data/pictures.json"))] == ["a.jpg", "z.jpg"]
+    assert sorted(path.name for path in Path("plots/predict").iterdir()) == ["a.jpg.png", "z.jpg.png"]
+    facts = read_json(Path("metrics/predict.json"))
+    assert (facts["pictures"], facts["detections"]) == (2, 2)
+    assert list(facts["unreadable"]) == ["half.jpg", "huge.png"]
+    assert facts["unreadable"]["huge.png"] == "expected at most 150,000,000 pixels, found 13000 x 12000"
+    assert len(caplog.messages) == 2
+    assert HALF in caplog.messages[0]
+    assert HUGE in caplog.messages[1]
+
+
+def test_none_that_can_be_read_is_an_error_and_nothing_is_written(
+    workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    break_two("pictures")
+    with pytest.raises(InputError, match=HALF):
+        run()
+    with pytest.raises(InputError, match=HALF):
+        predict.predict_named(["pictures"], PARAMS)
+    assert [path.name for path in workspace.iterdir()] == ["pictures"]
+    assert caplog.messages == []
+
+
+def test_no_picture_at_all_is_no_error() -> None:
+    run()
+    assert read_json(Path("data/pictures.json")) == []
+    assert Path("plots/predict").is_dir()
+    assert read_json(Path("metrics/predict.json"))["unreadable"] == {}
+
+
+def test_several_pictures_and_folders_by_name(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    save("one/a.jpg", 10)
+    save("two/a.jpg", 200)
+    save("my $5 #1 'Grüße'.jpg")
+    break_two("two")
+    predict.predict_named(["one", "two my $5 #1 'Grüße'.jpg"], PARAMS)
+    names = ["one/a.jpg", "two/a.jpg", "my $5 #1 'Grüße'.jpg"]
+    results = sorted(path.relative_to("predictions").as_posix() for path in Path("predictions").rglob("*.*"))
+    assert results == sorted(f"{name}.{ending}" for name in names for ending in ("png", "json"))
+    assert read_json(Path("predictions/two/a.jpg.json"))["name"] == "a.jpg"
+    assert Path("predictions/one/a.jpg.png").read_bytes() != Path("predictions/two/a.jpg.png").read_bytes()
+    assert capsys.readouterr().out.splitlines() == [
+        f"1 found: predictions/{name}.png, predictions/{name}.json" for name in names
+    ]
+    assert [HALF in caplog.messages[0], HUGE in caplog.messages[1]] == [True, True]
+
+
+def test_hold_out_images_are_pictures_of_their_own() -> None:
+    save("pictures/z.jpg")
+    images = np.zeros((2, 1, 3, 8, 12), np.float32)
+    np.savez("pictures/hold_out_images.npz", input_images=images)
+    Path("pictures/other.npz").write_bytes(b"PK")
+    run()
+    names = ["hold_out_images-0", "hold_out_images-1", "z.jpg"]
+    assert [entry["name"] for entry in read_json(Path("data/pictures.json"))] == names
+    assert sorted(path.stem for path in Path("plots/predict").iterdir()) == names
+    assert list(read_json(Path("metrics/predict.json"))["unreadable"]) == ["other.npz"]
+    predict.predict_named(["pictures/hold_out_images.npz"], PARAMS)
+    assert Path("predictions/pictures/hold_out_images-1.json").is_file()
+
+
+def test_a_name_as_long_as_the_disk_takes() -> None:
+    name = "n" * 251 + ".jpg"
+    save(f"pictures/{name}")
+    run()
+    predict.predict_named([f"pictures/{name}"], PARAMS)
+    assert read_json(Path("data/pictures.json"))[0]["name"] == name
+    assert len(list(Path("plots/predict").iterdir())) == 1
+    assert len(list(Path("predictions/pictures").iterdir())) == 2
