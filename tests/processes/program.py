@@ -25,7 +25,6 @@ from src.core.processes import gather, is_follower, leave_to_first, share_out
 from src.core.runtime import make_fabric
 from src.core.stage import run
 from src.detector import mask_rcnn, roi_cache
-from src.detector.sampling import RoiSamples, sample_rois
 from src.training import loop
 from src.training.checkpoint import Checkpoint
 from tests.stages.workspace import tiny_params
@@ -47,11 +46,10 @@ def params(devices: int | str) -> Params:
 
 
 def stage(name: str) -> Callable[[Params], None]:
-    """A stage that writes down which RoIs each process draws, and may be killed after a checkpoint."""
+    """A stage that writes down what each process draws, and may be killed after a checkpoint."""
 
     def work(settings: Params) -> None:
-        for module in (mask_rcnn, roi_cache):
-            module.sample_rois = noted  # type: ignore[attr-defined]
+        note_draws(setattr)
         if KILL_AT in os.environ:
             loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0
             Checkpoint.save = saved_and_killed(int(os.environ[KILL_AT]))  # type: ignore[method-assign]
@@ -60,13 +58,23 @@ def stage(name: str) -> Callable[[Params], None]:
     return work
 
 
-def noted(candidates: torch.Tensor, *arguments: Any) -> RoiSamples:
-    """Draws RoIs, and adds them to the process's list."""
-    drawn = sample_rois(candidates, *arguments)
-    rank = distributed.get_rank() if distributed.is_initialized() else 0
-    with (DRAWS / f"{rank}.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps([drawn.indices.tolist(), drawn.labels.tolist()]) + "\n")
-    return drawn
+def note_draws(put: Callable[[Any, str, Any], None]) -> None:
+    """Has everything that draws anchors or RoIs write down what; `put` is `setattr`, or a patch's."""
+    for module, name in ((mask_rcnn, "sample_anchors"), (mask_rcnn, "sample_rois"), (roi_cache, "sample_rois")):
+        put(module, name, noted(getattr(module, name)))
+
+
+def noted(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Draws, and adds what was drawn to the process's list."""
+
+    def work(*arguments: Any) -> Any:
+        drawn = draw(*arguments)
+        rank = distributed.get_rank() if distributed.is_initialized() else 0
+        with (DRAWS / f"{rank}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps([draw.__name__, drawn.indices.tolist()]) + "\n")
+        return drawn
+
+    return work
 
 
 def saved_and_killed(number: int) -> Callable[[Checkpoint, dict[str, Any]], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,20 +60,29 @@ def close(found: pd.DataFrame, expected: pd.DataFrame, rows: int | None = None, 
     pd.testing.assert_frame_equal(found[:rows], expected[:rows], rtol=tolerance, atol=tolerance)
 
 
-def draws() -> list[Any]:
-    """All that was drawn, whoever drew it; begun anew."""
-    lines: list[str] = []
+def draws() -> set[str]:
+    """All that was drawn, whoever drew it and however often; begun anew."""
+    lines: set[str] = set()
     for file in program.DRAWS.iterdir():
-        lines += file.read_text(encoding="utf-8").splitlines()
+        lines |= set(file.read_text(encoding="utf-8").splitlines())
         file.unlink()
-    return sorted(json.loads(line) for line in lines)
+    return lines
+
+
+def compare_draws(found: set[str], expected: set[str]) -> None:
+    """Anchors hang on the pictures alone; RoIs also on proposals, which rounding may swap now and then."""
+    anchors, rois = (
+        [{line for line in lines if f"sample_{kind}" in line} for lines in (found, expected)]
+        for kind in ("anchors", "rois")
+    )
+    assert anchors[0] == anchors[1]
+    assert len(rois[0] & rois[1]) >= 0.9 * max(map(len, rois)) > 0
 
 
 def alone(stage: str, main: Any) -> None:
     """Runs a stage in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (program.mask_rcnn, program.roi_cache):
-            patch.setattr(module, "sample_rois", program.noted)
+        program.note_draws(patch.setattr)
         main(one_process())
     assert not list(Path(f".cache/training/{stage}").glob("*/*.pt"))
 
@@ -91,9 +99,8 @@ def test_joint_training_draws_and_loses_the_same_on_two_processes(start: Start, 
     for name in names:
         close(history("joint", name), expected[name], tolerance=2e-3)
     # The last minibatch of an epoch has one picture for two processes: one draws from it for nothing.
-    mine, spare = {json.dumps(one) for one in drawn}, draws()
-    assert len(drawn) > 15
-    assert {json.dumps(one) for one in spare} == mine
+    assert len(drawn) > 20
+    compare_draws(draws(), drawn)
     found = torch.load(paths.DETECTOR, weights_only=True)
     for part, state in weights.items():
         for name, value in state.items():
@@ -105,22 +112,21 @@ def test_a_training_killed_on_some_processes_resumes_on_others(
     start: Start, workspace: Path, monkeypatch: pytest.MonkeyPatch, killed_on: int
 ) -> None:
     alone("joint", joint.main)
-    undisturbed = history("joint")
+    undisturbed, drawn = history("joint"), draws()
     resumed_from = 4  # in the middle of the second epoch
     if killed_on == 2:
         ended = start("joint", "2", env={program.KILL_AT: str(resumed_from)})
         assert ended.status == -9
     else:
-        die_after(monkeypatch, resumed_from)
-        with pytest.raises(Killed):
-            joint.main(one_process())
-        monkeypatch.undo()
-        monkeypatch.chdir(workspace)
+        with monkeypatch.context() as patch:
+            die_after(patch, resumed_from)
+            with pytest.raises(Killed):
+                alone("joint", joint.main)
     (saved,) = Path(".cache/training/joint").glob("*/phase_0.pt")
     assert torch.load(saved, weights_only=True)["iteration"] == resumed_from
     made = count_steps(monkeypatch)
     if killed_on == 2:
-        joint.main(one_process())
+        alone("joint", joint.main)
         assert len(made) == STEPS - resumed_from
     else:
         ended = start("joint", "2")
@@ -128,6 +134,7 @@ def test_a_training_killed_on_some_processes_resumes_on_others(
         assert any(f"{resumed_from}/{STEPS}" in line for line in ended.lines)
     close(history("joint"), undisturbed, tolerance=2e-3)
     close(history("joint"), undisturbed, rows=1)
+    compare_draws(draws(), drawn)
     assert not saved.exists()
 
 
@@ -167,7 +174,7 @@ def test_heads_learn_the_same_on_two_processes(start: Start, workspace: Path, st
     expected, drawn = {name: history(stage, name) for name in ("train", "test")}, draws()
     ended = start(stage, "2")
     assert ended.status == 0, ended.lines
-    assert {json.dumps(one) for one in draws()} == {json.dumps(one) for one in drawn}
+    compare_draws(draws(), drawn)
     for name, rows in expected.items():
         close(history(stage, name), rows, tolerance=1e-4)
 
