@@ -198,6 +198,7 @@ class EvaluateParams:
     split: Annotated[str, Constraint(choices=("test", "validation"))]
     score_threshold: Fraction
     nms_iou: Fraction
+    class_agnostic_nms: bool
     detections_per_image: Positive
     border: Annotated[str, Constraint(choices=("remove", "clip"))]
     mask_threshold: Fraction

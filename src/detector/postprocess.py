@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.ops import batched_nms
@@ -50,7 +51,8 @@ class Candidates:
 def postprocess(candidates: Candidates, region: Float[Tensor, " 4"], params: EvaluateParams) -> Detections:
     """Drops empty and cross-boundary boxes and low scores, suppresses within each class, keeps the best 100.
 
-    With `params.border` "clip", boxes are cut at the picture's border instead of being removed.
+    With `params.border` "clip", boxes are cut at the picture's border instead of being removed; with
+    `params.class_agnostic_nms` a box suppresses those of all classes.
 
     Args:
         candidates: of one image.
@@ -63,6 +65,7 @@ def postprocess(candidates: Candidates, region: Float[Tensor, " 4"], params: Eva
         boxes = clip(boxes, region)
     valid = is_not_empty(boxes, SMALLEST_SIDE) & is_inside(boxes, region)
     rows, classes, boxes, scores = rows[valid], classes[valid], boxes[valid], scores[valid]
-    kept = batched_nms(boxes, scores, classes, params.nms_iou)[: params.detections_per_image]
+    groups = torch.zeros_like(classes) if params.class_agnostic_nms else classes
+    kept = batched_nms(boxes, scores, groups, params.nms_iou)[: params.detections_per_image]
     empty = boxes.new_zeros((len(kept), 0, 0))
     return Detections(boxes[kept], classes[kept] + 1, scores[kept], candidates.proposals[rows[kept]], empty)

@@ -49,7 +49,8 @@ joint: {scheme: end_to_end, rounds: 2, epochs: 3, trainable_layers: 1, batch_siz
         backbone_rate_factor: 0.1, weight_decay: 0.0001, box_batch_size_per_image: 96, mask_batch_size_per_image: 8,
         finest_level: 4, flip: true, keep: last, patience: 0, gradient_interval: 25,
         loss_weights: {objectness: 1, rpn_regression: 1, classification: 1, box_regression: 1, mask: 1}, seed: 1}
-evaluate: {split: test, score_threshold: 0.05, nms_iou: 0.5, detections_per_image: 100, border: clip,
+evaluate: {split: test, score_threshold: 0.05, nms_iou: 0.5, class_agnostic_nms: false,
+           detections_per_image: 100, border: clip,
            mask_threshold: 0.5, box_passes: 1, objectness_power: 0.0}
 predict: {score_threshold: 0.5}
 report: {images: 6, settings: default}

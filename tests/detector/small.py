@@ -64,6 +64,7 @@ def evaluate_params(**changes: Any) -> EvaluateParams:
         "split": "test",
         "score_threshold": 0.05,
         "nms_iou": 0.5,
+        "class_agnostic_nms": False,
         "detections_per_image": 100,
         "border": "clip",
         "mask_threshold": 0.5,

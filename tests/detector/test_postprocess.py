@@ -149,7 +149,7 @@ def plain_postprocess(
                 candidates.append((probabilities[label], label, [a, b, c, d], row))
     kept: list[tuple[float, int, list[float]]] = []
     for score, label, box, _ in sorted(candidates, key=lambda entry: -entry[0]):
-        rivals = [other for _, kind, other in kept if kind == label]
+        rivals = [other for _, kind, other in kept if params.class_agnostic_nms or kind == label]
         if not rivals or float(box_iou(torch.tensor([box]), torch.tensor(rivals)).max()) <= params.nms_iou:
             kept.append((score, label, box))
     return kept[: params.detections_per_image]
@@ -161,13 +161,21 @@ def plain_postprocess(
     border=st.sampled_from(["remove", "clip"]),
     threshold=st.sampled_from([0.0, 0.2, 0.5]),
     detections=st.integers(1, 30),
+    agnostic=st.booleans(),
 )
-def test_it_is_the_plain_loops(count: int, seed: int, border: str, threshold: float, detections: int) -> None:
+def test_it_is_the_plain_loops(
+    count: int, seed: int, border: str, threshold: float, detections: int, agnostic: bool
+) -> None:
     draw = torch.Generator().manual_seed(seed)
     low = torch.rand(count, 2, generator=draw) * torch.tensor([100.0, 60.0])
     proposals = torch.cat([low, low + 1 + 30 * torch.rand(count, 2, generator=draw)], 1)
     logits, deltas = 2 * torch.randn(count, 4, generator=draw), torch.randn(count, 16, generator=draw)
-    rules = evaluate_params(border=border, score_threshold=threshold, detections_per_image=detections)
+    rules = evaluate_params(
+        border=border,
+        score_threshold=threshold,
+        detections_per_image=detections,
+        class_agnostic_nms=agnostic,
+    )
     found = postprocess(Candidates.from_head(proposals, logits, deltas), PICTURE, rules)
     expected = plain_postprocess(logits, deltas, proposals, PICTURE, rules)
     assert found.labels.tolist() == [label for _, label, _ in expected]

@@ -26,6 +26,7 @@ def task_15(results: RunResults) -> Answer:
     halves = results.value("evaluate", "halves")
     words = {
         "nms": f"{params.nms_iou:g}",
+        "classes": "over all classes at once" if params.class_agnostic_nms else "class by class",
         "most": count(params.detections_per_image),
         "threshold": f"{params.score_threshold:g}",
         "border": _border(results.value("evaluate", "border"), params.border),
