@@ -18,12 +18,17 @@ export PIP_ROOT_USER_ACTION := ignore
 CANDIDATES := $(or $(PYTHON),python3.12 python3.11 python3.13 python3.10 python3)
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help quick photos check report predict test lint types unit faults bench audit lock clean
+.PHONY: help repository quick photos check report predict test lint types unit faults bench audit lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
 
-report: .venv/ready
+# A zip of the project is none; said before minutes of installing.
+repository:
+	@git rev-parse --git-dir > /dev/null 2>&1 || \
+	    { echo "make: DVC works in a Git repository, and this folder is none; first: git init" >&2; exit 2; }
+
+report: repository .venv/ready
 	@mkdir -p .cache && touch .cache/report-started
 	@dvc repro
 	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
@@ -38,10 +43,10 @@ define run_settings
 endef
 
 # SET="key=value ..." adds single settings.
-quick: .venv/ready
+quick: repository .venv/ready
 	$(call run_settings,quick)
 
-photos: .venv/ready
+photos: repository .venv/ready
 	@[ -n "$(ROOT)" ] || { echo "make photos: say where they are: make photos ROOT=/data/photos" >&2; exit 2; }
 	$(call run_settings,photos "data.root='$(ROOT)'")
 
