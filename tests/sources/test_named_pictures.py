@@ -106,5 +106,8 @@ def test_make_passes_a_name_as_it_was_typed(workspace: Path, name: str) -> None:
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     python.chmod(0o755)
     command = ["make", "predict", f"IMAGE={name}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    clean = {
+        key: value for key, value in os.environ.items() if not key.startswith("MAKE")
+    }  # of a make around the tests
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"-m\nstages.predict\n{name}\n"), done.stderr
