@@ -24,16 +24,17 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks.page import measured_on, table
-from src.core.files import read_json, write_json, write_text
+from benchmarks.training_step import step
+from src.core.files import write_json, write_text
 from src.core.params import Params
 from src.core.params_file import load_params
 from src.core.processes import follow, leave_to_first
 from src.core.runtime import environment_info, make_fabric
+from src.data.prepared import Example
 from src.detector.backbones import NORMALIZATIONS
 from src.detector.checkpoints import assemble_trained_parts
 from src.training.across import LossesOf, of_the_whole
-from src.training.history import weighted_sum
-from src.training.loop import LARGEST_GRADIENT_NORM
+from src.training.loop import Training
 from src.training.optimizer import make_optimizer
 from src.training.pictures import from_pictures
 from src.training.schemes import ALL_PARTS
@@ -42,7 +43,6 @@ RESULTS, PAGE = Path("benchmarks/processes.json"), Path("benchmarks/processes.md
 SETTINGS = ((1, 2), (1, 1), (2, 2))  # processes, and threads of all together
 STEPS, WARM_UP = 12, 3
 PICTURES = 64  # that the loader reads
-NOTE = "seconds a step are those of the slowest process, a step is a minibatch of "
 
 
 def main() -> None:
@@ -62,8 +62,9 @@ def main() -> None:
             found.setdefault(setting, []).append(run(*setting))
     entries = [summary(*setting, rounds) for setting, rounds in found.items()]
     conditions = environment_info(params.runtime) | {"batch_size": params.joint.batch_size, "rounds": options.rounds}
-    write_json(RESULTS, {"settings": entries, "conditions": conditions})
-    write_page(read_json(RESULTS))
+    results = {"settings": entries, "conditions": conditions}
+    write_json(RESULTS, results)
+    write_page(results)
 
 
 def on(params: Params, processes: int, threads: int) -> Params:
@@ -83,8 +84,7 @@ def run(processes: int, threads: int) -> dict[str, float]:
 def measure(params: Params, file: Path) -> None:
     """Steps of joint training, and the loader alone; the first process writes what the slowest one took."""
     fabric = make_fabric(params.runtime, share=params.joint.batch_size)
-    normalization = NORMALIZATIONS[params.backbone.name]
-    training = from_pictures(params.joint, normalization, fabric, tested=1)
+    training = from_pictures(params.joint, NORMALIZATIONS[params.backbone.name], fabric, tested=1)
     model = assemble_trained_parts(params, fabric.device)
     ALL_PARTS.prepare(model, params.joint)
     losses: nn.Module = fabric.strategy.setup_module(LossesOf(model, training.weights))
@@ -96,22 +96,18 @@ def measure(params: Params, file: Path) -> None:
         with fabric.autocast():
             terms, counts = losses(training.arguments(batch))
         terms, _ = of_the_whole(fabric, terms, counts, is_spare=training.is_spare(batch))
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(weighted_sum(terms, training.weights))
-        nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT_NORM)
-        optimizer.step()
+        step(model, optimizer, terms)
         seconds.append(time.perf_counter() - start)
     learning = sum(one.numel() * one.element_size() for one in model.parameters() if one.requires_grad)
-    slowest = largest(fabric, [statistics.median(seconds[WARM_UP:]), loading_seconds(params, fabric)])
+    slowest = largest(fabric, [statistics.median(seconds[WARM_UP:]), loading_seconds(params, training)])
     leave_to_first(fabric)
     found = {"step_seconds": slowest[0], "pictures_a_second": PICTURES / slowest[1], "gradient_bytes": learning}
     write_json(file, found)
 
 
-def loading_seconds(params: Params, fabric: Fabric) -> float:
+def loading_seconds(params: Params, training: Training[list[Example]]) -> float:
     """How long this process takes to read its share of `PICTURES` prepared pictures with masks, and do nothing else."""
-    training = from_pictures(params.joint, NORMALIZATIONS[params.backbone.name], fabric, tested=1)
-    batches = training.train(0)
+    batches = training.train(1)
     start = time.perf_counter()
     for _ in zip(range(PICTURES // params.joint.batch_size), batches, strict=False):
         pass
@@ -154,8 +150,9 @@ def write_page(results: Mapping[str, Any]) -> None:
     conditions = results["conditions"]
     text = (
         "# One process and several\n\nWritten by `python -m benchmarks.processes`; do not edit. Stage `joint`, the "
-        f"default settings: {NOTE}{conditions['batch_size']} images, whatever the number of processes. The loader's "
-        "pictures are those of all processes together, with masks, read while nothing else computes.\n\n"
+        "default settings: seconds a step are those of the slowest process, a step is a minibatch of "
+        f"{conditions['batch_size']} images, whatever the number of processes. The loader's pictures are those of all "
+        "processes together, with masks, read without a network at work.\n\n"
     )
     write_text(PAGE, text + measured_on(conditions) + "\n" + table(head, rows).rstrip() + "\n")
 

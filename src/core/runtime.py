@@ -64,13 +64,13 @@ def make_fabric(runtime: RuntimeParams, share: int | None = None) -> Fabric:
     devices, nodes = process_count(device_count(runtime, kind), runtime.nodes, share)
     if kind == "cuda" and devices > torch.cuda.device_count():
         raise invalid("torchrun", f"at most {torch.cuda.device_count()} processes a machine, one a GPU", devices)
-    torch.set_num_threads(max(1, thread_count(runtime) // devices))
     precision = "bf16-mixed" if precision_name(runtime) == "bf16" else "32-true"
     if devices * nodes == 1:
+        torch.set_num_threads(thread_count(runtime))
         return Fabric(accelerator=kind, devices=1, precision=precision)  # type: ignore[arg-type]
     fabric = Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy=make_strategy(), precision=precision)  # type: ignore[arg-type]
     launch(fabric)
-    torch.set_num_threads(max(1, thread_count(runtime) // devices))  # the launcher has a mind of its own
+    torch.set_num_threads(max(1, thread_count(runtime) // devices))  # after the launcher, which sets its own
     return fabric
 
 
