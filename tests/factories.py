@@ -21,6 +21,7 @@ from src.core.data_params import CocoParams, DataParams, EmojiParams
 from src.core.params import PrepareParams
 from src.data.dataset import DatasetFile, write_dataset
 from src.data.prepared import write_prepared
+from src.structures.masks import Masks
 from src.structures.sample import HEIGHT, WIDTH, Sample, no_boxes, no_labels
 
 COURSE_NAMES = {
@@ -100,7 +101,7 @@ def make_samples(
                 image=np.asarray(image),
                 boxes=np.array([tight_box(mask) for mask in masks], np.float32).reshape(-1, 4),
                 labels=np.array([label for label, _ in objects], np.int64),
-                masks=masks,
+                masks=Masks.from_pixels(masks),
                 crowd=np.zeros(len(objects), bool),
                 unlabeled_boxes=no_boxes(),
                 unlabeled_labels=no_labels(),
@@ -128,7 +129,7 @@ def make_course(root: Path, images: int = 6, seed: int = 0, *, genuine: bool = T
     """
     root.mkdir(parents=True, exist_ok=True)
     samples = make_samples(images, seed)
-    masks = np.concatenate([sample.masks for sample in samples])
+    masks = np.concatenate([sample.masks.pixels() for sample in samples])
     pictures = np.stack([sample.image.transpose(2, 0, 1) for sample in samples])
     write_h5(root / COURSE_NAMES["images"], pictures)
     write_h5(root / COURSE_NAMES["masks"], masks if bool_masks else masks.astype(np.uint8))
