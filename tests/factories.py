@@ -80,19 +80,25 @@ def draw_objects(rng: np.random.Generator, height: int, width: int, count: int) 
 
 
 def make_samples(
-    images: int = 6, seed: int = 0, *, empty: Sequence[int] = (), validation: Sequence[int] = ()
+    images: int = 6,
+    seed: int = 0,
+    *,
+    empty: Sequence[int] = (),
+    validation: Sequence[int] = (),
+    sizes: Sequence[tuple[int, int]] = ((HEIGHT, WIDTH),),
 ) -> list[Sample]:
     """Pictures with one or two objects each, those in `empty` with none; the last fifth is for testing.
 
-    Those in `validation` are of that split instead.
+    Those in `validation` are of that split instead. Heights and widths are those of `sizes` in turn.
     """
     rng = np.random.default_rng(seed)
     samples = []
     for index in range(images):
-        image, objects = draw_objects(rng, HEIGHT, WIDTH, 0 if index in empty else int(rng.integers(1, 3)))
-        masks = np.zeros((len(objects), HEIGHT, WIDTH), bool)
+        height, width = sizes[index % len(sizes)]
+        image, objects = draw_objects(rng, height, width, 0 if index in empty else int(rng.integers(1, 3)))
+        masks = np.zeros((len(objects), height, width), bool)
         for mask, (_, corners) in zip(masks, objects, strict=True):
-            canvas = Image.new("1", (WIDTH, HEIGHT))
+            canvas = Image.new("1", (width, height))
             ImageDraw.Draw(canvas).polygon(corners, fill=1)
             mask[:] = np.asarray(canvas)
         samples.append(
@@ -208,10 +214,16 @@ def make_dataset(path: Path, samples: Sequence[Sample]) -> Path:
 
 
 def make_prepared(
-    folder: Path, images: int = 6, seed: int = 0, prepare: PrepareParams = SMALL, *, validation: Sequence[int] = ()
+    folder: Path,
+    images: int = 6,
+    seed: int = 0,
+    prepare: PrepareParams = SMALL,
+    *,
+    validation: Sequence[int] = (),
+    sizes: Sequence[tuple[int, int]] = ((HEIGHT, WIDTH),),
 ) -> Path:
     """Writes `dataset.h5` and `prepared.h5` (96 x 160 by default) into a folder; returns the latter."""
-    samples = make_samples(images, seed, validation=validation)
+    samples = make_samples(images, seed, validation=validation, sizes=sizes)
     with DatasetFile(make_dataset(folder / "dataset.h5", samples)) as dataset:
         write_prepared(folder / "prepared.h5", dataset, prepare)
     return folder / "prepared.h5"

@@ -185,7 +185,9 @@ def _within(example: Example, region: ImageRegion) -> Example:
     target, masks = example.target, torch.zeros_like(example.target.masks)
     masks[:, y1:y2, x1:x2] = target.masks[:, y1:y2, x1:x2]
     before, after = (one.sum(dim=(1, 2)) for one in (target.masks, masks))
-    cut = dataclasses.replace(target, boxes=clip(target.boxes, region), crowd=clip(target.crowd, region), masks=masks)
+    boxes, changed = clip(target.boxes, region), (after < before) & (after > 0)
+    boxes[changed] = _tight_boxes(masks[changed])
+    cut = dataclasses.replace(target, boxes=boxes, crowd=clip(target.crowd, region), masks=masks)
     return dataclasses.replace(example, target=_sorted_out(cut, after / before.clamp(min=1)))
 
 

