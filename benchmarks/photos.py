@@ -38,7 +38,6 @@ from src.core.params_file import load_params
 from src.core.runtime import cache_dir, environment_info, make_fabric, precision_name
 from src.core.tensors import save_tensors
 from src.data.dataset import DatasetFile
-from src.data.letterbox import Letterbox
 from src.data.loading import Loader
 from src.data.prepared import Example, PreparedFile
 from src.detector.backbones import LiteBody, set_trainable_layers
@@ -88,7 +87,7 @@ def train_epoch(
 
 
 @torch.no_grad()
-def predict(fabric: Fabric, model: MaskRCNN, example: Example, letterbox: Letterbox, threshold: float) -> Instances:
+def predict(fabric: Fabric, model: MaskRCNN, example: Example, threshold: float) -> Instances:
     """Its detections in the source picture."""
     height, width = example.image.shape[1:]
     with fabric.autocast():
@@ -100,7 +99,7 @@ def predict(fabric: Fabric, model: MaskRCNN, example: Example, letterbox: Letter
     boxes = found["boxes"].float() * scale
     cells = found["masks"][:, 0].float()
     scores = found["scores"].float()
-    return to_source(Detections(boxes, found["labels"], scores, boxes, cells), letterbox, threshold)
+    return to_source(Detections(boxes, found["labels"], scores, boxes, cells), example.letterbox, threshold)
 
 
 def evaluate(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
@@ -108,9 +107,9 @@ def evaluate(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
     model.eval()
     with DatasetFile(paths.DATASET) as dataset, PreparedFile(paths.PREPARED) as prepared:
         rows = prepared.indices("test")
-        truth = [GroundTruth.from_sample(dataset[row], number) for number, row in enumerate(rows, start=1)]
+        truth = [GroundTruth.from_dataset(dataset, row, number) for number, row in enumerate(rows, start=1)]
         found = [
-            predict(fabric, model, example, prepared.letterbox, params.evaluate.mask_threshold)
+            predict(fabric, model, example, params.evaluate.mask_threshold)
             for example in tqdm(prepared.examples(rows, masks=False), desc="test", total=len(rows), unit="image")
         ]
     metrics: dict[str, Any] = evaluate_detections(coco_ground_truth(truth), coco_results(truth, found)).as_metrics()

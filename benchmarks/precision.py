@@ -25,12 +25,11 @@ def accuracy(params: Params, precision: str) -> dict[str, float | None]:
     runtime = dataclasses.replace(params.runtime, precision=precision)
     predictor = Predictor.load(dataclasses.replace(params, runtime=runtime))
     with DatasetFile(paths.DATASET) as dataset, PreparedFile(paths.PREPARED) as prepared:
-        rows, letterbox = prepared.indices("test"), prepared.letterbox
-        truth = [GroundTruth.from_sample(dataset[row], number) for number, row in enumerate(rows, start=1)]
+        rows = prepared.indices("test")
+        truth = [GroundTruth.from_dataset(dataset, row, number) for number, row in enumerate(rows, start=1)]
         bar = tqdm(prepared.examples(rows, masks=False), desc=f"AP in {precision}", total=len(rows), unit="image")
         found = [
-            to_source(predictor.detect(example, letterbox), letterbox, params.evaluate.mask_threshold)
-            for example in bar
+            to_source(predictor.detect(example), example.letterbox, params.evaluate.mask_threshold) for example in bar
         ]
     metrics = evaluate_detections(coco_ground_truth(truth), coco_results(truth, found)).as_metrics()
     return {name: metrics[name] for name in ("box_ap50", "box_ap", "mask_ap50", "mask_ap")}

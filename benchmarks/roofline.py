@@ -47,8 +47,8 @@ def best_seconds(call: Callable[[], Any]) -> float:
 def shares(params: Params, peak: dict[str, float]) -> list[dict[str, Any]]:
     """GFLOP, seconds and share of the bf16 peak of the steps that convolutions dominate."""
     fabric = make_fabric(params.runtime)
-    pictures, letterbox = examples("train", 2)
-    batcher = Batcher(NORMALIZATIONS[params.backbone.name], letterbox.region, fabric.device)
+    pictures = examples("train", 2)
+    batcher = Batcher(NORMALIZATIONS[params.backbone.name], fabric.device)
     image = batcher.images(pictures[:1])
     network = PlainRpnNetwork().to(memory_format=torch.channels_last).to(fabric.device)
     backbone, rpn = load_backbone(params, fabric.device)

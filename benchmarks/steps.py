@@ -24,7 +24,7 @@ from src.core.files import read_json
 from src.core.params import Params
 from src.core.runtime import make_fabric, precision_name
 from src.data.batches import Batcher
-from src.data.letterbox import Letterbox
+from src.data.letterbox import Frame, Letterbox
 from src.data.normalize import Normalization
 from src.data.prepared import Example, PreparedFile
 from src.detector.backbones import LITE
@@ -54,18 +54,18 @@ def cases(params: Params) -> Iterator[Callable[[], BenchmarkCase]]:
     yield functools.partial(inference, params)
 
 
-def examples(split: str, count: int) -> tuple[list[Example], Letterbox]:
-    """The first pictures of a split that have objects, and how pictures lie on the canvas."""
+def examples(split: str, count: int) -> list[Example]:
+    """The first pictures of a split that have objects."""
     with PreparedFile(paths.PREPARED) as prepared:
         rows = [row for row in prepared.indices(split) if len(prepared.boxes(row))][:count]
-        return list(prepared.examples(rows)), prepared.letterbox
+        return list(prepared.examples(rows))
 
 
 def part_a_step(params: Params) -> BenchmarkCase:
     """Part (a): labels, sampling, forward, backward, update of one picture, in memory already."""
     sizes = read_json(paths.ANCHORS)["anchors"]
-    batch, letterbox = examples("train", 1)
-    grid = AnchorGrid.from_params(sizes, letterbox, params.rpn)
+    batch, frame = examples("train", 1), Frame.from_params(params.prepare)
+    grid = AnchorGrid.from_params(sizes, frame, params.rpn)
     normalization, cpu = Normalization.from_params(params.prepare), torch.device("cpu")
 
     def training(fabric: Fabric, batcher: Batcher, network: PlainRpnNetwork) -> Callable[[], None]:
@@ -84,11 +84,11 @@ def part_a_step(params: Params) -> BenchmarkCase:
         torch.manual_seed(1)
         return PlainRpnNetwork(len(sizes))
 
-    rows, planes = (kind(normalization, letterbox.region, cpu) for kind in (Batcher, ContiguousBatcher))
+    rows, planes = (kind(normalization, cpu) for kind in (Batcher, ContiguousBatcher))
     plain, mixed = Fabric(accelerator="cpu", devices=1, precision="32-true"), make_fabric(params.runtime)
     return BenchmarkCase(
         work="Part (a), training step",
-        conditions=f"one picture of {letterbox.height}x{letterbox.padded_width} in memory; labeling, sampling, "
+        conditions=f"one picture of {frame.height}x{frame.padded_width} in memory; labeling, sampling, "
         "forward, backward, AdamW",
         implementations={
             "ours, bf16": training(mixed, rows, network().to(memory_format=torch.channels_last)),
@@ -167,7 +167,7 @@ def torchvision_training(params: Params, *, masks: bool) -> Callable[[], None]:
         model.roi_heads.mask_roi_pool = model.roi_heads.mask_head = model.roi_heads.mask_predictor = None
     model.backbone.requires_grad_(False)
     model.rpn.requires_grad_(False)
-    pictures = examples("train", IMAGES)[0]
+    pictures = examples("train", IMAGES)
     images = [example.image.contiguous() / 255 for example in pictures]
     targets = [targets_of(example.target) for example in pictures]
     learning = [one for one in model.parameters() if one.requires_grad]
@@ -187,8 +187,8 @@ def joint_training(params: Params) -> BenchmarkCase:
     model = MaskRCNN(ours.backbone, ours.rpn, ours.roi_heads, params, LossRules.for_joint_training(params))
     ALL_PARTS.prepare(model, options)
     theirs.backbone.body.requires_grad_(False)
-    pictures, letterbox = examples("train", IMAGES)
-    batcher = Batcher(LITE, letterbox.region, fabric.device)
+    pictures = examples("train", IMAGES)
+    batcher = Batcher(LITE, fabric.device)
     images = [example.image.contiguous() / 255 for example in pictures]
     targets = [targets_of(example.target) for example in pictures]
     own, other = (
@@ -241,9 +241,10 @@ def inference(params: Params) -> BenchmarkCase:
     cpu = torch.device("cpu")
     detector, model = load_detector(rules, cpu), baseline(rules)
     model.rpn.min_size = rules.proposals.min_size
-    pictures, _ = examples("test", INFERRED)
+    pictures, batcher = examples("test", INFERRED), Batcher(LITE, cpu)
     height, width = pictures[0].image.shape[1:]
-    batcher = Batcher(LITE, (0.0, 0.0, float(width), float(height)), cpu)  # torchvision clips to the canvas
+    canvas = Letterbox(height, width, width, height, width)  # torchvision clips to that
+    pictures = [dataclasses.replace(example, letterbox=canvas) for example in pictures]
     images = [batcher.images([example]) for example in pictures]
     planes = [image.tensors.contiguous() for image in images]
     mixed = make_fabric(params.runtime)

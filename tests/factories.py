@@ -21,6 +21,7 @@ from src.core.data_params import CocoParams, DataParams, EmojiParams
 from src.core.params import PrepareParams
 from src.data.dataset import DatasetFile, write_dataset
 from src.data.prepared import write_prepared
+from src.structures.masks import Masks
 from src.structures.sample import HEIGHT, WIDTH, Sample, no_boxes, no_labels
 
 COURSE_NAMES = {
@@ -79,19 +80,25 @@ def draw_objects(rng: np.random.Generator, height: int, width: int, count: int) 
 
 
 def make_samples(
-    images: int = 6, seed: int = 0, *, empty: Sequence[int] = (), validation: Sequence[int] = ()
+    images: int = 6,
+    seed: int = 0,
+    *,
+    empty: Sequence[int] = (),
+    validation: Sequence[int] = (),
+    sizes: Sequence[tuple[int, int]] = ((HEIGHT, WIDTH),),
 ) -> list[Sample]:
     """Pictures with one or two objects each, those in `empty` with none; the last fifth is for testing.
 
-    Those in `validation` are of that split instead.
+    Those in `validation` are of that split instead. Heights and widths are those of `sizes` in turn.
     """
     rng = np.random.default_rng(seed)
     samples = []
     for index in range(images):
-        image, objects = draw_objects(rng, HEIGHT, WIDTH, 0 if index in empty else int(rng.integers(1, 3)))
-        masks = np.zeros((len(objects), HEIGHT, WIDTH), bool)
+        height, width = sizes[index % len(sizes)]
+        image, objects = draw_objects(rng, height, width, 0 if index in empty else int(rng.integers(1, 3)))
+        masks = np.zeros((len(objects), height, width), bool)
         for mask, (_, corners) in zip(masks, objects, strict=True):
-            canvas = Image.new("1", (WIDTH, HEIGHT))
+            canvas = Image.new("1", (width, height))
             ImageDraw.Draw(canvas).polygon(corners, fill=1)
             mask[:] = np.asarray(canvas)
         samples.append(
@@ -100,7 +107,7 @@ def make_samples(
                 image=np.asarray(image),
                 boxes=np.array([tight_box(mask) for mask in masks], np.float32).reshape(-1, 4),
                 labels=np.array([label for label, _ in objects], np.int64),
-                masks=masks,
+                masks=Masks.from_pixels(masks),
                 crowd=np.zeros(len(objects), bool),
                 unlabeled_boxes=no_boxes(),
                 unlabeled_labels=no_labels(),
@@ -128,7 +135,7 @@ def make_course(root: Path, images: int = 6, seed: int = 0, *, genuine: bool = T
     """
     root.mkdir(parents=True, exist_ok=True)
     samples = make_samples(images, seed)
-    masks = np.concatenate([sample.masks for sample in samples])
+    masks = np.concatenate([sample.masks.pixels() for sample in samples])
     pictures = np.stack([sample.image.transpose(2, 0, 1) for sample in samples])
     write_h5(root / COURSE_NAMES["images"], pictures)
     write_h5(root / COURSE_NAMES["masks"], masks if bool_masks else masks.astype(np.uint8))
@@ -207,10 +214,16 @@ def make_dataset(path: Path, samples: Sequence[Sample]) -> Path:
 
 
 def make_prepared(
-    folder: Path, images: int = 6, seed: int = 0, prepare: PrepareParams = SMALL, *, validation: Sequence[int] = ()
+    folder: Path,
+    images: int = 6,
+    seed: int = 0,
+    prepare: PrepareParams = SMALL,
+    *,
+    validation: Sequence[int] = (),
+    sizes: Sequence[tuple[int, int]] = ((HEIGHT, WIDTH),),
 ) -> Path:
     """Writes `dataset.h5` and `prepared.h5` (96 x 160 by default) into a folder; returns the latter."""
-    samples = make_samples(images, seed, validation=validation)
+    samples = make_samples(images, seed, validation=validation, sizes=sizes)
     with DatasetFile(make_dataset(folder / "dataset.h5", samples)) as dataset:
         write_prepared(folder / "prepared.h5", dataset, prepare)
     return folder / "prepared.h5"

@@ -24,7 +24,7 @@ from torchvision.transforms.v2 import functional as transforms
 from src.core.params import AugmentParams
 from src.data.letterbox import ImageRegion
 from src.data.prepared import Example
-from src.ops.boxes import box_area, clip, is_not_empty
+from src.ops.boxes import box_area, clip, is_inside, is_not_empty
 from src.structures.target import Target
 
 REMNANT: Final = 0.25  # an object of which less is left is ignored from then on
@@ -54,31 +54,28 @@ class Augmentation:
         one = cls(params.scale_jitter, params.color_jitter, params.copy_paste)
         return one if any(dataclasses.astuple(one)) else None
 
-    def __call__(
-        self, example: Example, region: ImageRegion, other: Callable[[], Example], draw: torch.Generator
-    ) -> Example:
-        """A new variation of a picture.
+    def __call__(self, example: Example, other: Callable[[], Example], draw: torch.Generator) -> Example:
+        """A new variation of a picture; what lies outside its region of the canvas stays as it is.
 
         Args:
             example: the picture, with masks where objects may be pasted over it.
-            region: of all pictures on the canvas; what lies outside stays as it is.
             other: reads another picture of the same kind, if it is needed.
             draw: decides everything.
         """
         pastes = _uniform(draw) < self.copy_paste
-        example = self._rescaled(example, region, draw)
+        example = self._rescaled(example, draw)
         if pastes:
-            example = paste(example, self._rescaled(other(), region, draw), draw)
-        return self._recolored(example, region, draw) if self.color_jitter else example
+            example = paste(example, self._rescaled(other(), draw), draw)
+        return self._recolored(example, draw) if self.color_jitter else example
 
-    def _rescaled(self, example: Example, region: ImageRegion, draw: torch.Generator) -> Example:
+    def _rescaled(self, example: Example, draw: torch.Generator) -> Example:
         if not self.scale_jitter:
             return example
         factor = (1 + self.scale_jitter) ** (2 * _uniform(draw) - 1)
-        return rescale(example, region, factor, (_uniform(draw), _uniform(draw)))
+        return rescale(example, factor, (_uniform(draw), _uniform(draw)))
 
-    def _recolored(self, example: Example, region: ImageRegion, draw: torch.Generator) -> Example:
-        x1, y1, x2, y2 = (int(side) for side in region)
+    def _recolored(self, example: Example, draw: torch.Generator) -> Example:
+        x1, y1, x2, y2 = (int(side) for side in example.letterbox.region)
         picture = example.image[:, y1:y2, x1:x2]
         for change in (transforms.adjust_brightness, transforms.adjust_contrast, transforms.adjust_saturation):
             picture = change(picture, 1 + self.color_jitter * (2 * _uniform(draw) - 1))
@@ -87,15 +84,15 @@ class Augmentation:
         return dataclasses.replace(example, image=image)
 
 
-def rescale(example: Example, region: ImageRegion, factor: float, place: tuple[float, float]) -> Example:
+def rescale(example: Example, factor: float, place: tuple[float, float]) -> Example:
     """The picture resized where it lies, and cropped to its old size or laid on gray.
 
     Args:
         example: the picture.
-        region: x1 y1 x2 y2 of the picture on the canvas, whole numbers.
         factor: above 1 the picture grows and its border is lost.
         place: 0..1 across and down: of the part that is kept, or of the smaller picture on the gray.
     """
+    region = example.letterbox.region
     x1, y1, x2, y2 = (int(side) for side in region)
     x, y = _Axis.resized(x1, x2, factor, place[0]), _Axis.resized(y1, y2, factor, place[1])
     image = example.image.clone()
@@ -153,8 +150,10 @@ def _resize(images: UInt8[Tensor, "n h w"], y: _Axis, x: _Axis) -> UInt8[Tensor,
 def paste(below: Example, above: Example, draw: torch.Generator) -> Example:
     """Objects of `above`, each with a probability of one half, cut out and laid over `below`; both have masks.
 
-    Boxes of what they cover shrink to what is still seen.
+    They keep their place on the canvas; what of them would lie beside the picture `below` is cut off. Boxes of what
+    they cover shrink to what is still seen.
     """
+    above = _within(above, below.letterbox.region)
     chosen = torch.rand(len(above.target.labels), generator=draw) < 0.5
     chosen &= above.target.masks.any(dim=(1, 2))  # of some a crop shows nothing but a corner of their box
     pasted = above.target.masks[chosen]
@@ -176,6 +175,20 @@ def paste(below: Example, above: Example, draw: torch.Generator) -> Example:
     )
     image = torch.where(covered, above.image, below.image)
     return dataclasses.replace(below, image=image, target=target)
+
+
+def _within(example: Example, region: ImageRegion) -> Example:
+    """The example with what its objects show inside `region`; as it is where its picture lies inside."""
+    if bool(is_inside(torch.tensor([example.letterbox.region]), region)):
+        return example
+    x1, y1, x2, y2 = (int(side) for side in region)
+    target, masks = example.target, torch.zeros_like(example.target.masks)
+    masks[:, y1:y2, x1:x2] = target.masks[:, y1:y2, x1:x2]
+    before, after = (one.sum(dim=(1, 2)) for one in (target.masks, masks))
+    boxes, changed = clip(target.boxes, region), (after < before) & (after > 0)
+    boxes[changed] = _tight_boxes(masks[changed])
+    cut = dataclasses.replace(target, boxes=boxes, crowd=clip(target.crowd, region), masks=masks)
+    return dataclasses.replace(example, target=_sorted_out(cut, after / before.clamp(min=1)))
 
 
 def _sorted_out(target: Target, left: Float32[Tensor, " n"]) -> Target:

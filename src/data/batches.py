@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from src.data.letterbox import ImageRegion
 from src.data.normalize import Normalization, normalize
 from src.data.prepared import Example
 from src.structures.image_list import ImageList
@@ -20,19 +19,17 @@ class Batcher:
 
     Attributes:
         normalization: of the network.
-        region: x1 y1 x2 y2 of the pictures on the canvas.
         device: where the minibatch goes.
     """
 
     normalization: Normalization
-    region: ImageRegion
     device: torch.device
 
     def images(self, examples: Sequence[Example]) -> ImageList:
         """The normalized minibatch, channels last."""
         pictures = torch.stack([example.image for example in examples]).to(self.device)
         pictures = pictures.contiguous(memory_format=torch.channels_last)  # twice as fast in bf16 as planes
-        regions = torch.tensor([self.region] * len(pictures), device=self.device)
+        regions = torch.tensor([example.letterbox.region for example in examples], device=self.device)
         seeds = [example.seed for example in examples if example.seed is not None]
         normalized = normalize(pictures, self.normalization, regions)
         return ImageList(normalized, regions, seeds if len(seeds) == len(examples) else None)

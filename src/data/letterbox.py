@@ -1,8 +1,8 @@
 """Where a picture lies on the padded canvas (task 9), and the way back: the one place that knows either direction.
 
-A picture is resized as large as `height` x `width` allows, its aspect kept, and centered between black bars. The
-course's 300 x 400 pictures become 800 x 1066 in 800 x 1088, so that x -> x * 1066 / 400 + 11 and y -> y * 800 / 300.
-Evaluation, prediction and figures use the inverse given here.
+A picture of any size is resized once, as large as `height` x `width` allows, its aspect kept, and centered between
+black bars. The course's 300 x 400 pictures become 800 x 1066 in 800 x 1088, so that x -> x * 1066 / 400 + 11 and
+y -> y * 800 / 300. Evaluation, prediction and figures use the inverse given here.
 """
 
 from __future__ import annotations
@@ -18,9 +18,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.core.params import PrepareParams
+from src.structures.masks import Masks
 
 ImageRegion: TypeAlias = tuple[float, float, float, float]  # x1 y1 x2 y2 of a picture on the canvas, pixels
 Boxes = TypeVar("Boxes", np.ndarray, Tensor)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The canvas of a run: `height` x `padded_width` pixels, of which a picture takes at most `height` x `width`."""
+
+    height: int
+    width: int
+    padded_width: int
+
+    @classmethod
+    def from_params(cls, prepare: PrepareParams) -> Frame:
+        """The canvas that `params.yaml` asks for."""
+        return cls(prepare.height, prepare.width, prepare.padded_width)
+
+    def letterbox(self, source_height: int, source_width: int) -> Letterbox:
+        """Where a picture of a given size lies on it."""
+        return Letterbox(self.height, self.width, self.padded_width, source_height, source_width)
 
 
 @dataclass(frozen=True)
@@ -44,7 +63,7 @@ class Letterbox:
     @classmethod
     def from_params(cls, prepare: PrepareParams, source_height: int, source_width: int) -> Letterbox:
         """The letterbox that `params.yaml` asks for, for pictures of a given size."""
-        return cls(prepare.height, prepare.width, prepare.padded_width, source_height, source_width)
+        return Frame.from_params(prepare).letterbox(source_height, source_width)
 
     @property
     def _is_wide(self) -> bool:
@@ -104,6 +123,9 @@ class Letterbox:
     def image_to_canvas(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height padded_width 3"]:
         """Resizes bilinearly (averaging where the picture shrinks) and centers between black bars.
 
+        Straight from the decoded pixels: a JPEG's own reduced decoding would save a third of a second at 48 megapixels
+        and give other pixels.
+
         Raises:
             ValueError: the picture has another size than this letterbox's source.
         """
@@ -113,16 +135,17 @@ class Letterbox:
         canvas[self._inside] = np.asarray(resized)
         return canvas
 
-    def masks_to_canvas(self, masks: Bool[np.ndarray, "n h w"]) -> Bool[np.ndarray, "n height padded_width"]:
-        """Resizes masks bilinearly and keeps what is at least half covered.
+    def masks_to_canvas(self, masks: Masks | Bool[np.ndarray, "n h w"]) -> Bool[np.ndarray, "n height padded_width"]:
+        """Resizes masks bilinearly, one after another, and keeps what is at least half covered.
 
         Raises:
             ValueError: the masks have another size than this letterbox's source.
         """
-        self._check(masks.shape[1:])
+        self._check((masks.height, masks.width) if isinstance(masks, Masks) else masks.shape[1:])
         canvas = np.zeros((len(masks), self.height, self.padded_width), bool)
         for mask, target in zip(masks, canvas, strict=True):
-            soft = _resize(torch.from_numpy(mask.astype(np.float32))[None], (self.resized_height, self.resized_width))
+            rows = np.ascontiguousarray(mask).astype(np.float32)  # three times as fast as from run lengths' columns
+            soft = _resize(torch.from_numpy(rows)[None], (self.resized_height, self.resized_width))
             target[self._inside] = (soft[0] >= 0.5).numpy()
         return canvas
 

@@ -87,14 +87,13 @@ class Loader:
             return example
         draw = generator(self.seed, epoch, row, AUGMENTATION)
         other = self.indices[int(torch.randint(len(self.indices), (), generator=draw))]
-        region = file.letterbox.region
-        return self.augmentation(example, region, lambda: self._mirrored(file, epoch, other), draw)
+        return self.augmentation(example, lambda: self._mirrored(file, epoch, other), draw)
 
     def _mirrored(self, file: PreparedFile, epoch: int, row: int) -> Example:
         """A picture as it is stored, or its mirror image."""
         masks = self.masks or (self.augmentation is not None and self.augmentation.copy_paste > 0)
         example = file.example(row, masks=masks)
-        return flip(example, file.letterbox) if self.is_flipped(epoch, row) else example
+        return flip(example) if self.is_flipped(epoch, row) else example
 
 
 def minibatches(order: Sequence[Item], size: int, share: Share) -> list[tuple[Sequence[Item], bool]]:

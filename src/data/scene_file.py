@@ -1,22 +1,23 @@
-"""Pictures with their objects in one HDF5 file: what the dataset file and the prepared file have in common.
+"""What the dataset file and the prepared file have in common: the small facts about pictures and objects, as columns.
 
-Images and masks are stored one chunk each, so that any of them is read alone; masks are packed to bits. They are
-written as they come: only a few numbers per object stay in memory. The same pictures give the same bytes.
+Pictures and masks differ: the dataset file keeps files and run lengths (`src.data.dataset`), the prepared file pixels
+(`src.data.prepared`). Both are written as they come: only a few numbers per object stay in memory. The same pictures
+give the same bytes.
 
-| dataset | content |
+| column | content |
 | --- | --- |
-| images | uint8 [N, h, w, 3] |
-| masks | uint8 [M, h * w / 8], bits |
 | boxes, labels, crowd | float32 [M, 4], int64 [M], bool [M], flat in the pictures' order |
 | starts | int64 [N + 1]: picture i owns rows starts[i] to starts[i + 1] |
 | unlabeled_boxes, unlabeled_labels, unlabeled_starts | likewise, the objects that the ground truth leaves out |
+| sizes | int64 [N, 2]: height and width of each picture in its own pixels |
 | names, split | bytes [N], uint8 [N], the place in `SPLITS` |
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from typing import Any, TypeVar
 import h5py
 import hdf5plugin
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64
 
 from src.core.errors import invalid
 from src.core.files import atomic_write
@@ -36,45 +37,56 @@ CODEC = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.BITS
 File = TypeVar("File", bound="SceneFile")
 
 
-def write_scenes(path: Path, samples: Iterable[Sample], size: tuple[int, int], attributes: dict[str, Any]) -> None:
-    """Writes pictures of one size as they come, then the columns about their objects; atomically.
+class SceneWriter:
+    """A file that is being written: its datasets, and the columns gathered while the pictures go by."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path, self.file, self._columns = path, file, _Columns()
+
+    def growing(self, name: str, row: tuple[int, ...], rows: int = 1, **options: Any) -> h5py.Dataset:
+        """A new dataset of bytes without rows yet, `rows` of them a chunk."""
+        return self.file.create_dataset(
+            name, (0, *row), np.uint8, maxshape=(None, *row), chunks=(rows, *row), **options
+        )
+
+    def append(self, dataset: h5py.Dataset, rows: np.ndarray) -> None:
+        """Adds rows.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        require_disk_space(self.path, rows.nbytes)
+        dataset.resize(len(dataset) + len(rows), axis=0)
+        if len(rows):
+            dataset[-len(rows) :] = rows
+
+    def add(self, sample: Sample, height: int, width: int) -> None:
+        """The small facts about a picture of `height` x `width` own pixels."""
+        self._columns.add(sample, height, width)
+
+    def finish(self) -> None:
+        """Writes the columns."""
+        for name, column in self._columns.arrays().items():
+            self.file.create_dataset(name, data=column)
+
+
+@contextmanager
+def writing(path: Path, attributes: dict[str, Any]) -> Iterator[SceneWriter]:
+    """Opens a file to be made or replaced, atomically, when the block ends well.
 
     Args:
-        path: the file to be made or replaced.
-        samples: the pictures.
-        size: their height and width.
+        path: the file.
         attributes: what a reader needs to know besides, as JSON.
 
     Raises:
-        ValueError: a picture has another size.
         OSError: the disk is full.
     """
-    height, width = size
-    columns = _Columns()
     require_disk_space(path)
     with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["attributes"] = json.dumps(attributes, sort_keys=True)
-        images = _growing(file, "images", (height, width, 3))
-        masks = _growing(file, "masks", (-(-height * width // 8),))
-        for sample in samples:
-            if sample.image.shape != (height, width, 3) or sample.masks.shape[1:] != size:
-                raise ValueError(f"expected {height} x {width} pixels, found {sample.image.shape} in {sample.name}")
-            require_disk_space(path, sample.image.nbytes + sample.masks.nbytes // 8)
-            _append(images, sample.image)
-            for mask in sample.masks:
-                _append(masks, np.packbits(mask))
-            columns.add(sample)
-        for name, column in columns.arrays().items():
-            file.create_dataset(name, data=column)
-
-
-def _growing(file: h5py.File, name: str, row: tuple[int, ...]) -> h5py.Dataset:
-    return file.create_dataset(name, (0, *row), np.uint8, maxshape=(None, *row), chunks=(1, *row), **CODEC)
-
-
-def _append(dataset: h5py.Dataset, row: np.ndarray) -> None:
-    dataset.resize(len(dataset) + 1, axis=0)
-    dataset[-1] = row
+        writer = SceneWriter(path, file)
+        yield writer
+        writer.finish()
 
 
 class _Columns:
@@ -84,13 +96,15 @@ class _Columns:
         self.samples: list[tuple[np.ndarray, ...]] = []
         self.names: list[bytes] = []
         self.splits: list[int] = []
+        self.sizes: list[tuple[int, int]] = []
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: Sample, height: int, width: int) -> None:
         self.samples.append(
             (sample.boxes, sample.labels, sample.crowd, sample.unlabeled_boxes, sample.unlabeled_labels)
         )
         self.names.append(sample.name.encode())
         self.splits.append(SPLITS.index(sample.split))
+        self.sizes.append((height, width))
 
     def arrays(self) -> dict[str, np.ndarray]:
         empty = [np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)]
@@ -103,11 +117,12 @@ class _Columns:
             "unlabeled_starts": offsets([len(labels) for labels in parts[4]]),
             "names": np.array(self.names, dtype=np.bytes_) if self.names else np.zeros(0, "S1"),
             "split": np.array(self.splits, np.uint8),
+            "sizes": np.array(self.sizes, np.int64).reshape(-1, 2),
         }
 
 
 class SceneFile:
-    """Reads what `write_scenes` wrote. Columns are in memory, images and masks are read when asked for.
+    """Reads the columns, which then are in memory.
 
     Raises:
         InputError: the file is missing, broken or of another making.
@@ -126,12 +141,10 @@ class SceneFile:
         if "attributes" not in self._file.attrs:
             raise invalid(self.path, "a file that this project wrote", "another HDF5 file")
         self.attributes: dict[str, Any] = json.loads(self._file.attrs["attributes"])
-        self._images = member(self._file, "images", ("uint8",), (None, None, None, 3))
-        self.size: tuple[int, int] = self._images.shape[1:3]
-        count = len(self._images)
+        self.names = [name.decode() for name in self._file["names"][:]]
+        count = len(self.names)
         self._starts = self._column("starts", "int64", (count + 1,))
         total = int(self._starts[-1])
-        self._masks = member(self._file, "masks", ("uint8",), (total, -(-self.size[0] * self.size[1] // 8)))
         self._boxes = self._column("boxes", "float32", (total, 4))
         self._labels = self._column("labels", "int64", (total,))
         self._crowd = self._column("crowd", "bool", (total,))
@@ -141,14 +154,14 @@ class SceneFile:
         self._splits = self._column("split", "uint8", (count,))
         if (self._splits >= len(SPLITS)).any():
             raise invalid(self.path, f"splits below {len(SPLITS)}", self._splits.max(), "split")
-        self.names = [name.decode() for name in self._file["names"][:]]
+        self._sizes = self._column("sizes", "int64", (count, 2))
 
     def _column(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
         dataset = member(self._file, name, (dtype,), shape)
         return read_rows(dataset, 0, shape[0])
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.names)
 
     def __enter__(self: File) -> File:
         return self
@@ -194,16 +207,10 @@ class SceneFile:
         """Labels of the objects that the ground truth leaves out."""
         return self._unlabeled_labels[self._unlabeled_rows(index)]
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Reads a picture."""
-        return read_rows(self._images, index, index + 1)[0]
-
-    def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:
-        """Reads the masks of a picture's objects."""
-        rows = self._rows(index)
-        height, width = self.size
-        bits = np.unpackbits(read_rows(self._masks, rows.start, rows.stop), axis=1, count=height * width)
-        return bits.view(bool).reshape(-1, height, width)
+    def source_size(self, index: int) -> tuple[int, int]:
+        """Height and width of a picture in its own pixels."""
+        height, width = self._sizes[index].tolist()
+        return height, width
 
     def _rows(self, index: int) -> slice:
         return slice(int(self._starts[index]), int(self._starts[index + 1]))

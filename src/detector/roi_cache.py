@@ -150,7 +150,7 @@ class CachedRois:
     ) -> dict[str, Tensor]:
         index, flipped = features.image(view)
         target = prepared.target(index, masks=False)
-        target = flip_boxes(target, prepared.letterbox) if flipped else target
+        target = flip_boxes(target, prepared.letterbox(index)) if flipped else target
         boxes, pooled = features.boxes(view)
         drawn = sample_rois(boxes, target, self.rules, draw)
         found = {"pooled": pooled[drawn.indices], "labels": drawn.labels, "deltas": drawn.deltas}

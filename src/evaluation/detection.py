@@ -1,7 +1,8 @@
 """Average precision of boxes and masks over all images of a split, as COCO defines it (tasks 15 and 17).
 
 faster-coco-eval does the counting; tests hold it against pycocotools. COCO's -1 for "no object of that class" becomes
-None, which json writes as null. At most 100 detections per class and image count, COCO's rule.
+None, which json writes as null. At most 100 detections per class and image count, COCO's rule. Sizes are those of the
+objects' masks in the pictures' own pixels, as COCO's are.
 """
 
 from __future__ import annotations
@@ -15,15 +16,35 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 RECALLS: Final = tuple(round(0.01 * step, 2) for step in range(101))  # COCO's recall levels
 IOU_50, IOU_75 = 0, 5  # places of the thresholds in COCO's 0.50, 0.55, ... 0.95
+ALL, SMALL, MEDIUM, LARGE = range(4)  # places of COCO's areas: any, below 32^2, 32^2 to 96^2, above it
+FIRST_1, FIRST_10, FIRST_100 = range(3)  # places of COCO's limits of detections in an image
 
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """AP at IoU 0.50:0.95, at 0.5 and at 0.75, 0 to 1; None where there is nothing to find or nothing measured."""
+    """COCO's nine numbers, 0 to 1; None where there is nothing to find or nothing measured.
+
+    Attributes:
+        ap: over IoU 0.50:0.95.
+        ap50: at IoU 0.5.
+        ap75: at IoU 0.75.
+        ap_small: `ap` of objects of less than 32 x 32 pixels.
+        ap_medium: of those up to 96 x 96.
+        ap_large: of those above.
+        ar_1: average recall over IoU 0.50:0.95 with one detection in an image, by class.
+        ar_10: with ten.
+        ar_100: with a hundred.
+    """
 
     ap: float | None = None
     ap50: float | None = None
     ap75: float | None = None
+    ap_small: float | None = None
+    ap_medium: float | None = None
+    ap_large: float | None = None
+    ar_1: float | None = None
+    ar_10: float | None = None
+    ar_100: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +65,7 @@ class DetectionMetrics:
     by_class: dict[str, ClassMetrics]
 
     def as_metrics(self) -> dict[str, Any]:
-        """The entries of `metrics/evaluate.json`: box_ap ... mask_ap75 and by_class."""
+        """The entries of `metrics/evaluate.json`: box_ap ... mask_ar_100 and by_class."""
         by_class = {name: _entries(one.box, one.mask) for name, one in self.by_class.items()}
         return {**_entries(self.box, self.mask), "by_class": by_class}
 
@@ -69,45 +90,70 @@ def evaluate_detections(ground_truth: Mapping[str, Any], results: Sequence[Mappi
     unknown = {entry["image_id"] for entry in results} - {image["id"] for image in ground_truth["images"]}
     if unknown:
         raise ValueError(f"results: expected images of the ground truth, found image_id {min(unknown)}")
-    box = _precision(ground_truth, results, "bbox")  # [10, 101, classes]
+    box = _Curves.measured(ground_truth, results, "bbox")
     with_masks = all("segmentation" in entry for entry in results)
-    mask = _precision(ground_truth, results, "segm") if with_masks else np.full_like(box, -1.0)
+    mask = _Curves.measured(ground_truth, results, "segm") if with_masks else box.undefined()
     categories = sorted(ground_truth["categories"], key=lambda category: category["id"])
     by_class = {
-        category["name"]: ClassMetrics(_average(box[..., [k]]), _average(mask[..., [k]]), _curve(box[IOU_50, :, k]))
+        category["name"]: ClassMetrics(box.of_class(k).average(), mask.of_class(k).average(), box.of_class(k).curve())
         for k, category in enumerate(categories)
     }
-    return DetectionMetrics(_average(box), _average(mask), by_class)
+    return DetectionMetrics(box.average(), mask.average(), by_class)
 
 
-def _precision(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], kind: str) -> np.ndarray:
-    """COCO's precision [10 thresholds, 101 recalls, classes], all areas, 100 detections; -1 where undefined."""
-    # Entries are copied on both sides, as the evaluator writes ids, areas and run lengths into them; what they hold is
-    # only read.
-    truth = COCO({**ground_truth, "annotations": [dict(entry) for entry in ground_truth["annotations"]]})
-    found = truth.loadRes([dict(entry) for entry in results])
-    evaluator = COCOeval_faster(truth, found, kind, print_function=_silence, rle_iou_max_workers=1)
-    evaluator.evaluate()
-    evaluator.accumulate()
-    return np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]
+@dataclass(frozen=True)
+class _Curves:
+    """What COCO's evaluator counts, -1 where undefined.
+
+    Attributes:
+        precision: [10 IoU thresholds, 101 recalls, classes, 4 areas, 3 limits of detections].
+        recall: [10 IoU thresholds, classes, 4 areas, 3 limits].
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+
+    @classmethod
+    def measured(cls, ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], kind: str) -> _Curves:
+        """Of boxes ("bbox") or masks ("segm")."""
+        # Entries are copied on both sides, as the evaluator writes ids, areas and run lengths into them; what they hold
+        # is only read.
+        truth = COCO({**ground_truth, "annotations": [dict(entry) for entry in ground_truth["annotations"]]})
+        found = truth.loadRes([dict(entry) for entry in results])
+        evaluator = COCOeval_faster(truth, found, kind, print_function=_silence, rle_iou_max_workers=1)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        return cls(np.asarray(evaluator.eval["precision"]), np.asarray(evaluator.eval["recall"]))
+
+    def undefined(self) -> _Curves:
+        """Of the same shape, with nothing measured."""
+        return _Curves(np.full_like(self.precision, -1.0), np.full_like(self.recall, -1.0))
+
+    def of_class(self, number: int) -> _Curves:
+        """Those of one class alone."""
+        return _Curves(self.precision[:, :, [number]], self.recall[:, [number]])
+
+    def average(self) -> AveragePrecision:
+        """Means over what is defined."""
+        sizes = [_mean(self.precision[..., area, FIRST_100]) for area in (SMALL, MEDIUM, LARGE)]
+        recalls = [_mean(self.recall[..., ALL, limit]) for limit in (FIRST_1, FIRST_10, FIRST_100)]
+        whole = self.precision[..., ALL, FIRST_100]
+        return AveragePrecision(_mean(whole), _mean(whole[IOU_50]), _mean(whole[IOU_75]), *sizes, *recalls)
+
+    def curve(self) -> tuple[float, ...] | None:
+        """Precision of the first class at IoU 0.5, at each of `RECALLS`; None where it has no objects."""
+        precision = self.precision[IOU_50, :, 0, ALL, FIRST_100]
+        return None if (precision < 0).any() else tuple(float(value) for value in precision)
 
 
 def _silence(*_: object) -> None:
     """Takes the evaluator's progress messages."""
 
 
-def _average(precision: np.ndarray) -> AveragePrecision:
-    """Means over what is defined in [10, 101, classes]."""
-    return AveragePrecision(_mean(precision), _mean(precision[IOU_50]), _mean(precision[IOU_75]))
-
-
-def _mean(precision: np.ndarray) -> float | None:
-    defined = precision[precision > -1]
+def _mean(values: np.ndarray) -> float | None:
+    """The mean of what is defined."""
+    defined = values[values > -1]
     return float(defined.mean()) if defined.size else None
-
-
-def _curve(precision: np.ndarray) -> tuple[float, ...] | None:
-    return None if (precision < 0).any() else tuple(float(value) for value in precision)
 
 
 def curve_rows(metrics: DetectionMetrics) -> list[dict[str, str | float]]:

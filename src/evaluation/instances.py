@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from src.evaluation.rle import Rle, encode_masks, mask_areas, to_xywh
+from src.data.dataset import DatasetFile
+from src.evaluation.rle import Rle, mask_areas, to_xywh
 from src.structures.classes import CLASS_NAMES, OBJECT_CLASSES
-from src.structures.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -77,20 +77,20 @@ class GroundTruth:
     unlabeled_labels: Int64[Tensor, " h"]
 
     @classmethod
-    def from_sample(cls, sample: Sample, image_id: int) -> GroundTruth:
-        """The ground truth of a sample of the dataset file."""
-        height, width = sample.image.shape[:2]
+    def from_dataset(cls, dataset: DatasetFile, row: int, image_id: int) -> GroundTruth:
+        """The ground truth of a picture of the dataset file; the picture is not read."""
+        height, width = dataset.source_size(row)
         return cls(
             image_id=image_id,
-            name=sample.name,
+            name=dataset.names[row],
             height=height,
             width=width,
-            boxes=torch.from_numpy(sample.boxes),
-            labels=torch.from_numpy(sample.labels),
-            masks=encode_masks(sample.masks),
-            crowd=torch.from_numpy(sample.crowd),
-            unlabeled_boxes=torch.from_numpy(sample.unlabeled_boxes),
-            unlabeled_labels=torch.from_numpy(sample.unlabeled_labels),
+            boxes=torch.from_numpy(dataset.boxes(row)),
+            labels=torch.from_numpy(dataset.labels(row)),
+            masks=list(dataset.masks(row).codes),
+            crowd=torch.from_numpy(dataset.crowd(row)),
+            unlabeled_boxes=torch.from_numpy(dataset.unlabeled_boxes(row)),
+            unlabeled_labels=torch.from_numpy(dataset.unlabeled_labels(row)),
         )
 
 

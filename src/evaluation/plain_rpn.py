@@ -24,7 +24,6 @@ from src.evaluation.rpn_metrics import (
     regression_quality,
     rpn_accuracy,
 )
-from src.ops.boxes import is_inside
 from src.ops.matching import IGNORED
 from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.detector import PlainRpn, propose
@@ -70,14 +69,14 @@ def add_image(
     result: TestResult, grid: AnchorGrid, example: Example, logits: Float[Tensor, " N"], deltas: Float[Tensor, "N 4"]
 ) -> None:
     """Adds one image's outputs to the result."""
-    boxes, matches = example.target.boxes, grid.label(example.target)
+    boxes, region = example.target.boxes, example.letterbox.region
+    matches, crossing = grid.label(example.target, region), grid.crossing(region)
     positive = matches >= 0
-    crossing = int((~is_inside(grid.anchors, grid.region)).sum())
     result.crossing += crossing
     result.ignored += int((matches == IGNORED).sum()) - crossing
     result.accuracy += rpn_accuracy(logits, matches)
     result.regression += regression_quality(deltas[positive], grid.anchors[positive], boxes[matches[positive]])
-    result.proposals.append(propose(logits, deltas, grid).boxes)
+    result.proposals.append(propose(logits, deltas, grid, region).boxes)
     result.objects.append(boxes)
 
 

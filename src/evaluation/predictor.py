@@ -45,22 +45,23 @@ class Predictor:
         fabric = fabric or make_fabric(params.runtime)
         return cls(load_detector(params, fabric.device), fabric, params)
 
-    def batcher(self, letterbox: Letterbox) -> Batcher:
-        """Minibatches of pictures that lie on the canvas as `letterbox` says."""
-        return Batcher(NORMALIZATIONS[self.params.backbone.name], letterbox.region, self.fabric.device)
+    @property
+    def batcher(self) -> Batcher:
+        """Makes the detector's minibatches."""
+        return Batcher(NORMALIZATIONS[self.params.backbone.name], self.fabric.device)
 
     @torch.no_grad()
-    def detect(self, example: Example, letterbox: Letterbox) -> Detections:
+    def detect(self, example: Example) -> Detections:
         """Detections of one example, on the canvas and on the processor."""
         with self.fabric.autocast():
-            return self.detector.detect(self.batcher(letterbox).images([example]))[0].cpu()
+            return self.detector.detect(self.batcher.images([example]))[0].cpu()
 
     def predict(self, picture: UInt8[np.ndarray, "h w 3"]) -> Instances:
         """What is in a picture, in its own pixels, above `predict.score_threshold`."""
         letterbox = Letterbox.from_params(self.params.prepare, *picture.shape[:2])
         image = torch.from_numpy(letterbox.image_to_canvas(picture)).permute(2, 0, 1)
-        example = Example(0, "picture", image, no_target(*image.shape[1:]))
-        found = self.detect(example, letterbox)
+        example = Example(0, "picture", image, no_target(*image.shape[1:]), letterbox)
+        found = self.detect(example)
         # The score decides before masks are pasted: at a phone's 12 megapixels each takes 50 MB on its way.
         sure = found.keep(found.scores >= self.params.predict.score_threshold)
         return to_source(sure, letterbox, self.params.evaluate.mask_threshold)

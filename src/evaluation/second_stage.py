@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.data.letterbox import Letterbox
 from src.data.prepared import Example
 from src.detector.box_head import decode_scaled
 from src.detector.postprocess import postprocess
@@ -30,11 +29,11 @@ BORDERS: Final = ("remove", "clip")  # the rules for boxes across the border; bo
 
 
 @torch.no_grad()
-def analyze(predictor: Predictor, example: Example, letterbox: Letterbox) -> SecondStageAnalysis:
+def analyze(predictor: Predictor, example: Example) -> SecondStageAnalysis:
     """Detections under both border rules, and the second stage taken apart."""
-    detector, params = predictor.detector, predictor.params
+    detector, params, letterbox = predictor.detector, predictor.params, example.letterbox
     with predictor.fabric.autocast():
-        images = predictor.batcher(letterbox).images([example])
+        images = predictor.batcher.images([example])
         region = images.regions[0]
         features = detector.backbone(images.tensors)
         proposals = detector.rpn(images, features)[0].top(params.features.proposals)

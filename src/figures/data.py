@@ -55,7 +55,7 @@ def draw_samples(path: Path, samples: Sequence[Sample], title: str) -> None:
 def _draw_sample(ax: Axes, sample: Sample) -> None:
     """One picture of the sheet; where objects are many, colors alone tell their classes."""
     single = ~sample.crowd
-    boxes, labels, masks = sample.boxes[single], sample.labels[single], sample.masks[single]
+    boxes, labels, masks = sample.boxes[single], sample.labels[single], sample.masks.keep(single).pixels()
     draw_scene(ax, sample.image, title=f"{sample.name}: {count_text(labels)}")
     if len(boxes) <= MOST_TAGS:
         draw_scene(ax, sample.image, boxes, labels, masks=masks)

@@ -24,7 +24,6 @@ from src.evaluation.classifier import ClassifierMetrics
 from src.evaluation.detection import RECALLS, DetectionMetrics
 from src.evaluation.halves import EDGES, HalvesSummary
 from src.evaluation.instances import GroundTruth, Instances
-from src.evaluation.rle import decode_masks
 from src.evaluation.unannotated import Unannotated
 from src.figures.base import (
     CLASS_COLORS,
@@ -39,6 +38,7 @@ from src.figures.base import (
     new_figure,
     save_figure,
 )
+from src.figures.view import View
 from src.structures.classes import CLASS_NAMES
 
 COLUMNS: Final = 3  # pictures side by side
@@ -51,11 +51,22 @@ TRUTH_STYLE: Final = ":"
 
 @dataclass(frozen=True)
 class Scene:
-    """A test image, what it holds and what was found in it, all in the source's frame."""
+    """A test image, what it holds and what was found in it.
+
+    Attributes:
+        image: as it is drawn, which may be smaller.
+        truth: in the image's own pixels.
+        found: in the image's own pixels.
+    """
 
     image: UInt8[np.ndarray, "h w 3"]
     truth: GroundTruth
     found: Instances
+
+    @property
+    def view(self) -> View:
+        """From the image's own pixels to those that are drawn."""
+        return View(self.truth.height, self.truth.width, *self.image.shape[:2])
 
 
 def plot_confusion(metrics: ClassifierMetrics, path: Path) -> None:
@@ -119,7 +130,7 @@ def plot_detections(scenes: Sequence[Scene], score_threshold: float, path: Path)
         sure = scene.found.keep(scene.found.scores >= score_threshold)
         title = f"{scene.truth.name}: {len(sure)} found, {len(scene.truth.boxes)} annotated"
         _draw_found(ax, scene, sure, title)
-        _draw_truth(ax, scene.truth)
+        _draw_truth(ax, scene)
     _line_legend(figure, {f"detection scored {score_threshold:g} or more": "-", "ground truth (white)": TRUTH_STYLE})
     save_figure(figure, path)
 
@@ -135,12 +146,12 @@ def plot_before_after(scenes: Sequence[Scene], most: int, path: Path) -> None:
     figure, axes = _grid(len(scenes))
     for ax, scene in zip(axes, scenes, strict=False):
         best = scene.found.keep(torch.arange(min(most, len(scene.found))))
-        draw_scene(ax, scene.image, best.boxes, best.labels, best.scores, title=scene.truth.name)
+        draw_scene(ax, scene.image, scene.view.boxes(best.boxes), best.labels, best.scores, title=scene.truth.name)
         for proposal, label in zip(
             best.proposals if best.proposals is not None else (), best.labels.tolist(), strict=False
         ):
-            draw_boxes(ax, proposal[None], color_of(label), linestyle=PROPOSAL_STYLE, width=1.2)
-        _draw_truth(ax, scene.truth)
+            draw_boxes(ax, scene.view.boxes(proposal[None]), color_of(label), linestyle=PROPOSAL_STYLE, width=1.2)
+        _draw_truth(ax, scene)
     _line_legend(figure, {"proposal": PROPOSAL_STYLE, "refined": "-", "ground truth (white)": TRUTH_STYLE})
     save_figure(figure, path)
 
@@ -156,9 +167,9 @@ def plot_unannotated(scene: Scene, pick: Unannotated | None, path: Path) -> None
     figure, axes = new_figure(1, 2, width=4.4, height=3.6)
     left, right = axes[0]
     truth = scene.truth
-    masks = decode_masks(truth.masks, truth.height, truth.width)
     title = f"{truth.name}: what is annotated"
-    draw_scene(left, scene.image, truth.boxes, truth.labels, masks=masks, title=title)
+    masks = scene.view.masks(truth.masks)
+    draw_scene(left, scene.image, scene.view.boxes(truth.boxes), truth.labels, masks=masks, title=title)
     if pick is None:
         draw_scene(right, scene.image, title="nothing found away from annotated objects")
     else:
@@ -180,15 +191,13 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def _draw_found(ax: Axes, scene: Scene, found: Instances, title: str) -> None:
-    masks = None
-    if found.masks is not None:
-        masks = decode_masks(found.masks, scene.truth.height, scene.truth.width)
-    draw_scene(ax, scene.image, found.boxes, found.labels, found.scores, masks, title=title)
+    masks = None if found.masks is None else scene.view.masks(found.masks)
+    draw_scene(ax, scene.image, scene.view.boxes(found.boxes), found.labels, found.scores, masks, title=title)
 
 
-def _draw_truth(ax: Axes, truth: GroundTruth) -> None:
+def _draw_truth(ax: Axes, scene: Scene) -> None:
     """Dotted white over black; crowd regions are no single object's truth and are left out."""
-    boxes = truth.boxes[~truth.crowd]
+    boxes = scene.view.boxes(scene.truth.boxes[~scene.truth.crowd])
     draw_boxes(ax, boxes, SHADOW, width=1.6)
     draw_boxes(ax, boxes, TRUTH, linestyle=TRUTH_STYLE, width=1.6)
 

@@ -24,7 +24,6 @@ from src.data.prepared import Example
 from src.figures.base import INK, SERIES, TRUTH, draw_boxes, draw_scene, new_figure, save_figure
 from src.figures.base import NEGATIVE as NEGATIVE_COLOR
 from src.figures.base import POSITIVE as POSITIVE_COLOR
-from src.ops.boxes import is_inside
 from src.ops.matching import IGNORED, NEGATIVE
 from src.plain_rpn.anchor_grid import AnchorGrid
 from src.structures.proposals import Proposals
@@ -64,19 +63,19 @@ def plot_ground_truth(examples: Sequence[Example], grid: AnchorGrid, path: Path)
     """Draws each image's boxes, all its positive anchors and a few negatives; counts of every kind above it."""
     figure, axes = _panels(len(examples))
     for ax, example in zip(axes, examples, strict=False):
-        matches = grid.label(example.target)
+        region = example.letterbox.region
+        matches = grid.label(example.target, region)
         _scene(ax, example)
         draw_boxes(ax, grid.anchors[_some(matches == NEGATIVE, example.index)], NEGATIVE_COLOR, "--", 1.0)
         draw_boxes(ax, grid.anchors[matches >= 0], POSITIVE_COLOR, "-", 1.0)
         draw_boxes(ax, example.target.boxes, TRUTH, "-", 2.0)
-        ax.set_title(count_text(matches, grid), fontsize=8)  # long: four counts
+        ax.set_title(count_text(matches, grid.crossing(region)), fontsize=8)  # long: four counts
     figure.suptitle("anchors: positive orange, some negatives blue; ground truth white", x=0.01, ha="left", color=INK)
     save_figure(figure, path)
 
 
-def count_text(matches: Int64[Tensor, " N"], grid: AnchorGrid) -> str:
-    """How many anchors of an image have each fate."""
-    crossing = int((~is_inside(grid.anchors, grid.region)).sum())
+def count_text(matches: Int64[Tensor, " N"], crossing: int) -> str:
+    """How many anchors of an image have each fate; `crossing` of them cross its border."""
     ignored = int((matches == IGNORED).sum()) - crossing
     positive, negative = int((matches >= 0).sum()), int((matches == NEGATIVE).sum())
     return f"{positive} positive, {negative} negative, {ignored} between, {crossing} across the border"

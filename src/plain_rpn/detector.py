@@ -13,7 +13,7 @@ from torchvision.ops import nms
 from src.core.errors import invalid
 from src.core.params import RpnParams
 from src.core.tensors import load_strictly, read_states
-from src.ops.boxes import clip, decode, is_not_empty
+from src.ops.boxes import Region, clip, decode, is_not_empty
 from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.losses import draw_samples, rpn_losses
 from src.plain_rpn.network import PlainRpnNetwork, flatten_outputs
@@ -52,7 +52,7 @@ class PlainRpn(nn.Module):
     def forward(self, images: ImageList, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """`objectness` and `rpn_regression`; each image's anchors are drawn from `images.generators()`."""
         beside = [target.to(self.grid.anchors.device) for target in targets]  # they come on the network's device
-        matches = [self.grid.label(target) for target in beside]
+        matches = [self.grid.label(*pair) for pair in zip(beside, images.regions, strict=True)]
         boxes = [target.boxes for target in beside]
         count, generators = self.params.batch_size_per_image, images.generators()
         drawn = draw_samples(matches, boxes, self.grid.anchors, count, generators)
@@ -60,17 +60,16 @@ class PlainRpn(nn.Module):
 
     def detect(self, images: ImageList) -> list[Proposals]:
         """The best proposals of each image."""
-        return [
-            propose(logits, deltas, self.grid) for logits, deltas in zip(*self.predict(images.tensors), strict=True)
-        ]
+        outputs = zip(*self.predict(images.tensors), images.regions, strict=True)
+        return [propose(logits, deltas, self.grid, region) for logits, deltas, region in outputs]
 
 
-def propose(logits: Float[Tensor, " N"], deltas: Float[Tensor, "N 4"], grid: AnchorGrid) -> Proposals:
+def propose(logits: Float[Tensor, " N"], deltas: Float[Tensor, "N 4"], grid: AnchorGrid, region: Region) -> Proposals:
     """Decodes every anchor, clips to the picture, drops what is empty, and keeps the best after NMS at 0.7.
 
     Anchors across the border, though left out of training, propose too, as in Faster R-CNN.
     """
-    boxes = clip(decode(deltas, grid.anchors), grid.region)
+    boxes = clip(decode(deltas, grid.anchors), region)
     kept = is_not_empty(boxes, MIN_SIZE).nonzero().squeeze(1)
     kept = kept[nms(boxes[kept], logits[kept], NMS_IOU)[:MOST]]
     return Proposals(boxes[kept], logits[kept].sigmoid())

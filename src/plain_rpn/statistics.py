@@ -115,7 +115,7 @@ def box_statistics(boxes: Float[np.ndarray, "n 4"], bins: int, picture: tuple[fl
     Args:
         boxes: x1 y1 x2 y2 in canvas pixels, none degenerate.
         bins: bins of each histogram.
-        picture: width and height of the picture on the canvas, pixels.
+        picture: width and height of the largest picture on the canvas, pixels.
     """
     sizes = scales(boxes)
     largest = float(np.sqrt(picture[0] * picture[1]))
@@ -149,7 +149,8 @@ def anchors_from_modes(
     Args:
         statistics: of the training boxes.
         count: anchors per location.
-        largest: width and height of the largest anchor that fits between the picture's borders at some location.
+        largest: width and height of the largest anchor that fits between the picture's borders at some location: of
+            the picture of median area, where they differ.
 
     Raises:
         InputError: the histograms have too few modes for `count` anchors.

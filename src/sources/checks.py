@@ -17,7 +17,7 @@ from src.core.errors import invalid
 from src.data.letterbox import ImageRegion
 from src.structures.classes import CLASS_NAMES
 
-TOLERANCE = 1.0  # pixels of the 300 x 400 frame
+TOLERANCE = 1.0  # pixels of a picture of 300 x 400; of a larger one in proportion
 
 
 def check_labels(labels: Int64[np.ndarray, " n"], path: Path, index: int | str) -> None:

@@ -26,6 +26,7 @@ from src.data.h5 import cache_for, member, offsets, open_h5, read_rows
 from src.sources.checks import check_count, check_labels, check_mask, clip_boxes
 from src.sources.pickles import read_arrays
 from src.sources.splits import limited, root_folder, split_names
+from src.structures.masks import Masks
 from src.structures.sample import HEIGHT, WIDTH, Sample, Source, no_boxes, no_labels
 
 IMAGES = "hw3_mycocodata_img_comp_zlib.h5"
@@ -100,7 +101,7 @@ class CourseSource:
             image=np.ascontiguousarray(picture.transpose(1, 2, 0)),
             boxes=self.boxes[row],
             labels=self.labels[row],
-            masks=masks,
+            masks=Masks.from_pixels(masks),
             crowd=np.zeros(len(masks), bool),
             unlabeled_boxes=no_boxes(),
             unlabeled_labels=no_labels(),

@@ -32,7 +32,6 @@ BAD_MASK: Final = "a malformed mask"
 MASK_ELSEWHERE: Final = "a mask outside its box"
 NO_AREA: Final = "a box or mask without area"
 OUTSIDE: Final = "a box outside its picture"
-VANISHED: Final = "smaller than a pixel"
 
 
 class EntryError(ValueError):

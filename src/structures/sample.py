@@ -1,7 +1,7 @@
 """One picture with its objects, as every source yields it and as the dataset file stores it (assignment, section 2).
 
-Letters: n annotated objects, k objects that are present but deliberately unannotated (task 17), h x w pixels:
-300 x 400 as a source yields it.
+A picture has the size that it came with: the course's and the emoji scenes are 300 x 400, others as they are. Letters:
+n annotated objects, k objects that are present but deliberately unannotated (task 17), h x w pixels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-HEIGHT: Final = 300
+from src.structures.masks import Masks
+
+HEIGHT: Final = 300  # of the course's pictures
 WIDTH: Final = 400
 TRAIN: Final = "train"
 TEST: Final = "test"
@@ -22,8 +24,21 @@ SPLITS: Final = (TRAIN, TEST, VALIDATION)
 
 
 @dataclass(frozen=True)
+class PictureFile:
+    """A picture's file as a person has it.
+
+    Attributes:
+        content: its bytes.
+        as_stored: whether the picture is meant as its pixels are stored, whatever the file's EXIF orientation says.
+    """
+
+    content: bytes
+    as_stored: bool = False
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One picture and its objects.
+    """One picture and its objects, in the picture's own pixels.
 
     Attributes:
         name: stable and unique inside the set, e.g. `train/000012` or `000000000025.jpg`.
@@ -35,17 +50,20 @@ class Sample:
         unlabeled_boxes: objects in the picture that the ground truth leaves out on purpose.
         unlabeled_labels: their classes.
         split: one of `SPLITS`.
+        file: what `image` was decoded from, so that the dataset file need not store pixels; None where a source has
+            only those.
     """
 
     name: str
     image: UInt8[np.ndarray, "h w 3"]
     boxes: Float32[np.ndarray, "n 4"]
     labels: Int64[np.ndarray, " n"]
-    masks: Bool[np.ndarray, "n h w"]
+    masks: Masks
     crowd: Bool[np.ndarray, " n"]
     unlabeled_boxes: Float32[np.ndarray, "k 4"]
     unlabeled_labels: Int64[np.ndarray, " k"]
     split: str
+    file: PictureFile | None = None
 
 
 @runtime_checkable

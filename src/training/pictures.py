@@ -45,7 +45,7 @@ def from_pictures(
         InputError: the prepared file has no training pictures.
     """
     with PreparedFile(paths.PREPARED) as prepared:
-        region, rows = prepared.letterbox.region, {split: prepared.indices(split) for split in SPLITS}
+        rows = {split: prepared.indices(split) for split in SPLITS}
     if not rows[TRAIN]:
         raise invalid(paths.PREPARED, "training images", "none")
     load = partial(Loader, paths.PREPARED, seed=options.seed, masks=masks, share=share_of(fabric))
@@ -57,7 +57,7 @@ def from_pictures(
         steps=len(train),
         test=lambda: test.batches(0),
         validation=(lambda: validation.batches(0)) if rows[VALIDATION] else None,
-        arguments=Batcher(normalization, region, fabric.device),
+        arguments=Batcher(normalization, fabric.device),
         weights=dataclasses.asdict(options.loss_weights),
         names=lambda batch: [example.name for example in batch],
         is_spare=lambda batch: batch[0].is_spare,

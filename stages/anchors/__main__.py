@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from src.core import paths
 from src.core.files import atomic_write, write_json
 from src.core.params import Params
 from src.core.stage import run
-from src.data.letterbox import Letterbox
+from src.data.letterbox import Frame
 from src.data.prepared import PreparedFile
 from src.figures.anchors import plot_best_anchor_iou, plot_histograms
 from src.ops.boxes import is_inside
@@ -31,19 +34,19 @@ PLOTS = paths.plots("anchors")
 def main(params: Params) -> None:
     """The training objects decide the anchors; best IoUs are measured on the objects of both splits."""
     with PreparedFile(paths.PREPARED) as prepared:
-        letterbox = prepared.letterbox
-        train, train_labels = objects(prepared, TRAIN)
-        test, test_labels = objects(prepared, TEST)
-    picture = (letterbox.resized_width, letterbox.resized_height)
-    overall = box_statistics(train, params.anchors.bins, picture)
-    by_class = statistics_by_class(train, train_labels, params.anchors.bins, picture)
+        frame = prepared.frame
+        train, test = objects(prepared, TRAIN), objects(prepared, TEST)
+        pictures = picture_sizes(prepared)
+    middle, largest = pictures[(len(pictures) - 1) // 2], pictures[-1]
+    overall = box_statistics(train.boxes, params.anchors.bins, largest)
+    by_class = statistics_by_class(train.boxes, train.labels, params.anchors.bins, largest)
     # One step of the grid is left on each axis, so that some location has the anchor inside the picture.
-    sizes = anchors_from_modes(overall, params.anchors.count, (picture[0] - STRIDE, picture[1] - STRIDE)).tolist()
+    sizes = anchors_from_modes(overall, params.anchors.count, (middle[0] - STRIDE, middle[1] - STRIDE)).tolist()
     write_json(paths.ANCHORS, {"anchors": sizes, **modes(overall)})
 
-    boxes, labels = torch.from_numpy(np.concatenate([train, test])), np.concatenate([train_labels, test_labels])
-    best, best_fpn = best_anchor_ious(boxes, sizes, letterbox, params)
-    per_class = {name: best[torch.from_numpy(labels == label)] for name, label in LABELS.items()}
+    both = train + test
+    best, best_fpn = best_anchor_ious(both, sizes, frame, params)
+    per_class = {name: best[torch.from_numpy(both.labels == label)] for name, label in LABELS.items()}
     facts = {
         **describe(overall),
         "scale_median": overall.scale_median,
@@ -51,7 +54,7 @@ def main(params: Params) -> None:
         "anchors": sizes,
         "best_anchor_iou": {**summarize(best), "by_class": {name: summarize(part) for name, part in per_class.items()}},
         "best_anchor_iou_fpn": summarize(best_fpn),
-        "larger_than_anchor": larger(train, sizes),
+        "larger_than_anchor": larger(train.boxes, sizes),
         "mode_counts": {"scale": int(overall.scale.counts.max()), "ratio": int(overall.log_ratio.counts.max())},
     }
     write_json(paths.metrics("anchors"), facts)
@@ -62,24 +65,53 @@ def main(params: Params) -> None:
     write_tables(overall, by_class)
 
 
-def objects(prepared: PreparedFile, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes and labels of the annotated objects of a split, crowd regions left out."""
-    boxes, labels = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
+@dataclass(frozen=True)
+class Objects:
+    """Annotated objects of many pictures, crowd regions left out.
+
+    Attributes:
+        boxes: on the canvas.
+        labels: their classes.
+        regions: x1 y1 x2 y2 of each one's picture on the canvas.
+    """
+
+    boxes: Float32[np.ndarray, "n 4"]
+    labels: Int64[np.ndarray, " n"]
+    regions: Float32[np.ndarray, "n 4"]
+
+    def __add__(self, other: Objects) -> Objects:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Objects(*(np.concatenate(pair) for pair in pairs))
+
+
+def objects(prepared: PreparedFile, split: str) -> Objects:
+    """The objects of a split."""
+    boxes, labels, regions = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)], [np.zeros((0, 4), np.float32)]
     for index in prepared.indices(split):
         single = ~prepared.crowd(index)
         boxes.append(prepared.boxes(index)[single])
         labels.append(prepared.labels(index)[single])
-    return np.concatenate(boxes), np.concatenate(labels)
+        regions.append(np.tile(np.array(prepared.letterbox(index).region, np.float32), (len(boxes[-1]), 1)))
+    return Objects(*(np.concatenate(parts) for parts in (boxes, labels, regions)))
 
 
-def best_anchor_ious(
-    boxes: Tensor, sizes: list[list[float]], letterbox: Letterbox, params: Params
-) -> tuple[Tensor, Tensor]:
-    """Each box's best IoU with part (a)'s anchors inside the picture, and with all of part (b)'s."""
-    grid = AnchorGrid.from_params(sizes, letterbox, params.rpn)
+def picture_sizes(prepared: PreparedFile) -> list[tuple[int, int]]:
+    """Width and height on the canvas of each training picture by area, or of the whole frame where there is none."""
+    letterboxes = [prepared.letterbox(index) for index in prepared.indices(TRAIN)]
+    sizes = [(one.resized_width, one.resized_height) for one in letterboxes]
+    return sorted(sizes, key=math.prod) or [(prepared.frame.width, prepared.frame.height)]
+
+
+def best_anchor_ious(found: Objects, sizes: list[list[float]], frame: Frame, params: Params) -> tuple[Tensor, Tensor]:
+    """Each box's best IoU with part (a)'s anchors inside its picture, and with all of part (b)'s."""
+    boxes, regions = torch.from_numpy(found.boxes), torch.from_numpy(found.regions)
+    grid, best = AnchorGrid.from_params(sizes, frame, params.rpn), torch.zeros(len(boxes))
+    for region in regions.unique(dim=0):
+        here = (regions == region).all(dim=1)
+        best[here] = best_ious(boxes[here], grid.anchors[is_inside(grid.anchors, region)])
     backbone = params.backbone
-    pyramid = fpn_anchors(backbone.anchor_sizes, backbone.anchor_ratios, letterbox.height, letterbox.padded_width)
-    return best_ious(boxes, grid.anchors[is_inside(grid.anchors, grid.region)]), best_ious(boxes, pyramid)
+    pyramid = fpn_anchors(backbone.anchor_sizes, backbone.anchor_ratios, frame.height, frame.padded_width)
+    return best, best_ious(boxes, pyramid)
 
 
 def modes(overall: BoxStatistics) -> dict[str, list[float]]:

@@ -32,7 +32,7 @@ def main(params: Params) -> None:
         write_analyses(paths.DETECTIONS, iter(tqdm(found, desc="detect", total=len(rows), unit="image")))
     with DatasetFile(paths.DATASET) as dataset:
         numbered = enumerate(dataset.indices(split), start=1)
-        truth = [GroundTruth.from_sample(dataset[row], number) for number, row in numbered]
+        truth = [GroundTruth.from_dataset(dataset, row, number) for number, row in numbered]
     detections = [image.found[params.evaluate.border] for image in read_analyses(paths.DETECTIONS)]
     write_json(paths.PREDICTIONS, coco_results(truth, detections))
     write_json(paths.GROUND_TRUTH, coco_ground_truth(truth))
@@ -41,7 +41,7 @@ def main(params: Params) -> None:
 def analyses(predictor: Predictor, prepared: PreparedFile, rows: Sequence[int]) -> Iterator[SecondStageAnalysis]:
     """Of each image in turn."""
     for example in prepared.examples(rows, masks=False):
-        yield analyze(predictor, example, prepared.letterbox)
+        yield analyze(predictor, example)
 
 
 if __name__ == "__main__":

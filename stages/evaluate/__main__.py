@@ -27,6 +27,7 @@ from src.evaluation.headline import headline_numbers, provenance
 from src.evaluation.instances import GroundTruth
 from src.evaluation.results import EvaluationResults, evaluate_detector
 from src.figures import evaluation as figures
+from src.figures.view import LARGEST_PANEL, View
 
 PLOTS = paths.plots("evaluate")
 REFINED_SHOWN = 3  # detections per image whose proposals are drawn
@@ -37,14 +38,14 @@ def main(params: Params) -> None:
     analyses = list(read_analyses(paths.DETECTIONS))
     with DatasetFile(paths.DATASET) as dataset:
         rows = dataset.indices(params.evaluate.split)
-        truth = [GroundTruth.from_sample(dataset[row], number) for number, row in enumerate(rows, start=1)]
+        truth = [GroundTruth.from_dataset(dataset, row, number) for number, row in enumerate(rows, start=1)]
         if len(analyses) != len(truth):
             expected = f"a line for each of {len(truth)} {params.evaluate.split} images"
             raise invalid(paths.DETECTIONS, expected, len(analyses))
         results = evaluate_detector(truth, analyses, params)
         pick = results.unannotated.picture if results.unannotated else 0
         shown = [number for number, image in enumerate(truth) if len(image.boxes)][: params.report.images]
-        images = {number: dataset.image(rows[number]) for number in {*shown, pick}}
+        images = {number: drawn(dataset, rows[number]) for number in {*shown, pick}}
     write_numbers({**results.as_metrics(), "conditions": environment_info(params.runtime)})
     write_table(PLOTS / "precision_recall.csv", curve_rows(results.score))
     write_table(PLOTS / "confusion.csv", confusion_rows(results.classifier), ["actual", "predicted"])
@@ -60,6 +61,11 @@ def write_numbers(evaluated: dict[str, Any]) -> None:
     others = {name: read_json(paths.metrics(name)) for name in ("ingest", "rpn", "backbone")}
     write_json(paths.SUMMARY, headline_numbers({**others, "evaluate": evaluated}))
     write_json(paths.PROVENANCE, provenance({**others, "evaluate": evaluated}))
+
+
+def drawn(dataset: DatasetFile, row: int) -> np.ndarray:
+    """An image as a figure shows it."""
+    return View.of(*dataset.source_size(row), largest=LARGEST_PANEL).picture(dataset.image(row))
 
 
 def scenes(

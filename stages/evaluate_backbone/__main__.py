@@ -48,7 +48,7 @@ def main(params: Params) -> None:
     with PreparedFile(paths.PREPARED) as prepared:
         split = params.evaluate.split
         shown, measured_on = prepared.example(two_object_row(prepared, split)), prepared.indices(split)[:COMPARED]
-        batcher = Batcher(NORMALIZATIONS[options.name], prepared.letterbox.region, fabric.device)
+        batcher = Batcher(NORMALIZATIONS[options.name], fabric.device)
         before = Proposer(*load_start(params, fabric.device), fabric, batcher)
         after = Proposer(*load_backbone(params, fabric.device), fabric, batcher)
         qualities = []

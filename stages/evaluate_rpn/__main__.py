@@ -39,13 +39,13 @@ def main(params: Params) -> None:
     """Evaluates once on all test images; writes the numbers, the recall curve and the three figures."""
     fabric = make_fabric(params.runtime)
     with PreparedFile(paths.PREPARED) as prepared:
-        letterbox, rows = prepared.letterbox, prepared.indices(params.evaluate.split)
+        frame, rows = prepared.frame, prepared.indices(params.evaluate.split)
         shown = [i for i in rows if len(prepared.labels(i))][: params.report.images] or rows[:1]
         examples = [prepared.example(i, masks=False) for i in shown]
     sizes = read_json(paths.ANCHORS)["anchors"]
     network = load_network(paths.PLAIN_RPN, len(sizes)).to(memory_format=torch.channels_last).to(fabric.device)
-    model = PlainRpn(network, AnchorGrid.from_params(sizes, letterbox, params.rpn), params.rpn).eval()
-    batcher = Batcher(Normalization.from_params(params.prepare), letterbox.region, fabric.device)
+    model = PlainRpn(network, AnchorGrid.from_params(sizes, frame, params.rpn), params.rpn).eval()
+    batcher = Batcher(Normalization.from_params(params.prepare), fabric.device)
 
     tested = Loader(paths.PREPARED, rows, 1, seed=0, flip=False, masks=False, shuffle=False)
     side = receptive_field(network)

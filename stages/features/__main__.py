@@ -61,12 +61,12 @@ def cached_views(
 ) -> Iterator[CachedView]:
     """What the heads need of each view; pictures are read ahead."""
     backbone, rpn = load_backbone(params, fabric.device)
-    batcher = Batcher(NORMALIZATIONS[params.backbone.name], prepared.letterbox.region, fabric.device)
+    batcher = Batcher(NORMALIZATIONS[params.backbone.name], fabric.device)
     proposer = Proposer(backbone, rpn, fabric, batcher)
 
     def read(entry: tuple[int, ViewType]) -> tuple[Example, ViewType]:
         example = prepared.example(entry[0])
-        return (flip(example, prepared.letterbox) if entry[1].flipped else example), entry[1]
+        return (flip(example) if entry[1].flipped else example), entry[1]
 
     for example, kind in read_ahead(plan, read, AHEAD):
         batch = batcher.images([example])

@@ -16,6 +16,7 @@ from src.core.stage import run
 from src.data.dataset import DatasetFile, write_dataset
 from src.data.selection import rows_with_objects
 from src.figures.data import draw_samples
+from src.figures.view import drawn_sample
 from src.sources.left_out import COLUMNS, rows
 from src.sources.opening import findings_of, open_source
 from src.structures.classes import LABELS
@@ -35,7 +36,7 @@ def main(params: Params) -> None:
         facts = describe(dataset)
         shown = rows_with_objects(dataset, TRAIN, SHEET_IMAGES)
         title = f"{facts['train_images']} training images ({params.data.source}): the first {len(shown)} with objects"
-        draw_samples(paths.plots("ingest") / "samples.png", [dataset[row] for row in shown], title)
+        draw_samples(paths.plots("ingest") / "samples.png", [drawn_sample(dataset[row]) for row in shown], title)
     write_json(paths.metrics("ingest"), facts | (findings.describe() if findings else {}))
 
 

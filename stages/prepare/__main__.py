@@ -14,7 +14,6 @@ from src.core.files import write_json
 from src.core.params import Params
 from src.core.stage import run
 from src.data.dataset import DatasetFile
-from src.data.letterbox import Letterbox
 from src.data.normalize import Normalization, normalize
 from src.data.prepared import Example, PreparedFile, write_prepared
 from src.data.selection import two_object_row
@@ -25,25 +24,28 @@ from src.structures.classes import CLASS_NAMES
 def main(params: Params) -> None:
     """Writes the prepared file, then shows and describes its picture with two objects."""
     with DatasetFile(paths.DATASET) as dataset:
-        write_prepared(paths.PREPARED, dataset, params.prepare, tqdm(range(len(dataset)), desc="prepare", unit="image"))
+        rows = tqdm(range(len(dataset)), desc="prepare", unit="image")
+        vanished = write_prepared(paths.PREPARED, dataset, params.prepare, rows)
     normalization = Normalization.from_params(params.prepare)
     with PreparedFile(paths.PREPARED) as prepared:
         example = prepared.example(two_object_row(prepared))
-        normalized = normalize(example.image[None], normalization, torch.tensor([prepared.letterbox.region]))[0]
+        normalized = normalize(example.image[None], normalization, torch.tensor([example.letterbox.region]))[0]
         draw_prepared(paths.plots("prepare") / "two_objects.png", example, normalized)
-        write_json(paths.metrics("prepare"), describe(prepared.letterbox, normalization, example, normalized))
+        facts = describe(normalization, example, normalized)
+        write_json(paths.metrics("prepare"), {**facts, "vanished_objects": vanished})
 
 
-def describe(
-    letterbox: Letterbox, normalization: Normalization, example: Example, normalized: Float32[Tensor, "3 h w"]
-) -> dict[str, Any]:
-    """The canvas, the normalization and the picture in the figure, in numbers."""
+def describe(normalization: Normalization, example: Example, normalized: Float32[Tensor, "3 h w"]) -> dict[str, Any]:
+    """The normalization, and the picture in the figure on its canvas, in numbers."""
+    letterbox = example.letterbox
     return {
         "height": letterbox.height,
         "width": letterbox.resized_width,
         "padded_width": letterbox.padded_width,
         "left": letterbox.left,
         "right": letterbox.padded_width - letterbox.left - letterbox.resized_width,
+        "top": letterbox.top,
+        "bottom": letterbox.height - letterbox.top - letterbox.resized_height,
         "scale_x": letterbox.scale_x,
         "scale_y": letterbox.scale_y,
         "mean": normalization.mean,

@@ -30,10 +30,10 @@ def main(params: Params) -> None:
     fabric = make_fabric(params.runtime, share=options.batch_size if options.epochs else 1)
     sizes = read_json(paths.ANCHORS)["anchors"]
     with PreparedFile(paths.PREPARED) as prepared:
-        letterbox = prepared.letterbox
+        frame = prepared.frame
     torch.manual_seed(derive_seed(options.seed))
     network = PlainRpnNetwork(len(sizes)).to(memory_format=torch.channels_last).to(fabric.device)
-    model = PlainRpn(network, AnchorGrid.from_params(sizes, letterbox, options), options)
+    model = PlainRpn(network, AnchorGrid.from_params(sizes, frame, options), options)
 
     normalization = Normalization.from_params(params.prepare)
     training = from_pictures(options, normalization, fabric, tested=TESTED, test_batch_size=1, masks=False)

@@ -89,12 +89,11 @@ def test_part_a_learns_in_every_implementation(finished: Params, taken: Taken) -
 
 
 def test_pictures_of_the_plain_implementation_are_planes(finished: Params) -> None:
-    batch, letterbox = steps.examples("train", 2)
+    batch = steps.examples("train", 2)
     assert len(batch) == 2
     normalization = steps.Normalization.from_params(finished.prepare)
     rows, planes = (
-        kind(normalization, letterbox.region, torch.device("cpu")).images(batch)
-        for kind in (steps.Batcher, steps.ContiguousBatcher)
+        kind(normalization, torch.device("cpu")).images(batch) for kind in (steps.Batcher, steps.ContiguousBatcher)
     )
     assert planes.tensors.is_contiguous()
     assert not rows.tensors.is_contiguous()

@@ -13,11 +13,13 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from src.data.letterbox import Letterbox
 from src.data.prepared import Example
 from src.structures.target import Target
 
 HEIGHT, WIDTH = 40, 60
 REGION = (6.0, 4.0, 54.0, 36.0)
+LETTERBOX = Letterbox(HEIGHT, 48, WIDTH, 32, 48)
 LEFT, TOP, RIGHT, BOTTOM = (int(side) for side in REGION)
 BOX = st.tuples(st.integers(LEFT, RIGHT - 3), st.integers(TOP, BOTTOM - 3), st.integers(3, 48), st.integers(3, 32)).map(
     lambda box: (box[0], box[1], min(box[0] + box[2], RIGHT), min(box[1] + box[3], BOTTOM))
@@ -41,7 +43,7 @@ def scene(boxes: Sequence[Box] = (), crowd: Sequence[Box] = (), seed: int = 0, f
         mask[round(y1) : round(y2), round(x1) : round(x2)] = True
     labels = torch.arange(first_label, first_label + len(boxes))
     target = Target(boxes_of(boxes), labels, masks, boxes_of(crowd))
-    return Example(7, "noise", torch.from_numpy(image).permute(2, 0, 1), target)
+    return Example(7, "noise", torch.from_numpy(image).permute(2, 0, 1), target, LETTERBOX)
 
 
 def with_target(example: Example, **changes: Tensor) -> Example:

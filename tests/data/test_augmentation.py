@@ -27,7 +27,6 @@ from tests.data.scenes import (
     BOXES,
     HEIGHT,
     LEFT,
-    REGION,
     RIGHT,
     SEEDS,
     TOP,
@@ -60,7 +59,7 @@ def unread() -> Example:
 def varied(how: Augmentation, seed: int, before: Example | None = None) -> Example:
     """One variation of a picture of two objects and a crowd region, with another of two objects at hand."""
     before = before or scene(OBJECTS, crowd=[(30, 6, 50, 12)])
-    return how(before, REGION, lambda: scene(OTHERS, seed=2, first_label=ABOVE), generator(seed))
+    return how(before, lambda: scene(OTHERS, seed=2, first_label=ABOVE), generator(seed))
 
 
 @given(boxes=BOXES, crowd=BOXES, others=BOXES, seed=SEEDS)
@@ -69,7 +68,7 @@ def test_every_variation_fits_and_leaves_its_sources_alone(
 ) -> None:
     sources = scene(boxes, crowd), scene(others, [(7, 5, 20, 20)], seed=2, first_label=ABOVE)
     untouched = copy.deepcopy(sources)
-    found = EVERYTHING(sources[0], REGION, lambda: sources[1], generator(seed))
+    found = EVERYTHING(sources[0], lambda: sources[1], generator(seed))
     assert_fits(found, sources[0])
     assert all(map(is_same, sources, untouched))
 
@@ -86,7 +85,7 @@ def test_a_draw_decides_everything(how: Augmentation) -> None:
 
 def test_no_augmentation_at_all_gives_the_picture_back() -> None:
     before = scene(OBJECTS)
-    assert Augmentation(0.0, 0.0, 0.0)(before, REGION, unread, generator(1)) is before
+    assert Augmentation(0.0, 0.0, 0.0)(before, unread, generator(1)) is before
 
 
 @pytest.mark.parametrize(
@@ -101,7 +100,7 @@ def test_another_picture_is_read_only_where_it_is_needed(how: Augmentation, draw
         return scene(OTHERS, seed=2)
 
     for seed in range(draws):
-        how(scene(OBJECTS), REGION, other, generator(seed))
+        how(scene(OBJECTS), other, generator(seed))
     assert least <= len(reads) <= most
 
 
@@ -111,8 +110,7 @@ def test_factors_are_uniform_in_their_logarithm_and_places_anywhere(
 ) -> None:
     drawn: list[tuple[float, float, float]] = []
 
-    def record(example: Example, region: Any, factor: float, place: tuple[float, float]) -> Example:
-        assert region == REGION
+    def record(example: Example, factor: float, place: tuple[float, float]) -> Example:
         drawn.append((math.log(factor) / math.log(1 + jitter), *(2 * where - 1 for where in place)))
         return example
 
@@ -183,7 +181,7 @@ def test_pasted_objects_stand_in_the_same_light() -> None:
     gray = torch.full((3, HEIGHT, WIDTH), 100, dtype=torch.uint8)
     below, above = (dataclasses.replace(scene(boxes), image=gray) for boxes in (OBJECTS, OTHERS))
     for seed in range(10):
-        found = Augmentation(0.0, 0.4, 1.0)(below, REGION, lambda: above, generator(seed))
+        found = Augmentation(0.0, 0.4, 1.0)(below, lambda: above, generator(seed))
         assert len(found.image[:, TOP:BOTTOM, LEFT:RIGHT].unique()) == 1
 
 
@@ -191,13 +189,13 @@ def test_masks_are_needed_for_pasting_alone() -> None:
     how = Augmentation(1.0, 0.4, 0.0)
     before = scene(OBJECTS, crowd=[(30, 6, 50, 12)])
     for seed in range(10):
-        found = how(without_masks(before), REGION, unread, generator(seed))
-        assert is_same(found, without_masks(how(before, REGION, unread, generator(seed))))
+        found = how(without_masks(before), unread, generator(seed))
+        assert is_same(found, without_masks(how(before, unread, generator(seed))))
 
 
 def test_pictures_without_objects_are_varied_too() -> None:
     for seed in range(10):
-        found = EVERYTHING(scene(), REGION, lambda: scene(seed=2), generator(seed))
+        found = EVERYTHING(scene(), lambda: scene(seed=2), generator(seed))
         assert_fits(found, scene())
         assert len(found.target.boxes) == len(found.target.crowd) == 0
         assert not torch.equal(found.image, scene().image)

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 
+import torch
 from hypothesis import given
 
 from src.core.runtime import generator
 from src.data.augmentation import paste
+from src.data.letterbox import Letterbox
 from src.data.prepared import Example
-from tests.data.scenes import ABOVE, BOXES, SEEDS, Box, assert_fits, is_same, pasted, plain_paste, scene
+from tests.data.scenes import (
+    ABOVE,
+    BOXES,
+    HEIGHT,
+    SEEDS,
+    WIDTH,
+    Box,
+    assert_fits,
+    is_same,
+    pasted,
+    plain_paste,
+    scene,
+    tight,
+)
 
 
 @given(boxes=BOXES, crowd=BOXES, others=BOXES, seed=SEEDS)
@@ -86,3 +102,37 @@ def test_nothing_to_paste_leaves_the_picture_as_it_is(seed: int) -> None:
 def test_pasting_into_a_picture_without_objects() -> None:
     found = paste_one([], scene([(20, 10, 40, 26)], first_label=ABOVE))
     assert found.target.boxes.tolist() == [[20, 10, 40, 26]]
+
+
+PORTRAIT = Letterbox(HEIGHT, 48, WIDTH, 40, 24)  # 24 x 40 at (18, 0)
+
+
+@given(BOXES, BOXES, SEEDS)
+def test_pictures_of_other_sizes_are_pasted_within_the_one_below(
+    low: list[tuple[int, ...]], high: list[tuple[int, ...]], seed: int
+) -> None:
+    """A landscape over a portrait: nothing reaches the padding, and boxes are those of what is left."""
+    below = dataclasses.replace(scene([box for box in low if box[0] >= 18 and box[2] <= 42]), letterbox=PORTRAIT)
+    above = scene(high, seed=2, first_label=ABOVE)
+    found = paste(below, above, generator(seed))
+    x1, y1, x2, y2 = (int(side) for side in PORTRAIT.region)
+    outside = torch.ones(HEIGHT, WIDTH, dtype=torch.bool)
+    outside[y1:y2, x1:x2] = False
+    assert torch.equal(found.image[:, outside], below.image[:, outside])
+    assert not found.target.masks[:, outside].any()
+    for label, box, mask in zip(found.target.labels, found.target.boxes, found.target.masks, strict=True):
+        if label >= ABOVE:
+            assert tight(mask.nonzero().tolist()) == box.tolist()
+            whole = above.target.masks[int(label) - ABOVE]
+            assert torch.equal(mask, whole & ~outside)
+            assert 4 * int(mask.sum()) >= int(whole.sum())
+    assert (found.target.crowd[:, 0] >= x1).all()
+    assert (found.target.crowd[:, 2] <= x2).all()
+
+
+def test_most_of_an_object_beside_the_picture_leaves_a_remnant_out() -> None:
+    """Of one an eighth is inside, and it is not pasted; of the other a half is, and that is."""
+    below = dataclasses.replace(scene(), letterbox=PORTRAIT)
+    above = scene([(8, 8, 20, 20), (36, 10, 48, 22)], seed=2, first_label=ABOVE)
+    seen = {tuple(pasted(paste(below, above, generator(seed)))) for seed in range(20)}
+    assert seen == {(), (1,)}

@@ -20,7 +20,6 @@ from tests.data.scenes import (
     BOXES,
     HEIGHT,
     LEFT,
-    REGION,
     RIGHT,
     TOP,
     WIDTH,
@@ -86,7 +85,7 @@ def test_pixels_and_masks_are_the_plain_loops(factor: float, place: tuple[float,
     before = scene([(x, y, x + 12, y + 16) for x in range(LEFT, RIGHT, 12) for y in (TOP, 20)])
     ragged = torch.rand(HEIGHT // 4, WIDTH // 4, generator=generator(1)) > 0.4  # straight borders show less of a filter
     before = with_target(before, masks=before.target.masks & ragged.repeat_interleave(4, 0).repeat_interleave(4, 1))
-    found = rescale(before, REGION, factor, place)
+    found = rescale(before, factor, place)
     x, y = plain_axes(factor, place)
     inside = (..., slice(y.to, y.to + y.size), slice(x.to, x.to + x.size))
     expected = before.image.double()
@@ -124,7 +123,7 @@ def test_boxes_are_the_plain_corners(
         else:
             labels.append(number)
             whole.append(box)
-    target = rescale(scene(boxes, crowd), REGION, factor, place).target
+    target = rescale(scene(boxes, crowd), factor, place).target
     assert target.labels.tolist() == labels
     torch.testing.assert_close(target.boxes, boxes_of(whole), rtol=0, atol=1e-3)
     torch.testing.assert_close(target.crowd, boxes_of(regions + remnants), rtol=0, atol=1e-3)
@@ -135,7 +134,7 @@ def test_masks_and_boxes_stay_together_and_in_the_picture(
     boxes: list[Box], crowd: list[Box], factor: float, place: tuple[float, float]
 ) -> None:
     before = scene(boxes, crowd)
-    found = rescale(before, REGION, factor, place)
+    found = rescale(before, factor, place)
     assert_fits(found, before)
     for box, mask in zip(found.target.boxes, found.target.masks, strict=True):
         assert (torch.tensor(tight(mask.nonzero().tolist())) - box).abs().max() <= 1
@@ -144,7 +143,7 @@ def test_masks_and_boxes_stay_together_and_in_the_picture(
 @given(boxes=BOXES, crowd=BOXES, place=PLACES)
 def test_factor_one_changes_nothing(boxes: list[Box], crowd: list[Box], place: tuple[float, float]) -> None:
     before = scene(boxes, crowd)
-    assert is_same(rescale(before, REGION, 1.0, place), before)
+    assert is_same(rescale(before, 1.0, place), before)
 
 
 def test_twice_as_large_by_hand() -> None:
@@ -152,7 +151,7 @@ def test_twice_as_large_by_hand() -> None:
     before = scene([(20, 22, 30, 30), (18, 24, 22, 27)])
     picture, grid = torch.full((3, HEIGHT, WIDTH), 90, dtype=torch.uint8), before.target.masks[:, 20:36, 18:42]
     picture[:, 22:30, 20:30] = 200
-    found = rescale(dataclasses.replace(before, image=picture), REGION, 2.0, (0.5, 1.0))
+    found = rescale(dataclasses.replace(before, image=picture), 2.0, (0.5, 1.0))
     assert found.target.boxes.tolist() == [[10, 8, 30, 24], [6, 12, 14, 18]]
     assert torch.equal(found.target.masks[:, 4:36, 6:54], grid.repeat_interleave(2, 1).repeat_interleave(2, 2))
     assert found.target.masks.sum().item() == 4 * (80 + 12)
@@ -166,7 +165,7 @@ def test_half_as_large_by_hand() -> None:
     """24 x 16 pixels at (18, 4) on gray: half the way across, and at the top."""
     before = scene([(10, 8, 30, 20)], crowd=[(30, 20, 50, 34)])
     picture = torch.full((3, HEIGHT, WIDTH), 90, dtype=torch.uint8)
-    found = rescale(dataclasses.replace(before, image=picture), REGION, 0.5, (0.5, 0.0))
+    found = rescale(dataclasses.replace(before, image=picture), 0.5, (0.5, 0.0))
     assert found.target.boxes.tolist() == [[20, 6, 30, 12]]
     assert found.target.crowd.tolist() == [[30, 12, 40, 19]]
     assert tight(found.target.masks[0].nonzero().tolist()) == [20, 6, 30, 12]
@@ -186,7 +185,7 @@ def test_what_cropping_leaves_decides_by_hand() -> None:
         (24, 16, 36, 24),  # a quarter, still an object
         (29.25, 5, 31, 15),  # three sevenths, but thinner than two pixels
     ]
-    found = rescale(scene(objects, crowd=[(10, 10, 40, 30), (31, 5, 40, 15)]), REGION, 2.0, (0.0, 0.0)).target
+    found = rescale(scene(objects, crowd=[(10, 10, 40, 30), (31, 5, 40, 15)]), 2.0, (0.0, 0.0)).target
     assert found.labels.tolist() == [1, 2, 5]
     assert found.boxes.tolist() == [[10, 8, 34, 28], [42, 8, 54, 28], [42, 28, 54, 36]]
     assert found.crowd.tolist() == [[14, 16, 54, 36], [50, 12, 54, 28]]
@@ -199,18 +198,18 @@ def test_an_object_of_which_no_pixel_is_left_goes_with_its_box() -> None:
     whole.target.masks[0] = False
     whole.target.masks[0, 20:22, 34:40] = True
     whole.target.masks[2] = False  # had no pixel before, so it lost none
-    found = rescale(whole, REGION, 2.0, (0.0, 0.0)).target
+    found = rescale(whole, 2.0, (0.0, 0.0)).target
     assert found.labels.tolist() == [2, 3]
     assert len(found.crowd) == 0
-    assert rescale(without_masks(whole), REGION, 2.0, (0.0, 0.0)).target.labels.tolist() == [1, 2, 3]
+    assert rescale(without_masks(whole), 2.0, (0.0, 0.0)).target.labels.tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("factor", [0.3, 1.0, 2.5])
 def test_pictures_without_masks_and_without_objects(factor: float) -> None:
     whole = scene([(10, 8, 30, 20)], crowd=[(20, 10, 50, 34)])
-    with_masks, found = (rescale(one, REGION, factor, (0.4, 0.4)) for one in (whole, without_masks(whole)))
+    with_masks, found = (rescale(one, factor, (0.4, 0.4)) for one in (whole, without_masks(whole)))
     assert is_same(found, without_masks(with_masks))
-    empty = rescale(scene(), REGION, factor, (0.4, 0.4))
+    empty = rescale(scene(), factor, (0.4, 0.4))
     assert_fits(empty, scene())
     assert empty.target.boxes.shape == empty.target.crowd.shape == (0, 4)
     assert torch.equal(empty.image, with_masks.image)

@@ -32,7 +32,7 @@ def examples(prepared: PreparedFile) -> list[Example]:
 
 
 def batcher(prepared: PreparedFile, device: torch.device = CPU) -> Batcher:
-    return Batcher(Normalization.from_params(PREPARE), prepared.letterbox.region, device)
+    return Batcher(Normalization.from_params(PREPARE), device)
 
 
 def test_a_minibatch_is_normalized_as_by_hand(prepared: PreparedFile, examples: list[Example]) -> None:

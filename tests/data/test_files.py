@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import h5py
@@ -14,6 +15,7 @@ from src.core.errors import InputError
 from src.data.dataset import DatasetFile, write_dataset
 from src.data.letterbox import Letterbox
 from src.data.prepared import PreparedFile, flip, flip_boxes, write_prepared
+from src.structures.masks import Masks
 from src.structures.sample import SPLITS, Sample
 from src.structures.target import Target
 from tests.data.memory import traced_peak
@@ -35,7 +37,11 @@ def samples() -> list[Sample]:
 
 
 def same(one: Any, other: Any) -> bool:
-    return one == other if isinstance(one, str) else one.dtype == other.dtype and np.array_equal(one, other)
+    return (
+        one == other
+        if isinstance(one, (str, Masks, NoneType))
+        else one.dtype == other.dtype and np.array_equal(one, other)
+    )
 
 
 def test_samples_come_back(tmp_path: Path, samples: list[Sample]) -> None:
@@ -96,7 +102,7 @@ def test_no_samples_and_none_with_objects(tmp_path: Path) -> None:
     with DatasetFile(make_dataset(tmp_path / "none.h5", [])) as dataset:
         assert len(dataset) == 0
     with DatasetFile(make_dataset(tmp_path / "bare.h5", make_samples(2, empty=[0, 1]))) as dataset:
-        assert dataset[1].masks.shape == (0, 300, 400)
+        assert dataset[1].masks.pixels().shape == (0, 300, 400)
         assert dataset[1].boxes.shape == (0, 4)
 
 
@@ -164,9 +170,9 @@ def test_pictures_are_read_and_moved_one_by_one(tmp_path: Path, samples: list[Sa
         assert many[step] < size + 150_000, step
 
 
-def test_refuses_pictures_of_another_size(tmp_path: Path, samples: list[Sample]) -> None:
-    small = dataclasses.replace(samples[1], image=samples[1].image[:200], masks=samples[1].masks[:, :200])
-    with pytest.raises(ValueError, match="300 x 400"):
+def test_refuses_masks_of_another_size_than_their_picture(tmp_path: Path, samples: list[Sample]) -> None:
+    small = dataclasses.replace(samples[1], image=samples[1].image[:200])
+    with pytest.raises(ValueError, match="masks of 200 x 400 pixels, found 300 x 400 in 000001"):
         make_dataset(tmp_path / "d.h5", [small])
 
 
@@ -201,7 +207,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, samples: list[Sample]) ->
 
 def test_examples_are_the_samples_on_the_canvas(prepared: Path, samples: list[Sample]) -> None:
     with PreparedFile(prepared) as file:
-        letterbox = file.letterbox
+        letterbox = file.letterbox(0)
         assert letterbox == Letterbox(96, 128, 160, 300, 400)
         for index, sample in enumerate(samples):
             example, objects = file.example(index), ~sample.crowd
@@ -209,7 +215,7 @@ def test_examples_are_the_samples_on_the_canvas(prepared: Path, samples: list[Sa
             assert (example.index, example.name) == (index, sample.name)
             assert example.image.shape == (3, 96, 160)
             assert np.array_equal(example.image.permute(1, 2, 0).numpy(), letterbox.image_to_canvas(sample.image))
-            assert np.array_equal(target.masks.numpy(), letterbox.masks_to_canvas(sample.masks[objects]))
+            assert np.array_equal(target.masks.numpy(), letterbox.masks_to_canvas(sample.masks.keep(objects)))
             np.testing.assert_allclose(target.boxes.numpy(), boxes[objects])
             np.testing.assert_allclose(target.crowd.numpy(), boxes[sample.crowd])
             assert target.labels.tolist() == sample.labels[objects].tolist()
@@ -259,7 +265,7 @@ def test_mirroring_twice_changes_nothing(prepared: Path) -> None:
     with PreparedFile(prepared) as file:
         for index in range(len(file)):
             example = file.example(index)
-            twice = flip(flip(example, file.letterbox), file.letterbox)
+            twice = flip(flip(example))
             assert (twice.index, twice.name) == (example.index, example.name)
             assert torch.equal(twice.image, example.image)
             for name in ("masks", "labels"):
@@ -270,8 +276,8 @@ def test_mirroring_twice_changes_nothing(prepared: Path) -> None:
 
 def test_crowd_regions_are_mirrored_as_boxes_are(prepared: Path) -> None:
     with PreparedFile(prepared) as file:
-        target, (left, _, right, _) = file.target(2), file.letterbox.region
-        mirrored = flip_boxes(target, file.letterbox)
+        target, (left, _, right, _) = file.target(2), file.letterbox(0).region
+        mirrored = flip_boxes(target, file.letterbox(2))
     for name in ("boxes", "crowd"):
         before, after = getattr(target, name), getattr(mirrored, name)
         assert len(before)
@@ -287,10 +293,10 @@ def test_crowd_regions_are_mirrored_as_boxes_are(prepared: Path) -> None:
 def test_mirrored_boxes_follow_mirrored_masks(tmp_path: Path, padded: int, height: int) -> None:
     prepare = dataclasses.replace(SMALL, padded_width=padded, height=height)  # 64 high: 85 wide, an odd margin
     with PreparedFile(make_prepared(tmp_path, 4, 0, prepare)) as file:
-        x1, y1, x2, y2 = map(int, file.letterbox.region)
+        x1, y1, x2, y2 = map(int, file.letterbox(0).region)
         for index in range(4):
             example = file.example(index)
-            mirrored = flip(example, file.letterbox)
+            mirrored = flip(example)
             assert torch.equal(mirrored.image[:, y1:y2, x1:x2], example.image[:, y1:y2, x1:x2].flip(-1))
             assert not mirrored.image[:, :, :x1].any()
             assert not mirrored.image[:, :, x2:].any()

@@ -14,7 +14,6 @@ import torch
 from src.core.errors import InputError
 from src.core.processes import Share
 from src.data.augmentation import Augmentation
-from src.data.letterbox import ImageRegion
 from src.data.loading import Loader, read_ahead
 from src.data.prepared import Example, PreparedFile, flip
 from tests.data.scenes import is_same
@@ -61,7 +60,7 @@ def test_examples_are_mirrored_as_drawn(prepared: Path) -> None:
     with PreparedFile(prepared) as file:
         for example in itertools.chain(*loader.batches(0)):
             plain = file.example(example.index)
-            expected = flip(plain, file.letterbox) if loader.is_flipped(0, example.index) else plain
+            expected = flip(plain) if loader.is_flipped(0, example.index) else plain
             assert torch.equal(example.image, expected.image)
             assert torch.equal(example.target.boxes, expected.target.boxes)
             assert torch.equal(example.target.masks, expected.target.masks)
@@ -107,12 +106,10 @@ def test_variation_leaves_order_and_mirroring_as_they_are(prepared: Path) -> Non
 class Listening(Augmentation):
     """Changes nothing, and keeps what it was given."""
 
-    given: list[tuple[Example, Example, ImageRegion, int]] = field(default_factory=list)
+    given: list[tuple[Example, Example, int]] = field(default_factory=list)
 
-    def __call__(
-        self, example: Example, region: ImageRegion, other: Callable[[], Example], draw: torch.Generator
-    ) -> Example:
-        self.given.append((example, other(), region, draw.initial_seed()))
+    def __call__(self, example: Example, other: Callable[[], Example], draw: torch.Generator) -> Example:
+        self.given.append((example, other(), draw.initial_seed()))
         return example
 
 
@@ -123,12 +120,11 @@ def test_pictures_are_mirrored_first_and_meet_any_other_of_the_split(prepared: P
         listening.given.clear()
         assert sorted(example.index for example in examples(loader, epoch)) == split
         with PreparedFile(prepared) as file:
-            for example, other, region, _ in listening.given:
-                assert region == file.letterbox.region
+            for example, other, _ in listening.given:
                 for one in (example, other):
                     stored = file.example(one.index)
                     mirrored = loader.is_flipped(epoch, one.index)
-                    assert is_same(one, flip(stored, file.letterbox) if mirrored else stored)
+                    assert is_same(one, flip(stored) if mirrored else stored)
 
 
 def test_every_picture_meets_every_other_with_draws_of_its_own(prepared: Path) -> None:

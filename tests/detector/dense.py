@@ -35,7 +35,7 @@ BACKBONE = backbone_params(
 PARAMS = params(backbone=BACKBONE, proposals=TORCHVISION_PROPOSALS, rois=RoisParams(0.5, 0.25))
 RPN_TERMS = ["objectness", "rpn_regression"]
 TERMS = [*RPN_TERMS, "classification", "box_regression", "mask"]
-BATCH = Batcher(LITE, REGION, CPU)
+BATCH = Batcher(LITE, CPU)
 
 
 def joint_params(**changes: Any) -> Params:

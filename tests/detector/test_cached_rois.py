@@ -50,7 +50,7 @@ def features(folder: Path) -> Iterator[FeaturesFile]:
 
 def target_of(prepared: PreparedFile, index: int, flipped: bool) -> Target:
     example = prepared.example(index)
-    return (flip(example, prepared.letterbox) if flipped else example).target
+    return (flip(example) if flipped else example).target
 
 
 def make_cached(prepared: PreparedFile, index: int, flipped: bool, train: bool) -> CachedView:

@@ -42,7 +42,7 @@ from tests.factories import make_prepared
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Example]]:
     with PreparedFile(make_prepared(tmp_path_factory.mktemp("backbone"), 6)) as prepared:
-        assert prepared.letterbox.region == REGION
+        assert prepared.letterbox(0).region == REGION
         yield [prepared.example(index) for index in range(6)]
 
 

@@ -109,7 +109,7 @@ def test_the_choice_repeats_and_differs_between_views(example: Example) -> None:
 def test_a_mirrored_view_has_mirrored_truth(tmp_path: Path) -> None:
     with PreparedFile(make_prepared(tmp_path, 1)) as prepared:
         plain = prepared.example(0)
-        mirrored = flip(plain, prepared.letterbox)
+        mirrored = flip(plain)
     view = cached(mirrored, ViewType(flipped=True, train=True))
     x1, y1, x2, y2 = plain.target.boxes.unbind(1)
     torch.testing.assert_close(view.boxes[6:], torch.stack([160 - x2, y1, 160 - x1, y2], 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from src.data.letterbox import Letterbox
 from src.data.prepared import Example
 from src.ops.anchors import cell_anchors, grid_anchors
 from src.ops.matching import MatchThresholds
@@ -13,6 +14,7 @@ from src.structures.target import Target
 
 ROWS, COLUMNS = 6, 8
 REGION = (11.0, 0.0, 117.0, 96.0)  # 11 columns of padding on either side of a canvas of 128 x 96
+LETTERBOX = Letterbox(96, 106, 128, 96, 106)
 THRESHOLDS = MatchThresholds(high=0.7, low=0.3)
 BOX = torch.tensor([[30.0, 22.0, 62.0, 58.0]])
 
@@ -20,7 +22,7 @@ BOX = torch.tensor([[30.0, 22.0, 62.0, 58.0]])
 def small_grid() -> AnchorGrid:
     """One anchor of 32 x 32 pixels per cell."""
     anchors = grid_anchors(cell_anchors([(32, 32)]), ROWS, COLUMNS, 16, offset=0.5)
-    return AnchorGrid(anchors, ROWS, COLUMNS, REGION, THRESHOLDS)
+    return AnchorGrid(anchors, ROWS, COLUMNS, THRESHOLDS)
 
 
 def target_of(boxes: Tensor, crowd: Tensor | None = None) -> Target:
@@ -32,4 +34,5 @@ def target_of(boxes: Tensor, crowd: Tensor | None = None) -> Target:
 
 def example_with(boxes: Tensor, crowd: Tensor | None = None) -> Example:
     """A black picture with vehicles at the boxes."""
-    return Example(0, "test", torch.zeros(3, 16 * ROWS, 16 * COLUMNS, dtype=torch.uint8), target_of(boxes, crowd))
+    image = torch.zeros(3, 16 * ROWS, 16 * COLUMNS, dtype=torch.uint8)
+    return Example(0, "test", image, target_of(boxes, crowd), LETTERBOX)

@@ -203,11 +203,12 @@ def test_the_curve_averages_to_ap50():
 
 def test_metrics_entries():
     entries = evaluate([truth([[0, 0, 10, 10]], [1])], [found([[0, 0, 10, 10]], [1], [0.9])]).as_metrics()
-    assert set(entries) == {"box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "by_class"}
+    names = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100")
+    keys = {f"{kind}_{name}" for kind in ("box", "mask") for name in names}
+    assert set(entries) == keys | {"by_class"}
     assert set(entries["by_class"]) == {"vehicle", "person", "animal"}
-    assert entries["by_class"]["vehicle"] == {
-        f"{kind}_{name}": 1.0 for kind in ("box", "mask") for name in ("ap", "ap50", "ap75")
-    }
+    absent = {f"{kind}_ap_{size}" for kind in ("box", "mask") for size in ("medium", "large")}
+    assert entries["by_class"]["vehicle"] == {key: None if key in absent else 1.0 for key in keys}
     assert entries["by_class"]["animal"]["box_ap"] is None
 
 

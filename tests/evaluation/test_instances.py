@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from src.data.dataset import DatasetFile
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
+from src.structures.masks import Masks
 from src.structures.sample import Sample
 from tests.evaluation.scenes import found, truth
+from tests.factories import make_dataset
 
 
 def test_results_json_by_hand():
@@ -48,7 +51,7 @@ def test_ground_truth_json_by_hand():
     json.dumps(value, allow_nan=False)
 
 
-def test_ground_truth_of_a_sample():
+def test_ground_truth_of_a_sample(tmp_path):
     masks = np.zeros((1, 300, 400), bool)
     masks[0, 10:20, 30:50] = True
     sample = Sample(
@@ -56,13 +59,14 @@ def test_ground_truth_of_a_sample():
         image=np.zeros((300, 400, 3), np.uint8),
         boxes=np.array([[30, 10, 50, 20]], np.float32),
         labels=np.array([2]),
-        masks=masks,
+        masks=Masks.from_pixels(masks),
         crowd=np.array([False]),
         unlabeled_boxes=np.zeros((0, 4), np.float32),
         unlabeled_labels=np.zeros(0, np.int64),
         split="train",
     )
-    one = GroundTruth.from_sample(sample, 11)
+    with DatasetFile(make_dataset(tmp_path / "d.h5", [sample])) as dataset:
+        one = GroundTruth.from_dataset(dataset, 0, 11)
     assert (one.image_id, one.name, one.height, one.width) == (11, "train/000001", 300, 400)
     assert coco_ground_truth([one])["annotations"][0]["area"] == 200
 

@@ -92,7 +92,7 @@ def test_a_picture_is_seen_as_the_prepared_file_has_it(detector: MaskRCNN) -> No
     canvas = letterbox.image_to_canvas(picture(2 * SMALL.height, 2 * SMALL.width))
     image = torch.from_numpy(canvas).permute(2, 0, 1)
     with torch.no_grad():
-        images = run.batcher(letterbox).images([Example(0, "", image, no_target(SMALL.height, SMALL.padded_width))])
+        images = run.batcher.images([Example(0, "", image, no_target(SMALL.height, SMALL.padded_width), letterbox)])
         (expected,) = run.detector.detect(images)
     assert images.regions.tolist() == [[16, 0, 144, 96]]
     torch.testing.assert_close(found.boxes, 2 * (expected.boxes - torch.tensor([16.0, 0, 16, 0])))

@@ -48,7 +48,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Example]
 def proposer() -> Proposer:
     rpn = RegionProposalNetwork((16.0, 32.0, 64.0, 128.0, 256.0), (0.5, 1.0, 2.0), TORCHVISION_PROPOSALS, CHANNELS)
     randomize(rpn.parameters(), 0)
-    batcher = Batcher(LITE, REGION, torch.device("cpu"))
+    batcher = Batcher(LITE, torch.device("cpu"))
     return Proposer(Averages(), rpn, Fabric(accelerator="cpu", devices=1, precision="32-true"), batcher)
 
 

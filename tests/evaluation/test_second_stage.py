@@ -37,7 +37,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedFile]
 
 @pytest.fixture(scope="module")
 def letterbox(prepared: PreparedFile) -> Letterbox:
-    return prepared.letterbox
+    return prepared.letterbox(0)
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +56,10 @@ def proposals(example: Example) -> Tensor:
     return torch.cat([clip(boxes + 2, REGION), FAR, clip(boxes[:1] - 3, REGION)])
 
 
-def analysis(
-    detector: MaskRCNN, example: Example, letterbox: Letterbox, boxes: Tensor | None = None
-) -> SecondStageAnalysis:
+def analysis(detector: MaskRCNN, example: Example, boxes: Tensor | None = None) -> SecondStageAnalysis:
     """Of the detector with given proposals, near the objects and far from them unless the test says otherwise."""
     boxes = proposals(example) if boxes is None else boxes
-    return analyze(predictor(detector, small_params(), boxes), example, letterbox)
+    return analyze(predictor(detector, small_params(), boxes), example)
 
 
 def with_target(example: Example, objects: slice, crowd: slice) -> Example:
@@ -94,11 +92,11 @@ def test_both_border_rules_are_those_of_the_detector(
     params = small_params(border=border, **passes)
     run = predictor(detector, params, proposals(example))
     with torch.no_grad():
-        (found,) = run.detector.detect(run.batcher(letterbox).images([example]))
+        (found,) = run.detector.detect(run.batcher.images([example]))
     assert found.masks.shape[1:] == (28, 28)
     assert ((found.masks >= 0) & (found.masks <= 1)).all()
     expected = to_source(found, letterbox, params.evaluate.mask_threshold)
-    stage = analyze(run, example, letterbox)
+    stage = analyze(run, example)
     assert list(stage.found) == ["remove", "clip"]
     assert_equal(stage.found[border], expected)
     assert 0 < len(stage.found["remove"]) < len(stage.found["clip"])  # so the rules differ here
@@ -109,8 +107,8 @@ def test_the_network_s_own_proposals_under_every_setting(
 ) -> None:
     params = small_params(proposals=20, border="clip", score_threshold=0.1, detections_per_image=7, mask_threshold=0.3)
     run = predictor(detector, params)
-    stage = analyze(run, example, letterbox)
-    found = run.detect(example, letterbox)
+    stage = analyze(run, example)
+    found = run.detect(example)
     assert stage.name == example.name
     assert len(stage.proposals) == 20
     assert len(found) == 7
@@ -120,7 +118,7 @@ def test_the_network_s_own_proposals_under_every_setting(
 
 def test_proposals_are_judged_by_their_overlap(detector: MaskRCNN, example: Example, letterbox: Letterbox) -> None:
     boxes = proposals(example)
-    stage = analysis(detector, example, letterbox, boxes)
+    stage = analysis(detector, example, boxes)
     first, second = example.target.labels.tolist()
     assert stage.truth.tolist() == [first, second, 0, 0, 0, first]
     logits, refined = second_stage(detector, example, boxes)
@@ -132,13 +130,11 @@ def test_proposals_are_judged_by_their_overlap(detector: MaskRCNN, example: Exam
     assert (stage.iou_before >= 0.5).all()
 
 
-def test_the_numbers_are_of_the_first_look_and_the_detections_of_the_last(
-    detector: MaskRCNN, example: Example, letterbox: Letterbox
-) -> None:
+def test_the_numbers_are_of_the_first_look_and_the_detections_of_the_last(detector: MaskRCNN, example: Example) -> None:
     boxes = proposals(example)
-    first = analyze(predictor(detector, small_params(), boxes), example, letterbox)
+    first = analyze(predictor(detector, small_params(), boxes), example)
     params = small_params(box_passes=3, objectness_power=0.5)
-    last = analyze(predictor(detector, params, boxes), example, letterbox)
+    last = analyze(predictor(detector, params, boxes), example)
     for name in ("proposals", "truth", "predicted", "iou_before", "iou_after", "halves_before", "halves_after"):
         assert torch.equal(getattr(last, name), getattr(first, name)), name
     for border in ("remove", "clip"):
@@ -152,7 +148,7 @@ def test_a_second_look_is_at_the_first_one_s_boxes(detector: MaskRCNN, example: 
     logits, refined = second_stage(detector, example, box)
     again, boxes = second_stage(detector, example, refined[0, 1 + logits[0, 1:].argmax()][None])
     params = small_params(box_passes=2, border="clip", nms_iou=1.0)
-    found = analyze(predictor(detector, params, box), example, letterbox).found["clip"]
+    found = analyze(predictor(detector, params, box), example).found["clip"]
     assert sorted(found.labels.tolist()) == [1, 2, 3]
     scores = (logits.softmax(1)[0] + again.softmax(1)[0]) / 2
     torch.testing.assert_close(found.scores, scores[found.labels], rtol=0, atol=1e-3)
@@ -161,25 +157,25 @@ def test_a_second_look_is_at_the_first_one_s_boxes(detector: MaskRCNN, example: 
 
 @pytest.mark.parametrize(("threshold", "objects"), [(0.5, 1), (0.45, 2), (0.4, 3), (0.6, 0)])
 def test_which_proposal_is_an_object_is_a_matter_of_params(
-    detector: MaskRCNN, example: Example, letterbox: Letterbox, threshold: float, objects: int
+    detector: MaskRCNN, example: Example, threshold: float, objects: int
 ) -> None:
     x1, y1, x2, y2 = example.target.boxes[0].tolist()
     boxes = torch.tensor([[x1, y1, x1 + share * (x2 - x1), y2] for share in (0.52, 0.48, 0.42)])
     params = small_params()
     params = dataclasses.replace(params, rois=dataclasses.replace(params.rois, fg_iou_thresh=threshold))
     alone = with_target(example, slice(0, 1), slice(0, 0))
-    stage = analyze(predictor(detector, params, boxes), alone, letterbox)
+    stage = analyze(predictor(detector, params, boxes), alone)
     label = int(example.target.labels[0])
     assert stage.truth.tolist() == [label] * objects + [0] * (3 - objects)
 
 
-def test_the_detector_sees_its_best_proposals_only(detector: MaskRCNN, example: Example, letterbox: Letterbox) -> None:
+def test_the_detector_sees_its_best_proposals_only(detector: MaskRCNN, example: Example) -> None:
     run = predictor(detector, small_params(proposals=2), proposals(example))
-    assert len(analyze(run, example, letterbox).truth) == 2
+    assert len(analyze(run, example).truth) == 2
 
 
-def test_halves_start_at_one_half(detector: MaskRCNN, example: Example, letterbox: Letterbox) -> None:
-    stage = analysis(detector, example, letterbox)
+def test_halves_start_at_one_half(detector: MaskRCNN, example: Example) -> None:
+    stage = analysis(detector, example)
     assert stage.halves_before.tolist() == pytest.approx([0.5] * 8, abs=1e-5)
     left = example.target.boxes[:1].clone()
     left[:, 2] = (left[:, 0] + left[:, 2]) / 2
@@ -189,9 +185,9 @@ def test_halves_start_at_one_half(detector: MaskRCNN, example: Example, letterbo
     assert len(stage.halves_after) == 8
 
 
-def test_background_in_a_crowd_is_not_judged(detector: MaskRCNN, example: Example, letterbox: Letterbox) -> None:
+def test_background_in_a_crowd_is_not_judged(detector: MaskRCNN, example: Example) -> None:
     crowd = with_target(example, slice(0, 1), slice(1, 2))
-    stage = analysis(detector, crowd, letterbox, proposals(example))
+    stage = analysis(detector, crowd, proposals(example))
     label = int(example.target.labels[0])
     assert stage.truth.tolist() == [label, -1, 0, 0, 0, label]
     assert len(stage.halves_before) == 4
@@ -202,13 +198,13 @@ def check_sizes(stage: SecondStageAnalysis, proposed: int, objects: int) -> None
     assert len(stage.halves_before) == len(stage.halves_after) == 4 * objects
 
 
-def test_no_objects_and_no_proposals(detector: MaskRCNN, example: Example, letterbox: Letterbox) -> None:
+def test_no_objects_and_no_proposals(detector: MaskRCNN, example: Example) -> None:
     bare = dataclasses.replace(example, target=no_target(*example.image.shape[1:]))
-    stage = analysis(detector, bare, letterbox, FAR)
+    stage = analysis(detector, bare, FAR)
     check_sizes(stage, 3, 0)
     assert (stage.truth == 0).all()
     assert stage.iou_before.shape == stage.iou_after.shape == (0,)
-    nothing = analysis(detector, example, letterbox, FAR[:0])
+    nothing = analysis(detector, example, FAR[:0])
     check_sizes(nothing, 0, 2)
     assert [(len(found), found.masks) for found in nothing.found.values()] == [(0, [])] * 2
 

@@ -13,7 +13,7 @@ from src.figures.plain_rpn import GradientView, plot_ground_truth, plot_proposal
 from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.detector import propose
 from src.plain_rpn.statistics import box_statistics, statistics_by_class
-from tests.evaluation.grids import BOX, example_with, small_grid, target_of
+from tests.evaluation.grids import BOX, REGION, example_with, small_grid, target_of
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def test_best_anchor_iou_with_an_empty_class(tmp_path):
 
 
 def test_ground_truth_counts_every_anchor(grid):
-    matches = grid.label(target_of(BOX))
-    counts = [int(word) for word in figures.count_text(matches, grid).split() if word.isdigit()]
+    matches = grid.label(target_of(BOX), REGION)
+    counts = [int(word) for word in figures.count_text(matches, grid.crossing(REGION)).split() if word.isdigit()]
     assert sum(counts) == len(grid.anchors)
     assert counts[0] == int((matches >= 0).sum()) > 0
 
@@ -48,13 +48,13 @@ def test_all_positives_and_a_few_negatives_are_drawn(grid, tmp_path, monkeypatch
     drawn: dict[str, int] = {}
     monkeypatch.setattr(figures, "draw_boxes", lambda ax, boxes, color, *_: drawn.update({color: len(boxes)}))
     plot_ground_truth([example_with(BOX)], grid, tmp_path / "truth.png")
-    positives = int((grid.label(target_of(BOX)) >= 0).sum())
+    positives = int((grid.label(target_of(BOX), REGION) >= 0).sum())
     assert drawn == {figures.POSITIVE_COLOR: positives, figures.NEGATIVE_COLOR: figures.NEGATIVES, figures.TRUTH: 1}
 
 
 @pytest.mark.parametrize("images", [0, 1, 3])
 def test_proposals_of_any_number_of_images(grid, tmp_path, images):
-    found = propose(torch.linspace(-2, 2, 48), torch.zeros(48, 4), grid)
+    found = propose(torch.linspace(-2, 2, 48), torch.zeros(48, 4), grid, REGION)
     examples = [example_with(BOX)] * images
     plot_proposals(examples, [found] * images, tmp_path / "proposals.png")
     plot_ground_truth(examples, grid, tmp_path / "truth.png")

@@ -13,7 +13,8 @@ from src.evaluation.instances import Instances
 from src.evaluation.rle import encode_masks
 from src.figures import predictions
 from src.figures.base import draw_scene, new_figure, save_figure
-from src.figures.predictions import LARGEST_SIDE, draw_prediction, drawn_size
+from src.figures.predictions import draw_prediction
+from src.figures.view import LARGEST_SIDE, View
 
 
 def found_in(height: int, width: int) -> Instances:
@@ -49,7 +50,8 @@ def test_a_picture_of_usual_size_is_drawn_as_it_is(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("height", "width"), [(3000, 4000), (5000, 20), (600, 9000)])
 def test_a_large_one_is_drawn_reduced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, height: int, width: int) -> None:
     given = seen(monkeypatch, height, width, tmp_path / "a.png")
-    rows, columns = drawn_size(height, width)
+    view = View.of(height, width)
+    rows, columns = view.rows, view.columns
     assert max(rows, columns) == LARGEST_SIDE
     assert given["image"].shape == (rows, columns, 3)
     assert given["masks"].shape == (2, rows, columns)

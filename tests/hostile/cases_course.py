@@ -39,7 +39,7 @@ def box(*numbers: float) -> Callable[[Path], None]:
 
 def masks(change: Callable[[np.ndarray], Any]) -> Callable[[Path], None]:
     def spoil(root: Path) -> None:
-        stored = np.concatenate([sample.masks for sample in SAMPLES]).astype(np.uint8)
+        stored = np.concatenate([sample.masks.pixels() for sample in SAMPLES]).astype(np.uint8)
         changed = change(stored)
         write_h5(root / MASKS, stored if changed is None else changed)
 

@@ -17,7 +17,7 @@ from torchvision.ops import nms
 from src.core.errors import InputError
 from src.core.params import RpnLossWeights, RpnParams
 from src.core.tensors import cpu_state_dict, save_tensors
-from src.data.letterbox import Letterbox
+from src.data.letterbox import Frame, ImageRegion
 from src.ops.boxes import box_iou, clip, decode
 from src.plain_rpn import detector
 from src.plain_rpn.anchor_grid import AnchorGrid
@@ -29,7 +29,8 @@ from src.structures.loss_term import values
 from src.structures.target import Target, no_target
 from tests.other_device import DEVICE, OtherDevice
 
-LETTERBOX = Letterbox(96, 128, 160, 300, 400)
+FRAME = Frame(96, 128, 160)
+REGIONS = [FRAME.letterbox(*size).region for size in ((300, 400), (200, 400), (400, 300))]
 PARAMS = RpnParams(1, 1, 1e-3, 0.0, 0.7, 0.3, 16, flip=False, loss_weights=RpnLossWeights(1.0, 1.0), seed=1)
 SIZES = [(32.0, 32.0), (24.0, 40.0)]
 
@@ -39,12 +40,12 @@ def make_model() -> PlainRpn:
     network = PlainRpnNetwork(len(SIZES))
     for output in (network.classifier, network.regressor):
         torch.nn.init.normal_(output.weight, std=0.2)  # not at one half and at the anchors, where it starts
-    return PlainRpn(network, AnchorGrid.from_params(SIZES, LETTERBOX, PARAMS), PARAMS)
+    return PlainRpn(network, AnchorGrid.from_params(SIZES, FRAME, PARAMS), PARAMS)
 
 
 def make_images(count: int) -> ImageList:
     draw = torch.Generator().manual_seed(count)
-    return ImageList(torch.randn(count, 3, 96, 160, generator=draw), torch.tensor([LETTERBOX.region] * count))
+    return ImageList(torch.randn(count, 3, 96, 160, generator=draw), torch.tensor(REGIONS[:count]))
 
 
 def make_targets() -> list[Target]:
@@ -80,7 +81,7 @@ def test_a_network_on_another_device_loses_and_learns_the_same() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_losses_are_those_of_anchors_drawn_by_the_same_seed(seed: int) -> None:
     model, images, targets = make_model(), make_images(3), make_targets()
-    matches = [model.grid.label(target) for target in targets]
+    matches = [model.grid.label(*pair) for pair in zip(targets, REGIONS, strict=True)]
     boxes = [target.boxes for target in targets]
     drawn = draw_samples(matches, boxes, model.grid.anchors, 16, [torch.Generator().manual_seed(seed)] * 3)
     terms = rpn_losses(*flatten_outputs(*model.network(images.tensors)), drawn)
@@ -140,9 +141,11 @@ def test_outputs_leave_the_network_as_float32_in_the_grid_s_order() -> None:
     assert deltas.shape == (2, len(model.grid.anchors), 4)
 
 
-def plain_proposals(logits: Tensor, deltas: Tensor, grid: AnchorGrid) -> list[tuple[list[float], float]]:
+def plain_proposals(
+    logits: Tensor, deltas: Tensor, grid: AnchorGrid, region: ImageRegion
+) -> list[tuple[list[float], float]]:
     """Greedy suppression, box by box, over all that is large enough inside the picture."""
-    boxes = clip(decode(deltas, grid.anchors), grid.region)
+    boxes = clip(decode(deltas, grid.anchors), region)
     kept: list[int] = []
     for index in logits.argsort(descending=True).tolist():
         x1, y1, x2, y2 = boxes[index].tolist()
@@ -158,8 +161,9 @@ def test_detections_are_the_best_of_all_anchors_image_by_image() -> None:
     model, images = make_model(), make_images(2)
     found = model.detect(images)
     assert len(found) == 2
-    for proposals, logits, deltas in zip(found, *model.predict(images.tensors), strict=True):
-        expected = plain_proposals(logits, deltas, model.grid)
+    columns = zip(found, *model.predict(images.tensors), REGIONS[:2], strict=True)
+    for proposals, logits, deltas, region in columns:
+        expected = plain_proposals(logits, deltas, model.grid, region)
         assert len(expected) > 10
         torch.testing.assert_close(proposals.boxes, torch.tensor([box for box, _ in expected]))
         torch.testing.assert_close(proposals.scores, torch.tensor([score for _, score in expected]))
@@ -171,11 +175,11 @@ def test_proposals_are_clipped_sorted_apart_and_large_enough() -> None:
     deltas = model.grid.anchors.new_zeros(len(model.grid.anchors), 4)
     deltas[:, 2:] = torch.linspace(-3, 1, len(deltas))[:, None]  # some shrink to a pixel, some reach over the border
     logits = torch.randn(len(deltas), generator=torch.Generator().manual_seed(1))
-    x1, y1, x2, y2 = LETTERBOX.region
+    x1, y1, x2, y2 = region = REGIONS[1]
     raw = decode(deltas, model.grid.anchors)
     assert ((raw < torch.tensor([x1, y1, x1, y1])) | (raw > torch.tensor([x2, y2, x2, y2]))).any()
     assert ((raw[:, 2:] - raw[:, :2]).amin(dim=1) < MIN_SIZE).any()
-    found = propose(logits, deltas, model.grid)
+    found = propose(logits, deltas, model.grid, region)
     assert len(found.boxes) > 10
     assert (found.boxes >= torch.tensor([x1, y1, x1, y1])).all()
     assert (found.boxes <= torch.tensor([x2, y2, x2, y2])).all()
@@ -199,7 +203,7 @@ def test_nothing_large_enough_gives_no_proposals() -> None:
     grid = make_model().grid
     deltas = torch.zeros(len(grid.anchors), 4)
     deltas[:, 2:] = -5.0
-    found = propose(torch.zeros(len(deltas)), deltas, grid)
+    found = propose(torch.zeros(len(deltas)), deltas, grid, REGIONS[0])
     assert (found.boxes.shape, found.scores.shape) == ((0, 4), (0,))
 
 

@@ -19,6 +19,7 @@ from src.evaluation.headline import headline_numbers, provenance
 from src.reporting.run_results import RunResults
 
 CLASSES = ("vehicle", "person", "animal")
+SIZES = {"small": None, "medium": 0.312, "large": 0.533}  # AP; no small objects
 CONDITIONS = {"device": "CPU (x86_64)", "precision": "bf16", "threads": 2, "python": "3.11.9", "torch": "2.14.1"}
 FIGURES = (
     *("ingest/samples", "prepare/two_objects", "anchors/histograms", "anchors/best_anchor_iou"),
@@ -160,6 +161,8 @@ METRICS: dict[str, Any] = {
         "mask_ap": 0.441,
         "mask_ap50": 0.751,
         "mask_ap75": 0.463,
+        **{f"{kind}_ap_{size}": value for kind in ("box", "mask") for size, value in SIZES.items()},
+        **{f"{kind}_ar_{most}": 0.4 + 0.05 * len(most) for kind in ("box", "mask") for most in ("1", "10", "100")},
         "by_class": {
             name: {
                 "box_ap": 0.4 + 0.1 * i,

@@ -237,7 +237,7 @@ def test_a_box_over_the_border_is_cut(root: Path) -> None:
     source, samples = opened(root)
     assert source.findings.mended == {"box over the border": 1}
     boxes = samples[0].boxes[~samples[0].crowd]
-    assert boxes[:, 0].min() == 87  # of 240 x 320, on the canvas
+    assert boxes[:, 0].min() == 0
     refused(root, "boxes inside the picture", strict=True)
 
 
@@ -429,7 +429,7 @@ def test_boxes_as_masks(root: Path, strict: bool) -> None:
     source, samples = opened(root, boxes_as_masks=True, strict=strict)
     assert source.findings.mended["box as mask"] == sum((~sample.crowd).sum() for sample in samples)
     for sample in samples:
-        for box, mask in zip(sample.boxes[~sample.crowd], sample.masks[~sample.crowd], strict=True):
+        for box, mask in zip(sample.boxes[~sample.crowd], sample.masks.keep(~sample.crowd), strict=True):
             ys, xs = np.nonzero(mask)
             around = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
             np.testing.assert_allclose(around, box, atol=1)
@@ -442,7 +442,7 @@ def test_masks_that_are_there_stay_where_boxes_are_taken_for_others(root: Path) 
     source, samples = opened(root, boxes_as_masks=True)
     assert source.findings.mended == {"box as mask": 1}
     assert_same(samples[:-1], good[:-1])
-    assert samples[-1].masks.sum() >= good[-1].masks.sum()
+    assert samples[-1].masks.pixels().sum() >= good[-1].masks.pixels().sum()
 
 
 def link(root: Path, store: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from src.core.errors import InputError
+from src.data.decoding import LARGEST, gray_to_bytes
 from src.sources import pictures
-from src.sources.pictures import LARGEST, gray_to_bytes, list_pictures, read_picture
+from src.sources.pictures import list_pictures, read_picture
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

@@ -76,7 +76,7 @@ def test_detect_writes_what_was_found_also_in_coco_s_formats(workspace: Path, de
     analyses = list(read_analyses(workspace / paths.DETECTIONS))
     with DatasetFile(workspace / paths.DATASET) as dataset:
         rows = dataset.indices("test")
-        truth = [GroundTruth.from_sample(dataset[row], number) for number, row in enumerate(rows, start=1)]
+        truth = [GroundTruth.from_dataset(dataset, row, number) for number, row in enumerate(rows, start=1)]
     assert [one.name for one in analyses] == [one.name for one in truth] == ["000008", "000009"]
     assert all(0 < len(one.proposals) <= 24 for one in analyses)
     assert sum(len(one.found["clip"]) for one in analyses) > 0

@@ -115,7 +115,7 @@ def test_arguments_and_weights_are_those_of_the_network() -> None:
     training = opened()
     batch = next(iter(training.test()))
     images, targets = training.arguments(batch)
-    expected, truth = Batcher(LITE, (16.0, 0.0, 144.0, 96.0), FABRIC.device)(batch)
+    expected, truth = Batcher(LITE, FABRIC.device)(batch)
     assert torch.equal(images.tensors, expected.tensors)
     assert [target.labels.tolist() for target in targets] == [target.labels.tolist() for target in truth]
     assert training.weights == dataclasses.asdict(params().joint.loss_weights)

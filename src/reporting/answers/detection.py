@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.formatting import change, count, listing, percent, score
+from src.reporting.formatting import TIMES, change, count, listing, percent, score
 from src.reporting.run_results import RunResults
 from src.structures.classes import CLASS_NAMES, OBJECT_CLASSES
 
@@ -40,6 +40,7 @@ def task_15(results: RunResults) -> Answer:
         "trained": _trained(results.params.rois.fg_iou_thresh),
     }
     tables = {"classifier": _classifier_table(classifier), "confusion": _confusion_table(classifier["confusion"])}
+    tables["sizes"] = _sizes_table(results)
     tables["errors"] = _errors_table(results.value("evaluate", "errors"), results.params.predict.score_threshold)
     return Answer(words, _figures(results), tables)
 
@@ -160,6 +161,20 @@ def _classifier_table(classifier: dict[str, Any]) -> Table:
 def _confusion_table(confusion: list[list[int]]) -> Table:
     rows = [[f"true {CLASS_NAMES[i]}", *(count(cell) for cell in row)] for i, row in enumerate(confusion)]
     return Table(("", *(f"called {name}" for name in CLASS_NAMES)), rows, "Regions by true and predicted class.")
+
+
+def _sizes_table(results: RunResults) -> Table:
+    """AP by the objects' size, and average recall, as COCO reports them; n/a where a size has no object."""
+    keys = ("ap", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100")
+    rows = []
+    for kind, name in (("box", "boxes"), ("mask", "masks")):
+        values = [results.maybe("evaluate", f"{kind}_{key}") for key in keys]
+        rows.append([name, *("n/a" if value is None else score(value) for value in values)])
+    caption = (
+        "AP over IoU 0.50 to 0.95 by the area of an object\u2019s mask in its image\u2019s own pixels (small: below 32 "
+        f"{TIMES} 32; large: above 96 {TIMES} 96), and the recall of the best 1, 10 and 100 detections of an image."
+    )
+    return Table(("", "AP", "small", "medium", "large", "AR 1", "AR 10", "AR 100"), rows, caption)
 
 
 def _errors_table(errors: dict[str, int | None], threshold: float) -> Table:

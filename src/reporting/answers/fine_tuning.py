@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.formatting import change, count, percent, plural
+from src.reporting.formatting import change, count, percent, plural, size
 from src.reporting.run_results import RunResults
+from src.structures.sample import HEIGHT, WIDTH
 
 WEIGHTS = {
     "imagenet": "ImageNet: the body knows about pictures; the pyramid (FPN) and the RPN start from random numbers",
@@ -21,6 +22,7 @@ def task_8(results: RunResults) -> Answer:
     tuned = results.params.backbone.epochs > 0
     words = {
         "start": WEIGHTS.get(results.value("backbone", "weights"), "a checkpoint file in the course's format"),
+        "input": _input(results.value("ingest", "source")),
         "learns": _learns(results.params.backbone.trainable_layers) if tuned else "",
         "verdict": _tuning(before, after, results.value("backbone", "weights")) if tuned else _untuned(before),
         "separation": _separation(before, after) if tuned else "",
@@ -45,6 +47,13 @@ def task_8(results: RunResults) -> Answer:
             "Faint: each iteration; bold: running mean; dashed: test images.",
         )
     return Answer(words, figures, {"recall": _recall_table(before, after, where_measured(results))})
+
+
+def _input(source: str) -> str:
+    """How pictures of a source look to a network that knows COCO's."""
+    if source == "coco":
+        return "pictures brought to this frame are differently scaled"
+    return f"pictures resized from {size(HEIGHT, WIDTH)} are smoother and differently scaled"
 
 
 def where_measured(results: RunResults) -> str:

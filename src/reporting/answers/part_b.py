@@ -28,7 +28,7 @@ def task_9(results: RunResults) -> Answer:
     example = results.value("prepare", "example")
     number = len(example["labels"])
     words = {
-        "content": size(results.value("prepare", "height"), results.value("prepare", "width")),
+        **_resizing(results),
         "canvas": size(results.value("prepare", "height"), results.value("prepare", "padded_width")),
         "left": plural(round(results.value("prepare", "left")), "column"),
         "right": count(results.value("prepare", "right")),
@@ -48,6 +48,18 @@ def task_9(results: RunResults) -> Answer:
         "The prepared image, its normalized values clipped to [0, 1], with masks, labels and ground-truth boxes.",
     )
     return Answer(words, {"image": figure})
+
+
+def _resizing(results: RunResults) -> dict[str, str]:
+    """To what pictures are resized: all alike, or each by its own size, of which the example is one."""
+    height, width = results.value("prepare", "height"), results.value("prepare", "width")
+    if results.value("ingest", "source") != "coco":
+        return {"content": f"to {size(height, width)}", "whose": "", "above": ""}
+    frame = results.params.prepare
+    top, bottom = (round(results.maybe("prepare", side) or 0) for side in ("top", "bottom"))
+    above = f", {plural(top, 'row')} above and {count(bottom)} below" if top or bottom else ""
+    content = f"as large as it fits into {size(frame.height, frame.width)}"
+    return {"content": content, "whose": " of the example", "above": above}
 
 
 def task_10(results: RunResults) -> Answer:

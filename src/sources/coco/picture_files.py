@@ -15,14 +15,16 @@ from pathlib import Path, PurePath, PureWindowsPath
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
 
-from src.core.errors import brief
+from src.core.errors import brief, invalid
+from src.data.decoding import decode, opened
 from src.sources.left_out import FORBIDDEN_LINK, MALFORMED, NO_FILE, OTHER_SIZE, EntryError
-from src.sources.pictures import is_deep, opened, to_rgb
+from src.structures.sample import PictureFile
 
 DEEPEST = 16  # folders of a file name that are looked at
-ORIENTATION = 0x0112  # EXIF's tag; from 5 on, height and width change places
+ORIENTATION = 0x0112  # EXIF's tag
+TURNED = range(5, 9)  # its values with which height and width change places
+LARGEST_FILE = 2**30  # bytes: 150 million pixels of 16 bits, uncompressed
 STORES = (Path(".dvc/cache"), Path(".git/annex/objects"))  # of the repositories that a folder lies in
 
 
@@ -131,10 +133,10 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     with opened(path) as stored:
         width, height = stored.size
-        return (width, height) if stored.getexif().get(ORIENTATION, 1) in range(5, 9) else (height, width)
+        return (width, height) if stored.getexif().get(ORIENTATION, 1) in TURNED else (height, width)
 
 
-def read_rgb(path: Path, height: int, width: int, *, strict: bool) -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
+def read_rgb(path: Path, height: int, width: int, *, strict: bool) -> tuple[UInt8[np.ndarray, "h w 3"], PictureFile]:
     """Reads a picture of known size.
 
     Args:
@@ -144,19 +146,34 @@ def read_rgb(path: Path, height: int, width: int, *, strict: bool) -> tuple[UInt
         strict: refuse a picture that has this size only before its EXIF entry turns it.
 
     Returns:
-        The pixels, turned as the EXIF entry says, or as they are stored where that alone fits; and whether it was so.
+        The pixels, turned as the EXIF entry says, or as they are stored where that alone fits; and the file.
 
     Raises:
         InputError: it is missing, broken, or too large for memory.
         EntryError: it has another size.
     """
-    with opened(path) as stored:
+    file = _read_file(path)
+    with opened(file, path) as stored:
         found = stored.size  # known before the pixels are decoded
         if sorted(found) == sorted((width, height)):
-            upright = ImageOps.exif_transpose(stored)
-            as_stored = upright.size != (width, height) and not strict
-            image: Image.Image = stored if as_stored else upright
-            found = image.size
-            if found == (width, height):
-                return to_rgb(image) if is_deep(image) else np.asarray(image.convert("RGB")), as_stored
+            is_turned = stored.getexif().get(ORIENTATION, 1) in TURNED
+            found = found[::-1] if is_turned else found
+            as_stored = found != (width, height) and not strict
+            if found == (width, height) or as_stored:
+                return decode(stored, as_stored=as_stored), PictureFile(file.content, as_stored)
     raise EntryError(OTHER_SIZE, f"{width} x {height} pixels, as the json says", "{} x {}".format(*found))
+
+
+def _read_file(path: Path) -> PictureFile:
+    """The bytes of a file.
+
+    Raises:
+        InputError: there is none, it cannot be read, or it is too large for memory.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise invalid(path, f"at most {LARGEST_FILE:,} bytes", f"{size:,}")
+        return PictureFile(path.read_bytes())
+    except OSError as error:
+        raise invalid(path, "a picture that can be read", f"{type(error).__name__}: {error}") from None

@@ -106,7 +106,7 @@ def decode_polygons(polygons: list[Any], size: Size) -> Bool[np.ndarray, "h w"]:
             shapes.append(corners.ravel().tolist())
     if not shapes:
         return np.zeros(size, bool)
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(shapes, height, width))).astype(bool)
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(shapes, height, width))).view(bool)
 
 
 def _is_near(value: Any) -> bool:

@@ -1,10 +1,10 @@
-"""Sets in COCO's format: instances jsons with their image folders, letterboxed to the course's 300 x 400.
+"""Sets in COCO's format: instances jsons with their image folders, each picture in its own size.
 
 As detectron2 does, pictures without an object of the three classes are left out, and so are those that show crowd
 regions only: they would not be negatives, since classes outside the three are not background a person would expect.
 Where they are, `data.keep_empty` keeps them.
-Objects that vanish when the picture is made smaller are left out too. A picture or object that is wrong is mended where
-its meaning is plain, else left out; `findings` has every one of them. `data.strict` refuses the set for it.
+A picture or object that is wrong is mended where its meaning is plain, else left out; `findings` has every one of them.
+`data.strict` refuses the set for it.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from src.sources.emoji.scene import (
 )
 from src.sources.splits import hold_out
 from src.structures.classes import CLASS_NAMES
+from src.structures.masks import Masks
 from src.structures.sample import HEIGHT, TEST, TRAIN, WIDTH, Sample
 
 SHAPES: Final = (TRAIN, TEST)  # the two pools of shapes; validation scenes are drawn from the first
@@ -136,7 +137,7 @@ def _compose(rng: np.random.Generator, actors: list[Actor], name: str, split: st
         image=photograph(rng, paint(rng, place, layers)),
         boxes=boxes[~hidden],
         labels=labels[~hidden],
-        masks=masks[~hidden],
+        masks=Masks.from_pixels(masks[~hidden]),
         crowd=np.zeros(int((~hidden).sum()), bool),
         unlabeled_boxes=boxes[hidden],
         unlabeled_labels=labels[hidden],
