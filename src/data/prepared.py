@@ -19,6 +19,7 @@ from src.core.params import PrepareParams
 from src.data.dataset import DatasetFile
 from src.data.letterbox import Letterbox
 from src.data.scene_file import SceneFile, write_scenes
+from src.structures.classes import Classes
 from src.structures.sample import Sample
 from src.structures.target import Target
 
@@ -74,7 +75,8 @@ def write_prepared(path: Path, dataset: DatasetFile, prepare: PrepareParams, row
     """
     letterbox = Letterbox.from_params(prepare, *dataset.size)
     samples = (to_canvas(dataset[row], letterbox) for row in (range(len(dataset)) if rows is None else rows))
-    write_scenes(path, samples, (letterbox.height, letterbox.padded_width), {"frame": dataclasses.asdict(letterbox)})
+    attributes = {"frame": dataclasses.asdict(letterbox), "classes": dataset.classes.names}
+    write_scenes(path, samples, (letterbox.height, letterbox.padded_width), attributes)
 
 
 def to_canvas(sample: Sample, letterbox: Letterbox) -> Sample:
@@ -86,6 +88,16 @@ def to_canvas(sample: Sample, letterbox: Letterbox) -> Sample:
         masks=letterbox.masks_to_canvas(sample.masks),
         unlabeled_boxes=letterbox.boxes_to_canvas(sample.unlabeled_boxes),
     )
+
+
+def read_classes(path: Path) -> Classes:
+    """The classes of a prepared file.
+
+    Raises:
+        InputError: the file is missing, broken or of another making.
+    """
+    with PreparedFile(path) as prepared:
+        return prepared.classes
 
 
 class PreparedFile(SceneFile):

@@ -29,6 +29,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from src.core.errors import invalid
 from src.core.files import atomic_write
 from src.data.h5 import member, offsets, open_h5, read_rows, require_disk_space
+from src.structures.classes import Classes
 from src.structures.sample import SPLITS, Sample
 
 CODEC = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.BITSHUFFLE)  # reads faster than a disk
@@ -43,7 +44,7 @@ def write_scenes(path: Path, samples: Iterable[Sample], size: tuple[int, int], a
         path: the file to be made or replaced.
         samples: the pictures.
         size: their height and width.
-        attributes: what a reader needs to know besides, as JSON.
+        attributes: what a reader needs to know besides, as JSON; `classes`, the names of the classes, among it.
 
     Raises:
         ValueError: a picture has another size.
@@ -109,6 +110,9 @@ class _Columns:
 class SceneFile:
     """Reads what `write_scenes` wrote. Columns are in memory, images and masks are read when asked for.
 
+    Attributes:
+        classes: what the labels stand for.
+
     Raises:
         InputError: the file is missing, broken or of another making.
     """
@@ -126,6 +130,7 @@ class SceneFile:
         if "attributes" not in self._file.attrs:
             raise invalid(self.path, "a file that this project wrote", "another HDF5 file")
         self.attributes: dict[str, Any] = json.loads(self._file.attrs["attributes"])
+        self.classes = Classes.read(self.attributes.get("classes"), self.path, "classes")
         self._images = member(self._file, "images", ("uint8",), (None, None, None, 3))
         self.size: tuple[int, int] = self._images.shape[1:3]
         count = len(self._images)
@@ -138,6 +143,9 @@ class SceneFile:
         self._unlabeled_starts = self._column("unlabeled_starts", "int64", (count + 1,))
         self._unlabeled_boxes = self._column("unlabeled_boxes", "float32", (int(self._unlabeled_starts[-1]), 4))
         self._unlabeled_labels = self._column("unlabeled_labels", "int64", (int(self._unlabeled_starts[-1]),))
+        for labels in (self._labels, self._unlabeled_labels):
+            if len(labels) and not (labels.min() >= 1 and labels.max() < self.classes.count):
+                raise invalid(self.path, f"labels 1 to {self.classes.count - 1}", f"{labels.min()} to {labels.max()}")
         self._splits = self._column("split", "uint8", (count,))
         if (self._splits >= len(SPLITS)).any():
             raise invalid(self.path, f"splits below {len(SPLITS)}", self._splits.max(), "split")

@@ -12,16 +12,18 @@ from PIL import Image
 from src.evaluation.instances import Instances
 from src.evaluation.rle import decode_masks
 from src.figures.base import draw_scene, new_figure, save_figure
+from src.structures.classes import Classes
 
 LARGEST_SIDE: Final = 1400  # pixels of a picture as it is drawn; the figure itself has at most 1320 either way
 
 
-def draw_prediction(picture: UInt8[np.ndarray, "h w 3"], found: Instances, path: Path) -> None:
+def draw_prediction(picture: UInt8[np.ndarray, "h w 3"], found: Instances, classes: Classes, path: Path) -> None:
     """Draws the picture with masks, boxes, classes and scores; one with a longer side than `LARGEST_SIDE` reduced.
 
     Args:
         picture: RGB.
         found: in the picture's own pixels; stays as it is.
+        classes: what its labels stand for.
         path: PNG to write.
     """
     height, width = picture.shape[:2]
@@ -34,7 +36,7 @@ def draw_prediction(picture: UInt8[np.ndarray, "h w 3"], found: Instances, path:
     if (rows, columns) != (height, width):
         picture = np.asarray(Image.fromarray(picture).resize((columns, rows), Image.Resampling.BILINEAR))
         boxes = boxes * boxes.new_tensor([columns / width, rows / height] * 2)
-    draw_scene(axes[0, 0], picture, boxes, found.labels, found.scores, masks)
+    draw_scene(axes[0, 0], picture, boxes, found.labels, found.scores, masks, classes=classes)
     save_figure(figure, path)
 
 

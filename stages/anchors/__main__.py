@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from src.core import paths
-from src.core.files import atomic_write, write_json
+from src.core.files import write_csv, write_json
 from src.core.params import Params
 from src.core.stage import run
 from src.data.letterbox import Letterbox
@@ -22,7 +21,6 @@ from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.best_anchor_iou import best_ious, fpn_anchors, summarize
 from src.plain_rpn.network import STRIDE
 from src.plain_rpn.statistics import BoxStatistics, anchors_from_modes, box_statistics, scales, statistics_by_class
-from src.structures.classes import LABELS
 from src.structures.sample import TEST, TRAIN
 
 PLOTS = paths.plots("anchors")
@@ -31,19 +29,19 @@ PLOTS = paths.plots("anchors")
 def main(params: Params) -> None:
     """The training objects decide the anchors; best IoUs are measured on the objects of both splits."""
     with PreparedFile(paths.PREPARED) as prepared:
-        letterbox = prepared.letterbox
+        letterbox, classes = prepared.letterbox, prepared.classes
         train, train_labels = objects(prepared, TRAIN)
         test, test_labels = objects(prepared, TEST)
     picture = (letterbox.resized_width, letterbox.resized_height)
     overall = box_statistics(train, params.anchors.bins, picture)
-    by_class = statistics_by_class(train, train_labels, params.anchors.bins, picture)
+    by_class = statistics_by_class(train, train_labels, classes, params.anchors.bins, picture)
     # One step of the grid is left on each axis, so that some location has the anchor inside the picture.
     sizes = anchors_from_modes(overall, params.anchors.count, (picture[0] - STRIDE, picture[1] - STRIDE)).tolist()
     write_json(paths.ANCHORS, {"anchors": sizes, **modes(overall)})
 
     boxes, labels = torch.from_numpy(np.concatenate([train, test])), np.concatenate([train_labels, test_labels])
     best, best_fpn = best_anchor_ious(boxes, sizes, letterbox, params)
-    per_class = {name: best[torch.from_numpy(labels == label)] for name, label in LABELS.items()}
+    per_class = {name: best[torch.from_numpy(labels == label)] for name, label in classes.items()}
     facts = {
         **describe(overall),
         "scale_median": overall.scale_median,
@@ -59,7 +57,7 @@ def main(params: Params) -> None:
     plot_best_anchor_iou(
         {name: part.numpy() for name, part in per_class.items()}, best_fpn.numpy(), PLOTS / "best_anchor_iou.png"
     )
-    write_tables(overall, by_class)
+    write_tables(by_class)
 
 
 def objects(prepared: PreparedFile, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -102,15 +100,13 @@ def larger(boxes: np.ndarray, sizes: list[list[float]]) -> float | None:
     return int((scales(boxes) ** 2 > largest).sum()) / len(boxes) if len(boxes) else None
 
 
-def write_tables(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics]) -> None:
-    """The histograms as csv: a row a bin, its middle and the counts of all objects and of each class."""
-    groups = {"overall": overall, **by_class}
-    scale = pd.DataFrame({"scale": overall.scale.centers} | {k: group.scale.counts for k, group in groups.items()})
-    ratios = 2.0**overall.log_ratio.centers
-    log_ratio = pd.DataFrame({"ratio": ratios} | {k: group.log_ratio.counts for k, group in groups.items()})
-    for name, table in (("scale", scale), ("ratio", log_ratio)):
-        with atomic_write(PLOTS / f"{name}.csv") as path:
-            table.to_csv(path, index=False, float_format="%.6g")
+def write_tables(by_class: Mapping[str, BoxStatistics]) -> None:
+    """The histograms as csv: a row a class and bin, with the bin's middle; `dvc plots` draws a line a class."""
+    scale = {name: (group.scale.centers, group.scale.counts) for name, group in by_class.items()}
+    ratio = {name: (2.0**group.log_ratio.centers, group.log_ratio.counts) for name, group in by_class.items()}
+    for axis, groups in (("scale", scale), ("ratio", ratio)):
+        rows = [(name, *row) for name, columns in groups.items() for row in zip(*columns, strict=True)]
+        write_csv(PLOTS / f"{axis}.csv", ("class", axis, "objects"), rows)
 
 
 if __name__ == "__main__":
