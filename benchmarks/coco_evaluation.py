@@ -16,15 +16,16 @@ from benchmarks.interleaved import BenchmarkCase
 from src.evaluation.detection import evaluate_detections
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.rle import encode_masks
+from src.structures.classes import Classes
 
-EVALUATED, CLASSES = 200, 3  # images, and the classes of what is in them
+EVALUATED, NAMES = 200, Classes(("one", "two", "three"))  # images, and the classes of what is in them
 
 
 def evaluation() -> BenchmarkCase:
     """Box and mask AP of random detections in pictures of 300 x 400."""
     draw = torch.Generator().manual_seed(3)
     truth, found = zip(*(scene(number, draw) for number in range(1, EVALUATED + 1)), strict=True)
-    annotations, results = coco_ground_truth(list(truth)), coco_results(list(truth), list(found))
+    annotations, results = coco_ground_truth(list(truth), NAMES), coco_results(list(truth), list(found))
 
     def ours() -> list[float | None]:
         metrics = evaluate_detections(annotations, results)
@@ -48,11 +49,11 @@ def scene(number: int, draw: torch.Generator) -> tuple[GroundTruth, Instances]:
     height, width = 300, 400
     corners = torch.rand(2, 2, generator=draw) * torch.tensor([200.0, 150.0])
     boxes = torch.cat([corners, corners + 30 + torch.rand(2, 2, generator=draw) * 110], dim=1)
-    labels = torch.randint(1, CLASSES + 1, (2,), generator=draw)
+    labels = torch.randint(1, NAMES.count, (2,), generator=draw)
     noise = torch.cat([torch.rand(40, 2, generator=draw) * 180, 200 + torch.rand(40, 2, generator=draw) * 90], dim=1)
     near = boxes.repeat(5, 1) + 12 * torch.randn(10, 4, generator=draw)
     detected = torch.cat([near, noise])
-    found_labels = torch.cat([labels.repeat(5), torch.randint(1, CLASSES + 1, (40,), generator=draw)])
+    found_labels = torch.cat([labels.repeat(5), torch.randint(1, NAMES.count, (40,), generator=draw)])
     truth = GroundTruth(
         image_id=number,
         name=f"scene {number}",

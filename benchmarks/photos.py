@@ -39,7 +39,7 @@ from src.core.runtime import cache_dir, environment_info, make_fabric, precision
 from src.core.tensors import save_tensors
 from src.data.dataset import DatasetFile
 from src.data.loading import Loader
-from src.data.prepared import Example, PreparedFile
+from src.data.prepared import Example, PreparedFile, read_classes
 from src.detector.backbones import LiteBody, set_trainable_layers
 from src.evaluation.bootstrap import ap50_intervals
 from src.evaluation.detection import evaluate_detections
@@ -112,7 +112,8 @@ def evaluate(fabric: Fabric, model: MaskRCNN, params: Params) -> dict[str, Any]:
             predict(fabric, model, example, params.evaluate.mask_threshold)
             for example in tqdm(prepared.examples(rows, masks=False), desc="test", total=len(rows), unit="image")
         ]
-    metrics: dict[str, Any] = evaluate_detections(coco_ground_truth(truth), coco_results(truth, found)).as_metrics()
+        annotations = coco_ground_truth(truth, prepared.classes)
+    metrics: dict[str, Any] = evaluate_detections(annotations, coco_results(truth, found)).as_metrics()
     metrics["ap50_interval"] = ap50_intervals(truth, found)
     return {name: value for name, value in metrics.items() if name != "by_class"}
 
@@ -198,7 +199,7 @@ def train_torchvision(fabric: Fabric, params: Params, scheme: dict[str, Any]) ->
     torch.manual_seed(1)
     body = LiteBody("efficientnet_lite0", pretrained=True)
     set_trainable_layers(body, scheme["trainable_layers"])
-    model = torchvision_mask_rcnn(params, body)
+    model = torchvision_mask_rcnn(params, read_classes(paths.PREPARED), body)
     learning = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.SGD(learning, LEARNING_RATE, momentum=0.9, weight_decay=5e-4)
     with PreparedFile(paths.PREPARED) as prepared:

@@ -31,5 +31,5 @@ def accuracy(params: Params, precision: str) -> dict[str, float | None]:
         found = [
             to_source(predictor.detect(example), example.letterbox, params.evaluate.mask_threshold) for example in bar
         ]
-    metrics = evaluate_detections(coco_ground_truth(truth), coco_results(truth, found)).as_metrics()
+    metrics = evaluate_detections(coco_ground_truth(truth, predictor.classes), coco_results(truth, found)).as_metrics()
     return {name: metrics[name] for name in ("box_ap50", "box_ap", "mask_ap50", "mask_ap")}

@@ -25,12 +25,13 @@ from tqdm import tqdm
 
 from benchmarks.page import measured_on, table
 from benchmarks.training_step import step
+from src.core import paths
 from src.core.files import write_json, write_text
 from src.core.params import Params
 from src.core.params_file import load_params
 from src.core.processes import follow, leave_to_first
 from src.core.runtime import environment_info, make_fabric
-from src.data.prepared import Example
+from src.data.prepared import Example, read_classes
 from src.detector.backbones import NORMALIZATIONS
 from src.detector.checkpoints import assemble_trained_parts
 from src.training.across import LossesOf, of_the_whole
@@ -85,7 +86,7 @@ def measure(params: Params, file: Path) -> None:
     """Steps of joint training, and the loader alone; the first process writes what the slowest one took."""
     fabric = make_fabric(params.runtime, share=params.joint.batch_size)
     training = from_pictures(params.joint, NORMALIZATIONS[params.backbone.name], fabric, tested=1)
-    model = assemble_trained_parts(params, fabric.device)
+    model = assemble_trained_parts(params, read_classes(paths.PREPARED), fabric.device)
     ALL_PARTS.prepare(model, params.joint)
     losses: nn.Module = fabric.strategy.setup_module(LossesOf(model, training.weights))
     optimizer, _ = make_optimizer(model, learning_rate=1e-6, weight_decay=0.0, slower={}, steps=STEPS)

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from benchmarks.flop import flop_of
 from benchmarks.steps import examples
+from src.core import paths
 from src.core.params import Params
 from src.core.runtime import make_fabric
 from src.data.batches import Batcher
+from src.data.prepared import read_classes
 from src.detector.backbones import NORMALIZATIONS
 from src.detector.checkpoints import load_backbone
 from src.plain_rpn.network import PlainRpnNetwork
@@ -52,7 +54,7 @@ def shares(params: Params, peak: dict[str, float]) -> list[dict[str, Any]]:
     image = batcher.images(pictures[:1])
     network = PlainRpnNetwork().to(memory_format=torch.channels_last).to(fabric.device)
     backbone, rpn = load_backbone(params, fabric.device)
-    detector = start_fine_tuning(params, fabric.device)
+    detector = start_fine_tuning(params, read_classes(paths.PREPARED), fabric.device)
     detector.backbone.load_state_dict(backbone.state_dict())
     detector.rpn.load_state_dict(rpn.state_dict())
 

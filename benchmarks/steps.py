@@ -26,7 +26,7 @@ from src.core.runtime import make_fabric, precision_name
 from src.data.batches import Batcher
 from src.data.letterbox import Frame, Letterbox
 from src.data.normalize import Normalization
-from src.data.prepared import Example, PreparedFile
+from src.data.prepared import Example, PreparedFile, read_classes
 from src.detector.backbones import LITE
 from src.detector.checkpoints import load_detector, make_box_head, make_mask_head
 from src.detector.mask_rcnn import MaskRCNN
@@ -120,8 +120,9 @@ def head_training(params: Params, *, masks: bool) -> BenchmarkCase:
     """The heads over a frozen backbone, an image and epoch: cached features against the whole detector."""
     fabric = make_fabric(params.runtime)
     loader = cached_rois(params, masks=masks)
-    mask_head = make_mask_head(params).to(memory_format=torch.channels_last) if masks else None
-    heads = RoiHeads(make_box_head(params), mask_head)
+    classes = read_classes(paths.PREPARED)
+    mask_head = make_mask_head(params, classes).to(memory_format=torch.channels_last) if masks else None
+    heads = RoiHeads(make_box_head(params, classes), mask_head)
     optimizer = torch.optim.AdamW(heads.parameters(), lr=1e-4)
 
     def ours() -> None:
@@ -183,7 +184,7 @@ def torchvision_training(params: Params, *, masks: bool) -> Callable[[], None]:
 def joint_training(params: Params) -> BenchmarkCase:
     """A step of joint training as stage `joint` makes it, against torchvision's training of the same parts."""
     fabric, options = make_fabric(params.runtime), params.joint
-    ours, theirs = load_detector(params, fabric.device), baseline(params)
+    (ours, _), theirs = load_detector(params, fabric.device), baseline(params)
     model = MaskRCNN(ours.backbone, ours.rpn, ours.roi_heads, params, LossRules.for_joint_training(params))
     ALL_PARTS.prepare(model, options)
     theirs.backbone.body.requires_grad_(False)
@@ -230,16 +231,16 @@ def under_autocast(run: Callable[[], Any]) -> Any:
 
 def baseline(params: Params) -> TorchvisionMaskRCNN:
     """Torchvision's detector with the weights of the last run, on plain planes."""
-    detector = load_detector(params, torch.device("cpu"))
+    detector, classes = load_detector(params, torch.device("cpu"))
     body = copy.deepcopy(detector.backbone.body).to(memory_format=torch.contiguous_format)
-    return with_weights_of(torchvision_mask_rcnn(params, body), detector).eval()
+    return with_weights_of(torchvision_mask_rcnn(params, classes, body), detector).eval()
 
 
 def inference(params: Params) -> BenchmarkCase:
     """The whole detector on one normalized picture, masks pasted, with the same weights and rules."""
     rules = dataclasses.replace(params, evaluate=dataclasses.replace(params.evaluate, border="clip"))
     cpu = torch.device("cpu")
-    detector, model = load_detector(rules, cpu), baseline(rules)
+    (detector, _), model = load_detector(rules, cpu), baseline(rules)
     model.rpn.min_size = rules.proposals.min_size
     pictures, batcher = examples("test", INFERRED), Batcher(LITE, cpu)
     height, width = pictures[0].image.shape[1:]

@@ -18,7 +18,7 @@ from src.core.params import Params
 from src.detector import box_head, mask_head, mask_rcnn
 from src.detector.backbones import CHANNELS, LITE, LiteBody
 from src.detector.weights import rename
-from src.structures.classes import NUM_CLASSES
+from src.structures.classes import Classes
 from src.structures.target import Target
 
 LEVELS = ["0", "1", "2", "3"]
@@ -38,11 +38,12 @@ class Backbone(nn.Module):
         return self.fpn(OrderedDict(zip(LEVELS, self.body(images), strict=True)))
 
 
-def torchvision_mask_rcnn(params: Params, body: LiteBody) -> MaskRCNN:
+def torchvision_mask_rcnn(params: Params, classes: Classes, body: LiteBody) -> MaskRCNN:
     """The detector with the laboratory's sizes, counts and thresholds and torchvision's own training rules.
 
     Args:
         params: where the numbers come from.
+        classes: that it tells apart.
         body: shared or copied; it is not changed here.
     """
     backbone, proposals, rules = params.backbone, params.proposals, params.evaluate
@@ -63,13 +64,13 @@ def torchvision_mask_rcnn(params: Params, body: LiteBody) -> MaskRCNN:
         rpn_nms_thresh=proposals.nms_iou,
         box_roi_pool=MultiScaleRoIAlign(LEVELS, box_head.SIZE, sampling_ratio=2),
         box_head=TwoMLPHead(PYRAMID_CHANNELS * box_head.SIZE**2, width),
-        box_predictor=FastRCNNPredictor(width, NUM_CLASSES),
+        box_predictor=FastRCNNPredictor(width, classes.count),
         box_score_thresh=rules.score_threshold,
         box_nms_thresh=rules.nms_iou,
         box_detections_per_img=rules.detections_per_image,
         mask_roi_pool=MultiScaleRoIAlign(LEVELS, mask_head.SIZE, sampling_ratio=2),
         mask_head=MaskRCNNHeads(PYRAMID_CHANNELS, (channels,) * 4, dilation=1),
-        mask_predictor=MaskRCNNPredictor(channels, channels, NUM_CLASSES),
+        mask_predictor=MaskRCNNPredictor(channels, channels, classes.count),
     )
 
 

@@ -21,6 +21,7 @@ from src.core.data_params import CocoParams, DataParams, EmojiParams
 from src.core.params import PrepareParams
 from src.data.dataset import DatasetFile, write_dataset
 from src.data.prepared import write_prepared
+from src.sources.assignment import CLASSES
 from src.structures.masks import Masks
 from src.structures.sample import HEIGHT, WIDTH, Sample, no_boxes, no_labels
 
@@ -46,7 +47,7 @@ def data_params(source: str, root: Path | str = "", **changes: Any) -> DataParam
         "largest_left_out": 0.05,
         "boxes_as_masks": False,
         "keep_empty": False,
-        "coco": CocoParams(annotations="", images="", store=""),
+        "coco": CocoParams(annotations="", images="", store="", classes="supercategories"),
         "emoji": EmojiParams(4, 2, 0.0, 1),
     }
     return DataParams(source=source, root=str(root), **(values | changes))
@@ -209,7 +210,7 @@ def write_tree(root: Path, tree: Any) -> None:
 
 def make_dataset(path: Path, samples: Sequence[Sample]) -> Path:
     """Writes a dataset file."""
-    write_dataset(path, samples, {"source": "test"})
+    write_dataset(path, samples, {"source": "test", "classes": CLASSES.names})
     return path
 
 

@@ -13,7 +13,7 @@ from src.core.errors import InputError
 from src.core.params import Params
 from src.data.letterbox import Letterbox
 from src.sources.left_out import in_words
-from src.structures.classes import CLASS_NAMES, OBJECT_CLASSES
+from src.structures.classes import Classes
 from src.structures.sample import SPLITS, Sample, Source
 
 SHOWN: Final = 20  # pairs of duplicates
@@ -24,6 +24,7 @@ class Summary:
     """Counts that grow picture by picture.
 
     Attributes:
+        classes: those of the set.
         anchors: sizes of the detector's anchors, ascending, in pixels of the canvas.
         images: pictures by split.
         objects: objects by split and class, crowd regions left out.
@@ -33,6 +34,7 @@ class Summary:
         seen: split and name of the pictures by their pixels.
     """
 
+    classes: Classes
     anchors: tuple[float, ...]
     images: Counter[str] = field(default_factory=Counter)
     objects: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -47,7 +49,7 @@ class Summary:
         boxes = letterbox.boxes_to_canvas(sample.boxes[single])
         sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
         self.images[sample.split] += 1
-        self.objects.update((sample.split, CLASS_NAMES[label]) for label in sample.labels[single])
+        self.objects.update((sample.split, self.classes.name_of(label)) for label in sample.labels[single])
         self.sizes.update((np.searchsorted(self.anchors, sides, side="right") - 1).tolist())
         self.empty += not single.any()
         self.crowd += int(sample.crowd.sum())
@@ -59,7 +61,7 @@ class Summary:
         splits = [split for split in SPLITS if self.images[split]]
         counts = {f"{split} images": self.images[split] for split in splits}
         lines = [f"images: {in_words(counts) or 'none'}; {self.empty} without objects; {self.crowd} crowd regions"]
-        for name in OBJECT_CLASSES:
+        for name in self.classes.names:
             by_split = {split: self.objects[split, name] for split in splits}
             lines.append(f"  {name}: {sum(by_split.values())} objects ({in_words(by_split) or 'none'})")
         return [*lines, *self._size_lines(), *self._duplicate_lines()]
@@ -99,7 +101,7 @@ def summarize(source: Source, params: Params) -> tuple[Summary, InputError | Non
     Returns:
         The counts, and the error that ended the reading early.
     """
-    summary = Summary(tuple(sorted(params.backbone.anchor_sizes)))
+    summary = Summary(source.classes, tuple(sorted(params.backbone.anchor_sizes)))
     try:
         for sample in source:
             height, width = sample.image.shape[:2]

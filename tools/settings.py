@@ -24,6 +24,7 @@ from src.core.params_file import load_params
 
 PARAMS: Final = Path("params.yaml")
 FOLDER: Final = Path("settings")
+MAPPINGS: Final = ("data.coco.classes",)  # settings whose values may be trees
 INTERRUPTED: Final = 130  # a shell's status for Ctrl-C
 
 
@@ -110,7 +111,7 @@ def parse(yaml: YAML, text: str, where: str | Path) -> Any:
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values of a tree of settings."""
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and f"{prefix}{key}" not in MAPPINGS:
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -19,6 +19,7 @@ from src.detector.mask_rcnn import MaskRCNN
 from src.detector.roi_heads import RoiHeads
 from src.detector.sampling import LossRules
 from src.detector.weights import build
+from src.sources.assignment import CLASSES
 from src.structures.image_list import ImageList
 from src.structures.target import Target
 
@@ -49,7 +50,7 @@ def our_detector(params: Params, device: torch.device) -> MaskRCNN:
     torch.manual_seed(0)
     backbone, rpn = build(params.backbone, params.proposals)
     set_trainable_layers(backbone.body, params.joint.trainable_layers)
-    heads = RoiHeads(make_box_head(params), make_mask_head(params))
+    heads = RoiHeads(make_box_head(params, CLASSES), make_mask_head(params, CLASSES))
     with torch.no_grad():
         heads.box_head.cls_score.weight *= SPREAD
     model = MaskRCNN(backbone, rpn, heads, params, LossRules.for_joint_training(params))
@@ -60,7 +61,7 @@ def torchvision_detector(params: Params, device: torch.device) -> TorchvisionMas
     """That of torchvision with the same weights, of which the same ones learn."""
     ours = our_detector(params, torch.device("cpu"))
     body = copy.deepcopy(ours.backbone.body).to(memory_format=torch.contiguous_format)
-    model = with_weights_of(torchvision_mask_rcnn(params, body), ours)
+    model = with_weights_of(torchvision_mask_rcnn(params, CLASSES, body), ours)
     model.rpn.min_size = params.proposals.min_size
     return model.to(device)
 

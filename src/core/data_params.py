@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final, TypeAlias
 
 from src.core.param_types import Count, Fraction, Positive, Seed
-from src.core.schema import Constraint
+from src.core.schema import Constraint, Groups
+
+SUPERCATEGORIES: Final = "supercategories"
+CATEGORIES: Final = "categories"
+ClassesParam: TypeAlias = str | Groups  # one of the two, or names of classes with those of their categories
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,12 @@ class EmojiParams:
 
 @dataclass(frozen=True)
 class CocoParams:
-    """Where the files of a set in COCO's format are."""
+    """Where the files of a set in COCO's format are, and which classes it has."""
 
     annotations: str
     images: str
     store: str
+    classes: ClassesParam
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from src.core.errors import InputError, brief, invalid
+
+Groups: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]  # a mapping of names to lists of names, in its order
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 def _convert(base: Any, value: Any, where: str) -> Any:
     """Gives `value` the type `base`: int where whole, float from int, tuple from a non-empty list."""
+    if base == str | Groups:
+        return _groups(value, where) if isinstance(value, Mapping) else _convert(str, value, where)
     if base == int | str:
         return value if isinstance(value, str) else _convert(int, value, where)
     number = isinstance(value, int | float) and not isinstance(value, bool) and not 2**63 <= abs(value) < math.inf
@@ -107,6 +111,22 @@ def _convert(base: Any, value: Any, where: str) -> Any:
         return tuple(_convert(float, item, where) for item in value)
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     raise invalid("params.yaml", f"{names.get(base, 'a list of numbers')} for '{where}'", brief(value))
+
+
+def _groups(value: Mapping[Any, Any], where: str) -> Groups:
+    return tuple((_name_of(name, where), _names(members, _join(where, name))) for name, members in value.items())
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise invalid("params.yaml", f"a list of names for '{where}'", brief(value))
+    return tuple(_name_of(item, where) for item in value)
+
+
+def _name_of(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise invalid("params.yaml", f"texts as names in '{where}'", brief(value))
+    return value
 
 
 def _join(where: str, key: object) -> str:

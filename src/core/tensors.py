@@ -33,17 +33,34 @@ def cpu_state_dict(module: nn.Module) -> State:
 
 
 def read_states(path: Path, parts: Sequence[str]) -> dict[str, State]:
-    """The named state dicts of a file; nothing but tensors is unpickled.
+    """The named state dicts of a file.
 
     Raises:
         InputError: the file is broken, holds more than tensors, or lacks a part.
     """
+    return states_of(read_tensors(path), parts, path)
+
+
+def read_tensors(path: Path) -> Any:
+    """What `save_tensors` wrote, or another's file; nothing but tensors and plain values is unpickled.
+
+    Raises:
+        InputError: the file is broken or holds more.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, about how the file was written
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a broken file may make the unpickler raise anything
         raise invalid(path, "a checkpoint of tensors only", _reason(error)) from None
+
+
+def states_of(content: Any, parts: Sequence[str], path: Path) -> dict[str, State]:
+    """The named state dicts of what `read_tensors` gave for a file.
+
+    Raises:
+        InputError: it lacks a part.
+    """
     if not isinstance(content, Mapping) or not content.keys() >= set(parts):
         found = sorted(map(str, content))[:5] if isinstance(content, Mapping) else type(content).__name__
         raise invalid(path, "a dict with " + " and ".join(map(repr, parts)), found)

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from src.core.errors import InputError, invalid
+from src.core.data_params import CATEGORIES, SUPERCATEGORIES, ClassesParam
+from src.core.errors import InputError, brief, invalid
 from src.core.params import Params
 
 # Names that settings had before, and what they are called now; refused with the new name.
@@ -89,7 +90,26 @@ def check_consistency(params: Params) -> None:
     if params.data.source != "emoji" and not params.data.root:
         text = f"a folder for 'data.root' with data.source={params.data.source}"
         raise invalid("params.yaml", text, "an empty text")
+    _check_classes(params.data.coco.classes)
     _check_root(params.data.root)
+
+
+def _check_classes(setting: ClassesParam) -> None:
+    """Refuses another word than the two, no class, and a category in two classes."""
+    if isinstance(setting, str):
+        if setting not in (SUPERCATEGORIES, CATEGORIES):
+            text = f"{SUPERCATEGORIES}, {CATEGORIES} or a mapping of class names to lists of category names"
+            raise invalid("params.yaml", f"{text} for 'data.coco.classes'", brief(setting))
+        return
+    if not setting:
+        raise invalid("params.yaml", "a class in the mapping 'data.coco.classes'", "none")
+    owners: dict[str, str] = {}
+    for name, members in setting:
+        for member in members:
+            if member in owners:
+                text = f"each category in one class of 'data.coco.classes', {brief(member)} in '{owners[member]}'"
+                raise invalid("params.yaml", text, f"it again in '{name}'")
+            owners[member] = name
 
 
 def _check_root(root: str) -> None:

@@ -38,7 +38,7 @@ def write_dataset(path: Path, samples: Iterable[Sample], meta: dict[str, Any]) -
     Args:
         path: the file to be made or replaced, atomically.
         samples: the pictures; a `Source`, for one.
-        meta: facts about the set, JSON.
+        meta: facts about the set, JSON; `classes`, the names of the classes in label order, among them.
 
     Raises:
         ValueError: masks have another size than their picture.

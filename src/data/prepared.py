@@ -29,6 +29,7 @@ from src.data.dataset import DatasetFile
 from src.data.h5 import member, read_rows
 from src.data.letterbox import Frame, Letterbox
 from src.data.scene_file import CODEC, SceneFile, writing
+from src.structures.classes import Classes
 from src.structures.sample import Sample
 from src.structures.target import Target
 
@@ -95,7 +96,8 @@ def write_prepared(path: Path, dataset: DatasetFile, prepare: PrepareParams, row
     """
     frame, vanished = Frame.from_params(prepare), 0
     height, width = frame.height, frame.padded_width
-    with writing(path, {"frame": dataclasses.asdict(frame)}) as writer:
+    attributes = {"frame": dataclasses.asdict(frame), "classes": dataset.classes.names}
+    with writing(path, attributes) as writer:
         images = writer.growing("images", (height, width, 3), **CODEC)
         masks = writer.growing("masks", (-(-height * width // 8),), **CODEC)
         for row in range(len(dataset)) if rows is None else rows:
@@ -127,6 +129,16 @@ def _moved(sample: Sample, letterbox: Letterbox, path: Path, row: int) -> Bool[n
         return letterbox.masks_to_canvas(sample.masks)
     except (RuntimeError, ValueError) as error:
         raise invalid(path, "masks as run lengths", error, row) from None
+
+
+def read_classes(path: Path) -> Classes:
+    """The classes of a prepared file.
+
+    Raises:
+        InputError: the file is missing, broken or of another making.
+    """
+    with PreparedFile(path) as prepared:
+        return prepared.classes
 
 
 class PreparedFile(SceneFile):

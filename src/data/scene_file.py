@@ -30,6 +30,7 @@ from jaxtyping import Bool, Float32, Int64
 from src.core.errors import invalid
 from src.core.files import atomic_write
 from src.data.h5 import member, offsets, open_h5, read_rows, require_disk_space
+from src.structures.classes import Classes
 from src.structures.sample import SPLITS, Sample
 
 CODEC = hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.BITSHUFFLE)  # reads faster than a disk
@@ -76,7 +77,7 @@ def writing(path: Path, attributes: dict[str, Any]) -> Iterator[SceneWriter]:
 
     Args:
         path: the file.
-        attributes: what a reader needs to know besides, as JSON.
+        attributes: what a reader needs to know besides, as JSON; `classes`, the names of the classes, among it.
 
     Raises:
         OSError: the disk is full.
@@ -124,6 +125,9 @@ class _Columns:
 class SceneFile:
     """Reads the columns, which then are in memory.
 
+    Attributes:
+        classes: what the labels stand for.
+
     Raises:
         InputError: the file is missing, broken or of another making.
     """
@@ -141,6 +145,7 @@ class SceneFile:
         if "attributes" not in self._file.attrs:
             raise invalid(self.path, "a file that this project wrote", "another HDF5 file")
         self.attributes: dict[str, Any] = json.loads(self._file.attrs["attributes"])
+        self.classes = Classes.read(self.attributes.get("classes"), self.path, "classes")
         self.names = [name.decode() for name in self._file["names"][:]]
         count = len(self.names)
         self._starts = self._column("starts", "int64", (count + 1,))
@@ -151,6 +156,9 @@ class SceneFile:
         self._unlabeled_starts = self._column("unlabeled_starts", "int64", (count + 1,))
         self._unlabeled_boxes = self._column("unlabeled_boxes", "float32", (int(self._unlabeled_starts[-1]), 4))
         self._unlabeled_labels = self._column("unlabeled_labels", "int64", (int(self._unlabeled_starts[-1]),))
+        for labels in (self._labels, self._unlabeled_labels):
+            if len(labels) and not (labels.min() >= 1 and labels.max() < self.classes.count):
+                raise invalid(self.path, f"labels 1 to {self.classes.count - 1}", f"{labels.min()} to {labels.max()}")
         self._splits = self._column("split", "uint8", (count,))
         if (self._splits >= len(SPLITS)).any():
             raise invalid(self.path, f"splits below {len(SPLITS)}", self._splits.max(), "split")

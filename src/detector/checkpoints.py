@@ -1,17 +1,29 @@
-"""The trained parts as the stages save and load them: plain state dicts, no pickled modules."""
+"""The trained parts as the stages save and load them: plain state dicts, no pickled modules.
+
+A file with heads has the names of their classes beside them: heads of other classes are refused by name, not by shape.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from torch import nn
 
 from src.core import paths
 from src.core.errors import invalid
 from src.core.params import Params
-from src.core.tensors import State, cpu_state_dict, load_strictly, read_states, save_tensors
+from src.core.tensors import (
+    State,
+    cpu_state_dict,
+    load_strictly,
+    read_states,
+    read_tensors,
+    save_tensors,
+    states_of,
+)
 from src.detector.box_head import BoxHead
 from src.detector.mask_head import MaskHead
 from src.detector.mask_rcnn import BackboneWithFpn, MaskRCNN
@@ -19,18 +31,20 @@ from src.detector.roi_heads import RoiHeads
 from src.detector.rpn import RegionProposalNetwork
 from src.detector.sampling import LossRules
 from src.detector.weights import assemble, load_states
-from src.structures.classes import NUM_CLASSES
+from src.structures.classes import Classes, require_same
+
+CLASSES: Final = "classes"  # the names' place beside the state dicts
 
 
-def make_box_head(params: Params) -> BoxHead:
+def make_box_head(params: Params, classes: Classes) -> BoxHead:
     """An untrained box head, its weights drawn from torch's global generator."""
     box = params.box_head
-    return BoxHead(NUM_CLASSES, representation_size=box.representation_size, dropout=box.dropout)
+    return BoxHead(classes.count, representation_size=box.representation_size, dropout=box.dropout)
 
 
-def make_mask_head(params: Params) -> MaskHead:
+def make_mask_head(params: Params, classes: Classes) -> MaskHead:
     """An untrained mask head, its weights drawn from torch's global generator."""
-    return MaskHead(NUM_CLASSES, channels=params.mask_head.channels)
+    return MaskHead(classes.count, channels=params.mask_head.channels)
 
 
 def load_backbone(params: Params, device: torch.device) -> tuple[BackboneWithFpn, RegionProposalNetwork]:
@@ -40,59 +54,77 @@ def load_backbone(params: Params, device: torch.device) -> tuple[BackboneWithFpn
         InputError: the file is missing, broken or does not fit `params.backbone`.
     """
     backbone, rpn = assemble(params.backbone, params.proposals, pretrained=False)
-    load_states(backbone, rpn, _read(paths.BACKBONE, "backbone", "rpn"), str(paths.BACKBONE))
+    load_states(backbone, rpn, read_states(_made(paths.BACKBONE), ("backbone", "rpn")), str(paths.BACKBONE))
     return _ready(backbone, device), _ready(rpn, device)
 
 
-def start_box_head(params: Params, device: torch.device) -> BoxHead:
+def start_box_head(params: Params, classes: Classes, device: torch.device) -> BoxHead:
     """The box head as fine-tuning left it, or at random where it did not train one."""
-    head = make_box_head(params)
     if params.backbone.epochs and params.backbone.box_batch_size_per_image:
-        load_strictly(head, _read(paths.BACKBONE, "box_head")["box_head"], f"{paths.BACKBONE}[box_head]")
-    return head.to(device)
+        return _load_box_head(params, classes, paths.BACKBONE).to(device)
+    return make_box_head(params, classes).to(device)
 
 
-def load_box_head(params: Params, device: torch.device) -> BoxHead:
+def load_box_head(params: Params, classes: Classes, device: torch.device) -> BoxHead:
     """The box head as stage `box_head` left it."""
-    head = make_box_head(params)
-    load_strictly(head, _read(paths.BOX_HEAD, "box_head")["box_head"], f"{paths.BOX_HEAD}[box_head]")
-    return head.to(device)
+    return _load_box_head(params, classes, paths.BOX_HEAD).to(device)
 
 
-def assemble_trained_parts(params: Params, device: torch.device) -> MaskRCNN:
+def save_heads(path: Path, parts: Mapping[str, nn.Module], classes: Classes) -> None:
+    """Writes state dicts of parts, heads among them, and the names of the classes."""
+    save_tensors(path, {**{part: cpu_state_dict(module) for part, module in parts.items()}, CLASSES: [*classes.names]})
+
+
+def assemble_trained_parts(params: Params, classes: Classes, device: torch.device) -> MaskRCNN:
     """The detector that stages `backbone` and `mask_head` leave, ready to be trained on: channels last.
 
+    Args:
+        params: of the run.
+        classes: of the data set.
+        device: where to.
+
     Raises:
-        InputError: a file is missing, broken or does not fit `params`.
+        InputError: a file is missing, broken or does not fit `params` or `classes`.
     """
     backbone, rpn = load_backbone(params, device)
-    heads = _load_heads(params, _read(paths.MASK_HEAD, "box_head", "mask_head"), paths.MASK_HEAD)
+    states, found = _read(paths.MASK_HEAD, "box_head", "mask_head")
+    require_same(found, classes, paths.MASK_HEAD)
+    heads = _load_heads(params, classes, states, paths.MASK_HEAD)
     model = MaskRCNN(backbone, rpn, heads, params, LossRules.for_joint_training(params))
     return model.to(device).to(memory_format=torch.channels_last)
 
 
-def save_detector(model: MaskRCNN) -> None:
+def save_detector(model: MaskRCNN, classes: Classes) -> None:
     """Writes every part to `models/detector.pt`."""
     parts = {"backbone": model.backbone, "rpn": model.rpn, **dict(model.roi_heads.named_children())}
-    save_tensors(paths.DETECTOR, {part: cpu_state_dict(module) for part, module in parts.items()})
+    save_heads(paths.DETECTOR, parts, classes)
 
 
-def load_detector(params: Params, device: torch.device) -> MaskRCNN:
-    """The whole detector, frozen, as stage `joint` left it.
+def load_detector(params: Params, device: torch.device) -> tuple[MaskRCNN, Classes]:
+    """The whole detector, frozen, as stage `joint` left it, and what its labels stand for.
 
     Raises:
         InputError: the file is missing, broken or does not fit `params`.
     """
-    states = _read(paths.DETECTOR, "backbone", "rpn", "box_head", "mask_head")
+    states, classes = _read(paths.DETECTOR, "backbone", "rpn", "box_head", "mask_head")
     backbone, rpn = assemble(params.backbone, params.proposals, pretrained=False)
     load_states(backbone, rpn, states, str(paths.DETECTOR))
-    heads = _load_heads(params, states, paths.DETECTOR)
-    return _ready(MaskRCNN(backbone, rpn, heads, params), device)
+    heads = _load_heads(params, classes, states, paths.DETECTOR)
+    return _ready(MaskRCNN(backbone, rpn, heads, params), device), classes
 
 
-def _load_heads(params: Params, states: Mapping[str, State], path: Path) -> RoiHeads:
+def _load_box_head(params: Params, classes: Classes, path: Path) -> BoxHead:
+    """A file's box head, for the classes of the data set."""
+    states, found = _read(path, "box_head")
+    require_same(found, classes, path)
+    head = make_box_head(params, classes)
+    load_strictly(head, states["box_head"], f"{path}[box_head]")
+    return head
+
+
+def _load_heads(params: Params, classes: Classes, states: Mapping[str, State], path: Path) -> RoiHeads:
     """Both heads from a file's state dicts."""
-    box_head, mask_head = make_box_head(params), make_mask_head(params)
+    box_head, mask_head = make_box_head(params, classes), make_mask_head(params, classes)
     load_strictly(box_head, states["box_head"], f"{path}[box_head]")
     load_strictly(mask_head, states["mask_head"], f"{path}[mask_head]")
     return RoiHeads(box_head, mask_head)
@@ -103,7 +135,14 @@ def _ready(module: Any, device: torch.device) -> Any:
     return module.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _read(path: Path, *parts: str) -> dict[str, State]:
+def _read(path: Path, *parts: str) -> tuple[dict[str, State], Classes]:
+    """State dicts of a file with heads, and the classes that it names."""
+    content = read_tensors(_made(path))
+    states = states_of(content, parts, path)
+    return states, Classes.read(content.get(CLASSES), path, CLASSES)
+
+
+def _made(path: Path) -> Path:
     if not path.exists():
         raise invalid(path, "a file made by `dvc repro`", "none")
-    return read_states(path, parts)
+    return path

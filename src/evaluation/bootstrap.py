@@ -19,7 +19,6 @@ from jaxtyping import Bool, Float, Int64
 from src.evaluation.coco_matching import UNMATCHED, OverlapType, greedy_match, pair_overlaps, same_class
 from src.evaluation.detection import RECALLS
 from src.evaluation.instances import GroundTruth, Instances
-from src.structures.classes import OBJECT_CLASSES
 
 LEVEL: Final = 0.95
 SEED: Final = 0  # of the draws behind the intervals that are reported
@@ -70,7 +69,8 @@ def bootstrap_ap50(
     Raises:
         ValueError: the lists differ in length, or masks are asked for and missing.
     """
-    classes = [match_class(ground_truth, detections, 1 + k, kind) for k in range(len(OBJECT_CLASSES))]
+    labels = sorted({label for truth in ground_truth for label in truth.labels.tolist()})
+    classes = [match_class(ground_truth, detections, label, kind) for label in labels]
     images = len(ground_truth)
     estimate = weighted_ap50(classes, np.ones(images, np.int64))
     if estimate is None:

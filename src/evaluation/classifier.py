@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
-from src.structures.classes import CLASS_NAMES
+from src.structures.classes import BACKGROUND_NAME, Classes
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,16 @@ class ClassifierMetrics:
     @property
     def macro_precision(self) -> float | None:
         """Mean precision over the object classes where it is defined; background, easy and common, is left out."""
-        return _mean([self.by_class[name].precision for name in CLASS_NAMES[1:]])
+        return _mean([one.precision for one in self._objects])
 
     @property
     def macro_recall(self) -> float | None:
         """Mean recall over the object classes where it is defined."""
-        return _mean([self.by_class[name].recall for name in CLASS_NAMES[1:]])
+        return _mean([one.recall for one in self._objects])
+
+    @property
+    def _objects(self) -> list[ClassScore]:
+        return [one for name, one in self.by_class.items() if name != BACKGROUND_NAME]
 
     def as_metrics(self) -> dict[str, Any]:
         """The entry `classifier` of `metrics/evaluate.json`."""
@@ -61,21 +65,24 @@ class ClassifierMetrics:
         }
 
 
-def classifier_metrics(truth: Int64[Tensor, " n"], predicted: Int64[Tensor, " n"]) -> ClassifierMetrics:
+def classifier_metrics(
+    truth: Int64[Tensor, " n"], predicted: Int64[Tensor, " n"], classes: Classes
+) -> ClassifierMetrics:
     """Counts RoIs by true and predicted class.
 
     Args:
         truth: class of each RoI by its ground truth, 0 for background.
         predicted: the most probable class of each.
+        classes: what the labels stand for.
 
     Raises:
         ValueError: the two differ in length, or a label is not a class.
     """
-    labels = list(range(len(CLASS_NAMES)))
+    labels = list(range(classes.count))
     if len(truth) != len(predicted):
         raise ValueError(f"labels: expected as many predictions as RoIs, {len(truth)}, found {len(predicted)}")
     if not len(truth):  # scikit-learn refuses to count nothing
-        nothing = {name: ClassScore(None, None, 0) for name in CLASS_NAMES}
+        nothing = {name: ClassScore(None, None, 0) for name in classes.with_background}
         return ClassifierMetrics(None, nothing, tuple((0,) * len(labels) for _ in labels))
     actual, guess = truth.cpu().numpy(), predicted.cpu().numpy()
     for name, values in (("truth", actual), ("predicted", guess)):
@@ -84,7 +91,7 @@ def classifier_metrics(truth: Int64[Tensor, " n"], predicted: Int64[Tensor, " n"
     precision, recall, _, support = precision_recall_fscore_support(actual, guess, labels=labels, zero_division=np.nan)
     by_class = {
         name: ClassScore(_defined(precision[i]), _defined(recall[i]), int(support[i]))
-        for i, name in enumerate(CLASS_NAMES)
+        for i, name in enumerate(classes.with_background)
     }
     confusion = confusion_matrix(actual, guess, labels=labels)
     return ClassifierMetrics(float(accuracy_score(actual, guess)), by_class, tuple(map(tuple, confusion.tolist())))
@@ -92,8 +99,9 @@ def classifier_metrics(truth: Int64[Tensor, " n"], predicted: Int64[Tensor, " n"
 
 def confusion_rows(metrics: ClassifierMetrics) -> list[dict[str, str]]:
     """Rows `actual`, `predicted`, one per RoI, as DVC's `confusion` plot template wants them in a csv."""
+    names = list(metrics.by_class)
     return [
-        {"actual": CLASS_NAMES[i], "predicted": CLASS_NAMES[j]}
+        {"actual": names[i], "predicted": names[j]}
         for i, row in enumerate(metrics.confusion)
         for j, count in enumerate(row)
         for _ in range(count)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from src.data.dataset import DatasetFile
 from src.evaluation.rle import Rle, mask_areas, to_xywh
-from src.structures.classes import CLASS_NAMES, OBJECT_CLASSES
+from src.structures.classes import Classes
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Instances:
 
     Attributes:
         boxes: x1 y1 x2 y2 in the source picture's pixels.
-        labels: 1 to 3.
+        labels: 1 and up.
         scores: probability of the label, 0 to 1, in any order.
         masks: one run-length mask of the source picture's size each; None where no masks were predicted.
         proposals: the RPN's box that each was refined from, in the source picture's pixels; None without an RPN.
@@ -58,7 +58,7 @@ class GroundTruth:
         height: of the source picture, pixels.
         width: of the source picture, pixels.
         boxes: x1 y1 x2 y2 in the source picture's pixels.
-        labels: 1 to 3.
+        labels: 1 and up.
         masks: one run-length mask each.
         crowd: regions of many objects, in which detections count neither as right nor as wrong.
         unlabeled_boxes: objects that are in the picture but not in its annotation, where the source knows them.
@@ -121,13 +121,13 @@ def _picture_results(image_id: int, found: Instances) -> list[dict[str, Any]]:
     return entries
 
 
-def coco_ground_truth(ground_truth: Sequence[GroundTruth]) -> dict[str, Any]:
+def coco_ground_truth(ground_truth: Sequence[GroundTruth], classes: Classes) -> dict[str, Any]:
     """COCO's instances json of the pictures: `images`, `annotations`, `categories`; unlabeled objects stay out."""
     images = [{"id": t.image_id, "file_name": t.name, "height": t.height, "width": t.width} for t in ground_truth]
     annotations = [entry for truth in ground_truth for entry in _picture_annotations(truth)]
     for number, entry in enumerate(annotations, start=1):
         entry["id"] = number
-    categories = [{"id": CLASS_NAMES.index(name), "name": name} for name in OBJECT_CLASSES]
+    categories = [{"id": label, "name": name} for name, label in classes.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 

@@ -21,6 +21,7 @@ from src.detector.mask_rcnn import MaskRCNN
 from src.evaluation.instances import Instances
 from src.evaluation.rle import encode_masks
 from src.ops.masks import paste_region
+from src.structures.classes import Classes
 from src.structures.detections import Detections
 from src.structures.target import no_target
 
@@ -31,11 +32,13 @@ class Predictor:
 
     Attributes:
         detector: frozen.
+        classes: what its labels stand for.
         fabric: device and precision.
         params: of the run.
     """
 
     detector: MaskRCNN
+    classes: Classes
     fabric: Fabric
     params: Params
 
@@ -43,7 +46,7 @@ class Predictor:
     def load(cls, params: Params, fabric: Fabric | None = None) -> Predictor:
         """The detector that the pipeline trained; on one device of this machine where nothing else is said."""
         fabric = fabric or make_fabric(params.runtime)
-        return cls(load_detector(params, fabric.device), fabric, params)
+        return cls(*load_detector(params, fabric.device), fabric, params)
 
     @property
     def batcher(self) -> Batcher:

@@ -21,6 +21,7 @@ from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, 
 from src.evaluation.mask_iou import MaskIou, mean_mask_iou
 from src.evaluation.rpn_metrics import proposal_recall
 from src.evaluation.unannotated import Unannotated, find_unannotated
+from src.structures.classes import Classes
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,18 @@ class EvaluationResults:
 
 
 def evaluate_detector(
-    truth: Sequence[GroundTruth], analyses: Sequence[SecondStageAnalysis], params: Params
+    truth: Sequence[GroundTruth], analyses: Sequence[SecondStageAnalysis], classes: Classes, params: Params
 ) -> EvaluationResults:
     """Measures what `detect` found.
 
     Args:
         truth: the images of the split.
         analyses: of the same images in the same order.
+        classes: what the labels stand for.
         params: border rule, thresholds, number of proposals.
     """
     border = params.evaluate.border
-    annotations = coco_ground_truth(truth)
+    annotations = coco_ground_truth(truth, classes)
     found: dict[str, list[Instances]] = {rule: [one.found[rule] for one in analyses] for rule in analyses[0].found}
     chosen = found[border]
     halves_before, halves_after = (_joined(analyses, f"halves_{moment}") for moment in ("before", "after"))
@@ -112,21 +114,21 @@ def evaluate_detector(
         masks=mean_mask_iou(truth, chosen),
         recall=_recall(truth, analyses, params.features.proposals),
         proposals=params.features.proposals,
-        classifier=_classifier(analyses),
+        classifier=_classifier(analyses, classes),
         iou_before=_mean(_joined(analyses, "iou_before")),
         iou_after=_mean(_joined(analyses, "iou_after")),
         halves=summarize_halves(halves_before, halves_after),
         errors=count_errors(truth, chosen, params.predict.score_threshold),
-        unannotated=find_unannotated(truth, chosen),
+        unannotated=find_unannotated(truth, chosen, classes),
         detections=sum(len(image) for image in chosen),
         images=len(truth),
     )
 
 
-def _classifier(analyses: Sequence[SecondStageAnalysis]) -> ClassifierMetrics:
+def _classifier(analyses: Sequence[SecondStageAnalysis], classes: Classes) -> ClassifierMetrics:
     labels, predicted = _joined(analyses, "truth"), _joined(analyses, "predicted")
     counted = labels >= 0
-    return classifier_metrics(labels[counted], predicted[counted])
+    return classifier_metrics(labels[counted], predicted[counted], classes)
 
 
 def _recall(truth: Sequence[GroundTruth], analyses: Sequence[SecondStageAnalysis], count: int) -> float | None:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from src.evaluation.instances import GroundTruth, Instances
 from src.ops.boxes import box_iou, intersection_over_area
-from src.structures.classes import CLASS_NAMES
+from src.structures.classes import Classes
 
 LARGEST_IOU: Final = 0.3
 LARGEST_SHARE: Final = 0.5
@@ -40,7 +40,8 @@ class Unannotated:
         picture: place of its picture in the lists.
         name: of the picture.
         detection: its row in the picture's detections.
-        label: 1 to 3.
+        label: its class, 1 and up.
+        class_name: that class's name.
         probability: the classifier's, of that label.
         known: whether it covers an object that the source is known to leave out.
         iou_with_unlabeled: its largest IoU with an unlabeled object; None where the picture has none.
@@ -50,6 +51,7 @@ class Unannotated:
     name: str
     detection: int
     label: int
+    class_name: str
     probability: float
     known: bool
     iou_with_unlabeled: float | None
@@ -58,14 +60,16 @@ class Unannotated:
         """The entry `unannotated` of `metrics/evaluate.json`."""
         return {
             "image": self.name,
-            "class": CLASS_NAMES[self.label],
+            "class": self.class_name,
             "probability": self.probability,
             "known": self.known,
             "iou_with_unlabeled": self.iou_with_unlabeled,
         }
 
 
-def find_unannotated(ground_truth: Sequence[GroundTruth], detections: Sequence[Instances]) -> Unannotated | None:
+def find_unannotated(
+    ground_truth: Sequence[GroundTruth], detections: Sequence[Instances], classes: Classes
+) -> Unannotated | None:
     """The best example among all pictures, or None: known unlabeled objects first, then by score, then the earlier one.
 
     Raises:
@@ -74,7 +78,7 @@ def find_unannotated(ground_truth: Sequence[GroundTruth], detections: Sequence[I
     best: Unannotated | None = None
     for picture, (truth, found) in enumerate(zip(ground_truth, detections, strict=True)):
         for row in torch.nonzero(is_elsewhere(truth, found)).flatten().tolist():
-            candidate = _candidate(picture, truth, found, row)
+            candidate = _candidate(picture, truth, found, row, classes)
             if best is None or (candidate.known, candidate.probability) > (best.known, best.probability):
                 best = candidate
     return best
@@ -91,13 +95,15 @@ def is_elsewhere(truth: GroundTruth, found: Instances) -> Bool[Tensor, " d"]:
     return apart & outside & ~holds.any(dim=1)
 
 
-def _candidate(picture: int, truth: GroundTruth, found: Instances, row: int) -> Unannotated:
+def _candidate(picture: int, truth: GroundTruth, found: Instances, row: int, classes: Classes) -> Unannotated:
     iou = _unlabeled_iou(found.boxes[row], truth.unlabeled_boxes)
+    label = int(found.labels[row])
     return Unannotated(
         picture=picture,
         name=truth.name,
         detection=row,
-        label=int(found.labels[row]),
+        label=label,
+        class_name=classes.name_of(label),
         probability=float(found.scores[row]),
         known=iou is not None and iou > UNLABELED_IOU,
         iou_with_unlabeled=iou,

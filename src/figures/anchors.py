@@ -10,11 +10,13 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from src.figures.base import CLASS_COLORS, FAINT, INK, SERIES, new_figure, save_figure
+from src.figures.base import FAINT, INK, SERIES, new_figure, save_figure
+from src.figures.classes import color_of, label_text, largest, shorten
 from src.plain_rpn.statistics import BoxStatistics, Histogram
 
 OVERALL: Final = "all classes"
 OVERALL_COLOR: Final = SERIES[3]  # no class has it
+MOST_CLASSES: Final = 5  # drawn, those with the most objects
 
 
 def plot_histograms(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics], path: Path) -> None:
@@ -22,15 +24,17 @@ def plot_histograms(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics
 
     Args:
         overall: histograms of all objects.
-        by_class: histograms by class name, with the same bins.
+        by_class: histograms by class name in label order, with the same bins.
         path: PNG to write.
     """
-    groups = {OVERALL: overall, **by_class}
+    drawn = largest({name: group.objects for name, group in by_class.items()}, MOST_CLASSES)
+    groups = [(OVERALL, overall, OVERALL_COLOR)]
+    groups += [(shorten(name), by_class[name], color_of(label)) for name, label in drawn.items()]
     figure, axes = new_figure(2, len(groups), width=2.9, height=2.4)
-    for column, (name, group) in enumerate(groups.items()):
-        color = CLASS_COLORS.get(name, OVERALL_COLOR)
+    for column, (name, group, color) in enumerate(groups):
         _draw_histogram(axes[0, column], group.scale, group.scale_mode, color)
-        axes[0, column].set_title(f"{name} ({group.objects})\nscale{_mode_text(group.scale_mode, ' px')}")
+        title = f"{name} ({group.objects})\nscale{_mode_text(group.scale_mode, ' px')}"
+        axes[0, column].set_title(title, parse_math=False)
         axes[0, column].set_xlabel("sqrt(width x height), pixels")
         mode = group.ratio_mode
         _draw_histogram(axes[1, column], group.log_ratio, None if mode is None else float(np.log2(mode)), color)
@@ -63,7 +67,7 @@ def plot_best_anchor_iou(
     """Draws the share of objects whose best anchor has at least an IoU, against that IoU.
 
     Args:
-        part_a: best IoUs with part (a)'s anchors by class name, every object in one class.
+        part_a: best IoUs with part (a)'s anchors by class name in label order, every object in one class.
         fpn: best IoUs of all objects with part (b)'s anchors.
         path: PNG to write.
     """
@@ -71,8 +75,8 @@ def plot_best_anchor_iou(
     ax = axes[0, 0]
     everything = np.concatenate([*part_a.values(), np.zeros(0)])
     _draw_shares(ax, everything, f"part (a), {OVERALL}", OVERALL_COLOR, 2.2)
-    for name, ious in part_a.items():
-        _draw_shares(ax, ious, f"part (a), {name}", CLASS_COLORS[name], 1.1)
+    for name, label in largest({name: len(ious) for name, ious in part_a.items()}, MOST_CLASSES).items():
+        _draw_shares(ax, part_a[name], label_text(f"part (a), {shorten(name)}"), color_of(label), 1.1)
     _draw_shares(ax, fpn, "part (b): 5 sizes x 3 ratios", INK, 2.2)
     for iou, meaning in ((0.3, "negative below"), (0.7, "positive above")):
         ax.axvline(iou, color=FAINT, linewidth=1.0, linestyle=":")

@@ -21,21 +21,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from src.core.files import atomic_write
+from src.figures.classes import color_of, shorten
 from src.figures.tags import place_tag
-from src.structures.classes import CLASS_NAMES
+from src.structures.classes import Classes
 
 DPI: Final = 110
 INK: Final = "#2b2f36"
 FAINT: Final = "#9aa1ab"
 TAG_SIZE: Final = 7.0  # points
 
-# Okabe and Ito's palette: told apart with any common color blindness.
-CLASS_COLORS: Final[Mapping[str, str]] = {
-    "background": "#7f868f",
-    "vehicle": "#0072b2",
-    "person": "#d55e00",
-    "animal": "#009e73",
-}
 POSITIVE: Final = "#e69f00"  # positive anchors and proposals
 NEGATIVE: Final = "#56b4e9"  # negative ones
 TRUTH: Final = "#ffffff"  # ground truth boxes over photographs
@@ -92,11 +86,6 @@ def new_figure(rows: int = 1, columns: int = 1, width: float = 4.0, height: floa
     return figure, axes
 
 
-def color_of(label: int) -> str:
-    """The color of a class, by its label 0..3; gray for any other number."""
-    return CLASS_COLORS[CLASS_NAMES[label]] if 0 <= label < len(CLASS_NAMES) else CLASS_COLORS["background"]
-
-
 def draw_scene(
     ax: Axes,
     image: np.ndarray,
@@ -106,6 +95,7 @@ def draw_scene(
     masks: Any = None,
     *,
     title: str = "",
+    classes: Classes | None = None,
 ) -> None:
     """Draws a picture with its objects: translucent outlined masks, boxes, and tags such as `person 0.93`.
 
@@ -115,10 +105,11 @@ def draw_scene(
         ax: where to draw.
         image: [H, W, 3] uint8, or float, clipped to 0..1.
         boxes: [n, 4] x1 y1 x2 y2 in the picture's pixels.
-        labels: [n] class numbers; they choose the colors and the tags' words.
+        labels: [n] class numbers; they choose the colors.
         scores: [n] in 0..1, shown with two digits.
         masks: [n, H, W] bool.
         title: above the picture.
+        classes: what the labels stand for, for the tags' words.
     """
     image = _array(image)
     image = image if image.dtype == np.uint8 else np.clip(image.astype(np.float32), 0, 1)
@@ -131,7 +122,8 @@ def draw_scene(
     if masks is not None:
         draw_masks(ax, _array(masks), colors)
     for i, box in enumerate([] if boxes is None else _array(boxes)):
-        tag = tag_text(None if labels is None else int(labels[i]), None if scores is None else float(scores[i]))
+        name = "" if labels is None or classes is None else classes.name_of(int(labels[i]))
+        tag = tag_text(name, None if scores is None else float(scores[i]))
         draw_boxes(ax, box[None], colors[i], tag=tag)
     _keep_view(ax, image)
 
@@ -169,9 +161,9 @@ def _around(inside: np.ndarray) -> np.ndarray:
     return np.arange(max(true[0] - 1, 0), min(true[-1] + 2, len(inside)))
 
 
-def tag_text(label: int | None, score: float | None) -> str:
+def tag_text(name: str, score: float | None) -> str:
     """`person 0.93`, `person` or `0.93`: what is known of an object."""
-    name = CLASS_NAMES[label] if label is not None and 0 <= label < len(CLASS_NAMES) else ""
+    name = shorten(name)
     return f"{name} {score:.2f}".strip() if score is not None else name
 
 

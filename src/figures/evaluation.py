@@ -26,21 +26,24 @@ from src.evaluation.halves import EDGES, HalvesSummary
 from src.evaluation.instances import GroundTruth, Instances
 from src.evaluation.unannotated import Unannotated
 from src.figures.base import (
-    CLASS_COLORS,
     FAINT,
     INK,
     SERIES,
     STYLE,
     TRUTH,
-    color_of,
     draw_boxes,
     draw_scene,
     new_figure,
     save_figure,
 )
+from src.figures.classes import MOST_NAMED, color_of, label_text, shorten
 from src.figures.view import View
-from src.structures.classes import CLASS_NAMES
+from src.structures.classes import Classes
 
+FEW_CLASSES: Final = 6  # whose names stand side by side under a matrix, or in a legend over the curves
+MOST_CELLS: Final = 16  # classes, with background, whose cells have room for numbers
+WIDEST: Final = 14.0  # inches
+MOST_TICKS: Final = 60
 COLUMNS: Final = 3  # pictures side by side
 TITLE_ROOM: Final = 0.1  # inches over a title, which otherwise touches the edge or the picture above
 SHADOW: Final = "#000000"  # under dotted white, so that it shows on a bright sky too
@@ -70,36 +73,60 @@ class Scene:
 
 
 def plot_confusion(metrics: ClassifierMetrics, path: Path) -> None:
-    """Draws the confusion matrix: counts, shares of the row (the true class) as color and as percentages."""
-    counts = np.array(metrics.confusion)  # [4, 4]
+    """Draws the confusion matrix: shares of the row (the true class) as color, and as numbers where there is room."""
+    counts = np.array(metrics.confusion)  # [k, k]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, axes = new_figure(width=4.6, height=3.9)
+    width = min(4.6 + 0.55 * max(0, len(counts) - 4), WIDEST)
+    figure, axes = new_figure(width=width, height=3.9 + width - 4.6)
     ax = axes[0, 0]
     drawn = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*counts.shape):
+    for row, column in np.ndindex(*counts.shape) if len(counts) <= MOST_CELLS else ():
         ink = "white" if shares[row, column] > 0.55 else INK
         text = f"{counts[row, column]}\n{shares[row, column]:.0%}"
         ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=8.5)
-    ax.set(xticks=range(len(counts)), yticks=range(len(counts)), xticklabels=CLASS_NAMES, yticklabels=CLASS_NAMES)
+    _name_ticks(ax, list(metrics.by_class))
     ax.set(xlabel="predicted", ylabel="true", title="RoIs by true and predicted class")
     ax.grid(visible=False)
     figure.colorbar(drawn, ax=ax, shrink=0.85, label="share of the row")
     save_figure(figure, path)
 
 
+def _name_ticks(ax: Axes, names: Sequence[str]) -> None:
+    """Writes classes along both axes of a matrix; every second, third, ... where they are many."""
+    places = range(0, len(names), math.ceil(len(names) / MOST_TICKS))
+    texts = [label_text(shorten(names[place])) for place in places]
+    ax.set(xticks=places, yticks=places, xticklabels=texts, yticklabels=texts)
+    if len(names) > FEW_CLASSES or max(map(len, texts)) > 12:
+        for text in ax.get_xticklabels():
+            text.set(rotation=45, ha="right", rotation_mode="anchor")
+
+
 def plot_precision_recall(metrics: DetectionMetrics, path: Path) -> None:
-    """Draws each class's precision over recall for boxes at IoU 0.5, with its AP50 in the legend."""
-    figure, axes = new_figure(width=4.8, height=3.6)
+    """Draws each class's precision over recall for boxes at IoU 0.5, with its AP50 in the legend.
+
+    Of many classes the best and the worst are named, the others are thin lines.
+    """
+    known = [name for name, one in metrics.by_class.items() if one.curve is not None]
+    named = known
+    if len(known) > MOST_NAMED:
+        by_score = sorted(known, key=lambda name: -(metrics.by_class[name].box.ap50 or 0))
+        named = by_score[: MOST_NAMED // 2] + by_score[-(MOST_NAMED // 2) :]
+    figure, axes = new_figure(width=4.8 if len(named) <= FEW_CLASSES else 7.4, height=3.6)
     ax = axes[0, 0]
-    for name, one in metrics.by_class.items():
+    lines: dict[str, Line2D] = {}
+    for label, (name, one) in enumerate(metrics.by_class.items(), 1):
         if one.curve is not None:
-            label = f"{name}: AP50 {one.box.ap50:.3f}"
-            ax.plot(RECALLS, one.curve, color=CLASS_COLORS.get(name, INK), linewidth=1.8, label=label)
+            text = label_text(f"{shorten(name)}: AP50 {one.box.ap50:.3f}")
+            width = 1.8 if name in named else 0.6
+            (lines[name],) = ax.plot(RECALLS, one.curve, color=color_of(label), linewidth=width, label=text)
     mean = "undefined" if metrics.box.ap50 is None else f"{metrics.box.ap50:.3f}"
     ax.set(
         xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03), title=f"boxes at IoU 0.5, mean AP50 {mean}"
     )
-    _legend(ax)
+    if len(named) > FEW_CLASSES:
+        ax.legend(handles=[lines[name] for name in named], loc="upper left", bbox_to_anchor=(1.01, 1.02))
+    else:
+        _legend(ax)
     save_figure(figure, path)
 
 
@@ -123,30 +150,32 @@ def plot_halves(summary: HalvesSummary, path: Path) -> None:
     save_figure(figure, path)
 
 
-def plot_detections(scenes: Sequence[Scene], score_threshold: float, path: Path) -> None:
+def plot_detections(scenes: Sequence[Scene], classes: Classes, score_threshold: float, path: Path) -> None:
     """Draws pictures with their detections' masks, boxes and scores, and the ground truth dotted (task 17)."""
     figure, axes = _grid(len(scenes))
     for ax, scene in zip(axes, scenes, strict=False):
         sure = scene.found.keep(scene.found.scores >= score_threshold)
         title = f"{scene.truth.name}: {len(sure)} found, {len(scene.truth.boxes)} annotated"
-        _draw_found(ax, scene, sure, title)
+        _draw_found(ax, scene, sure, classes, title)
         _draw_truth(ax, scene)
     _line_legend(figure, {f"detection scored {score_threshold:g} or more": "-", "ground truth (white)": TRUTH_STYLE})
     save_figure(figure, path)
 
 
-def plot_before_after(scenes: Sequence[Scene], most: int, path: Path) -> None:
+def plot_before_after(scenes: Sequence[Scene], classes: Classes, most: int, path: Path) -> None:
     """Draws proposals dashed, the refined boxes solid, the ground truth dotted (task 15).
 
     Args:
         scenes: with detections that know their proposals, best first.
+        classes: what labels stand for.
         most: detections drawn per image.
         path: PNG to write.
     """
     figure, axes = _grid(len(scenes))
     for ax, scene in zip(axes, scenes, strict=False):
         best = scene.found.keep(torch.arange(min(most, len(scene.found))))
-        draw_scene(ax, scene.image, scene.view.boxes(best.boxes), best.labels, best.scores, title=scene.truth.name)
+        boxes = scene.view.boxes(best.boxes)
+        draw_scene(ax, scene.image, boxes, best.labels, best.scores, title=scene.truth.name, classes=classes)
         for proposal, label in zip(
             best.proposals if best.proposals is not None else (), best.labels.tolist(), strict=False
         ):
@@ -156,26 +185,28 @@ def plot_before_after(scenes: Sequence[Scene], most: int, path: Path) -> None:
     save_figure(figure, path)
 
 
-def plot_unannotated(scene: Scene, pick: Unannotated | None, path: Path) -> None:
+def plot_unannotated(scene: Scene, pick: Unannotated | None, classes: Classes, path: Path) -> None:
     """Draws the picture with its annotation, and beside it the one detection that the annotation lacks (task 17).
 
     Args:
         scene: the one that `pick` names; any picture if nothing was picked.
         pick: from `find_unannotated`; None writes a figure that says so.
+        classes: what labels stand for.
         path: PNG to write.
     """
     figure, axes = new_figure(1, 2, width=4.4, height=3.6)
     left, right = axes[0]
     truth = scene.truth
     title = f"{truth.name}: what is annotated"
-    masks = scene.view.masks(truth.masks)
-    draw_scene(left, scene.image, scene.view.boxes(truth.boxes), truth.labels, masks=masks, title=title)
+    masks, boxes = scene.view.masks(truth.masks), scene.view.boxes(truth.boxes)
+    draw_scene(left, scene.image, boxes, truth.labels, masks=masks, title=title, classes=classes)
     if pick is None:
         draw_scene(right, scene.image, title="nothing found away from annotated objects")
     else:
         one = scene.found.keep(scene.found.labels.new_tensor([pick.detection]))
         known = " (a known omission)" if pick.known else ""
-        _draw_found(right, scene, one, f"found beyond that: {CLASS_NAMES[pick.label]} {pick.probability:.2f}{known}")
+        title = f"found beyond that: {shorten(pick.class_name)} {pick.probability:.2f}{known}"
+        _draw_found(right, scene, one, classes, title)
     save_figure(figure, path)
 
 
@@ -190,9 +221,9 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def _draw_found(ax: Axes, scene: Scene, found: Instances, title: str) -> None:
-    masks = None if found.masks is None else scene.view.masks(found.masks)
-    draw_scene(ax, scene.image, scene.view.boxes(found.boxes), found.labels, found.scores, masks, title=title)
+def _draw_found(ax: Axes, scene: Scene, found: Instances, classes: Classes, title: str) -> None:
+    masks, boxes = None if found.masks is None else scene.view.masks(found.masks), scene.view.boxes(found.boxes)
+    draw_scene(ax, scene.image, boxes, found.labels, found.scores, masks, title=title, classes=classes)
 
 
 def _draw_truth(ax: Axes, scene: Scene) -> None:

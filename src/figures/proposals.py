@@ -9,16 +9,17 @@ from matplotlib.figure import Figure
 
 from src.data.prepared import Example
 from src.figures.base import INK, POSITIVE, draw_boxes, draw_scene, new_figure, save_figure
+from src.structures.classes import Classes
 from src.structures.proposals import Proposals
 
 SHOWN = 20  # proposals drawn
 
 
-def plot_proposals(example: Example, proposals: Proposals, path: Path) -> None:
+def plot_proposals(example: Example, proposals: Proposals, classes: Classes, path: Path) -> None:
     """The image with its ground truth, and beside it with its best proposals."""
     figure, axes = new_figure(1, 2, width=5.2, height=4.0)
-    picture = example.image.permute(1, 2, 0).numpy()
-    draw_scene(axes[0, 0], picture, example.target.boxes, example.target.labels, title="ground truth alone")
+    picture, target = example.image.permute(1, 2, 0).numpy(), example.target
+    draw_scene(axes[0, 0], picture, target.boxes, target.labels, title="ground truth alone", classes=classes)
     _draw(
         axes[0, 1],
         example,

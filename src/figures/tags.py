@@ -35,7 +35,8 @@ def place_tag(ax: Axes, box: Box, text: str, color: str, size: float) -> Text:
     ground = {"boxstyle": "square,pad=0.2", "facecolor": color, "edgecolor": "none", "alpha": 0.88}
     ink = "white" if _luminance(color) < 0.5 else "black"
     inset = PADDING * pixels
-    written = ax.text(best[0] + inset, best[3] - inset, text, fontsize=size, color=ink, bbox=ground, clip_on=True)
+    place = best[0] + inset, best[3] - inset
+    written = ax.text(*place, text, fontsize=size, color=ink, bbox=ground, clip_on=True, parse_math=False)
     written.set_verticalalignment("bottom")
     written.set_gid(GID)
     written.tag_box = best  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from src.core.errors import InputError
-from src.structures.classes import LABELS
+from src.structures.classes import Classes
 
 logger = logging.getLogger(__name__)
 
@@ -125,10 +125,14 @@ def box_statistics(boxes: Float[np.ndarray, "n 4"], bins: int, picture: tuple[fl
 
 
 def statistics_by_class(
-    boxes: Float[np.ndarray, "n 4"], labels: Int64[np.ndarray, " n"], bins: int, picture: tuple[float, float]
+    boxes: Float[np.ndarray, "n 4"],
+    labels: Int64[np.ndarray, " n"],
+    classes: Classes,
+    bins: int,
+    picture: tuple[float, float],
 ) -> dict[str, BoxStatistics]:
     """`box_statistics` of each class's boxes, by class name in label order."""
-    return {name: box_statistics(boxes[labels == label], bins, picture) for name, label in LABELS.items()}
+    return {name: box_statistics(boxes[labels == label], bins, picture) for name, label in classes.items()}
 
 
 def anchors_from_modes(

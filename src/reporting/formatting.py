@@ -51,6 +51,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def few(items: Sequence[str], most: int = 6) -> str:
+    """A listing of the first ones, with the number of the others where there are more than `most`."""
+    return listing(items if len(items) <= most else [*items[: most - 1], f"{count(len(items) - most + 1)} more"])
+
+
 def listing(items: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

@@ -60,6 +60,11 @@ class RunResults:
             entry = entry[key]
         return entry
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the object classes, in label order."""
+        return tuple(self.value("ingest", "split"))
+
     def maybe(self, stage: str, *keys: str) -> Any:
         """As `value`, but None where the key, or one on the way to it, is absent or null."""
         entry = self._metrics(stage)

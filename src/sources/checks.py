@@ -15,20 +15,20 @@ from jaxtyping import Bool, Float32, Int64
 
 from src.core.errors import invalid
 from src.data.letterbox import ImageRegion
-from src.structures.classes import CLASS_NAMES
+from src.structures.classes import Classes
 
 TOLERANCE = 1.0  # pixels of a picture of 300 x 400; of a larger one in proportion
 
 
-def check_labels(labels: Int64[np.ndarray, " n"], path: Path, index: int | str) -> None:
-    """Refuses labels other than 1 vehicle, 2 person, 3 animal.
+def check_labels(labels: Int64[np.ndarray, " n"], classes: Classes, path: Path, index: int | str) -> None:
+    """Refuses labels that no object class has.
 
     Raises:
         InputError: naming the first such label.
     """
-    wrong = labels[(labels < 1) | (labels >= len(CLASS_NAMES))]
+    wrong = labels[(labels < 1) | (labels >= classes.count)]
     if len(wrong):
-        raise invalid(path, f"labels 1 to {len(CLASS_NAMES) - 1}", int(wrong[0]), index)
+        raise invalid(path, f"labels 1 to {classes.count - 1}", int(wrong[0]), index)
 
 
 def check_count(count: int, limit: int, path: Path, index: int | str) -> None:

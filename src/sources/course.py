@@ -23,9 +23,11 @@ from jaxtyping import Bool, UInt8
 from src.core.data_params import DataParams
 from src.core.errors import invalid
 from src.data.h5 import cache_for, member, offsets, open_h5, read_rows
+from src.sources.assignment import CLASSES
 from src.sources.checks import check_count, check_labels, check_mask, clip_boxes
 from src.sources.pickles import read_arrays
 from src.sources.splits import limited, root_folder, split_names
+from src.structures.classes import Classes
 from src.structures.masks import Masks
 from src.structures.sample import HEIGHT, WIDTH, Sample, Source, no_boxes, no_labels
 
@@ -59,6 +61,11 @@ class CourseSource:
         self.splits = split_names(self.count, params)
         with open_h5(folder / IMAGES) as images, open_h5(folder / MASKS) as masks:
             self.caches = cache_for(self._images(images)), cache_for(self._masks(masks))
+
+    @property
+    def classes(self) -> Classes:
+        """The assignment's."""
+        return CLASSES
 
     def __len__(self) -> int:
         return self.count
@@ -116,7 +123,7 @@ def _read_labels(path: Path, limit: int) -> list[np.ndarray]:
         if entry.dtype != np.int64 or entry.ndim != 1:
             raise invalid(path, "int64 labels of shape (n,)", f"{entry.dtype} of shape {entry.shape}", index)
         check_count(len(entry), limit, path, index)
-        check_labels(entry, path, index)
+        check_labels(entry, CLASSES, path, index)
     return entries
 
 

@@ -13,6 +13,7 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from src.structures.classes import Classes
 from src.structures.masks import Masks
 
 HEIGHT: Final = 300  # of the course's pictures
@@ -44,7 +45,7 @@ class Sample:
         name: stable and unique inside the set, e.g. `train/000012` or `000000000025.jpg`.
         image: RGB.
         boxes: x1 y1 x2 y2, x right and y down, pixel edges (a box around one pixel at the corner is 0 0 1 1).
-        labels: 1 vehicle, 2 person, 3 animal.
+        labels: 1 and up, in the order of the set's `Classes`.
         masks: the visible part of each object.
         crowd: regions of many objects (COCO's `iscrowd`): neither object nor background, so ignored.
         unlabeled_boxes: objects in the picture that the ground truth leaves out on purpose.
@@ -68,7 +69,12 @@ class Sample:
 
 @runtime_checkable
 class Source(Protocol):
-    """A set of pictures: its size is known at once, its pictures come one by one."""
+    """A set of pictures: its size and classes are known at once, its pictures come one by one."""
+
+    @property
+    def classes(self) -> Classes:
+        """What its labels stand for."""
+        ...
 
     def __len__(self) -> int:
         """Number of pictures."""

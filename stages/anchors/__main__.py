@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from src.core import paths
-from src.core.files import atomic_write, write_json
+from src.core.files import write_csv, write_json
 from src.core.params import Params
 from src.core.stage import run
 from src.data.letterbox import Frame
@@ -25,7 +24,6 @@ from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.best_anchor_iou import best_ious, fpn_anchors, summarize
 from src.plain_rpn.network import STRIDE
 from src.plain_rpn.statistics import BoxStatistics, anchors_from_modes, box_statistics, scales, statistics_by_class
-from src.structures.classes import LABELS
 from src.structures.sample import TEST, TRAIN
 
 PLOTS = paths.plots("anchors")
@@ -34,19 +32,19 @@ PLOTS = paths.plots("anchors")
 def main(params: Params) -> None:
     """The training objects decide the anchors; best IoUs are measured on the objects of both splits."""
     with PreparedFile(paths.PREPARED) as prepared:
-        frame = prepared.frame
+        frame, classes = prepared.frame, prepared.classes
         train, test = objects(prepared, TRAIN), objects(prepared, TEST)
         pictures = picture_sizes(prepared)
     middle, largest = pictures[(len(pictures) - 1) // 2], pictures[-1]
     overall = box_statistics(train.boxes, params.anchors.bins, largest)
-    by_class = statistics_by_class(train.boxes, train.labels, params.anchors.bins, largest)
+    by_class = statistics_by_class(train.boxes, train.labels, classes, params.anchors.bins, largest)
     # One step of the grid is left on each axis, so that some location has the anchor inside the picture.
     sizes = anchors_from_modes(overall, params.anchors.count, (middle[0] - STRIDE, middle[1] - STRIDE)).tolist()
     write_json(paths.ANCHORS, {"anchors": sizes, **modes(overall)})
 
     both = train + test
     best, best_fpn = best_anchor_ious(both, sizes, frame, params)
-    per_class = {name: best[torch.from_numpy(both.labels == label)] for name, label in LABELS.items()}
+    per_class = {name: best[torch.from_numpy(both.labels == label)] for name, label in classes.items()}
     facts = {
         **describe(overall),
         "scale_median": overall.scale_median,
@@ -62,7 +60,7 @@ def main(params: Params) -> None:
     plot_best_anchor_iou(
         {name: part.numpy() for name, part in per_class.items()}, best_fpn.numpy(), PLOTS / "best_anchor_iou.png"
     )
-    write_tables(overall, by_class)
+    write_tables(by_class)
 
 
 @dataclass(frozen=True)
@@ -134,15 +132,13 @@ def larger(boxes: np.ndarray, sizes: list[list[float]]) -> float | None:
     return int((scales(boxes) ** 2 > largest).sum()) / len(boxes) if len(boxes) else None
 
 
-def write_tables(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics]) -> None:
-    """The histograms as csv: a row a bin, its middle and the counts of all objects and of each class."""
-    groups = {"overall": overall, **by_class}
-    scale = pd.DataFrame({"scale": overall.scale.centers} | {k: group.scale.counts for k, group in groups.items()})
-    ratios = 2.0**overall.log_ratio.centers
-    log_ratio = pd.DataFrame({"ratio": ratios} | {k: group.log_ratio.counts for k, group in groups.items()})
-    for name, table in (("scale", scale), ("ratio", log_ratio)):
-        with atomic_write(PLOTS / f"{name}.csv") as path:
-            table.to_csv(path, index=False, float_format="%.6g")
+def write_tables(by_class: Mapping[str, BoxStatistics]) -> None:
+    """The histograms as csv: a row a class and bin, with the bin's middle; `dvc plots` draws a line a class."""
+    scale = {name: (group.scale.centers, group.scale.counts) for name, group in by_class.items()}
+    ratio = {name: (2.0**group.log_ratio.centers, group.log_ratio.counts) for name, group in by_class.items()}
+    for axis, groups in (("scale", scale), ("ratio", ratio)):
+        rows = [(name, *row) for name, columns in groups.items() for row in zip(*columns, strict=True)]
+        write_csv(PLOTS / f"{axis}.csv", ("class", axis, "objects"), rows)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,15 @@ from src.core.params import Params
 from src.core.processes import leave_to_first
 from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
-from src.core.tensors import cpu_state_dict, save_tensors
 from src.data.augmentation import Augmentation
+from src.data.prepared import read_classes
 from src.detector.backbones import NORMALIZATIONS, set_trainable_layers
 from src.detector.box_head import BoxHead
+from src.detector.checkpoints import save_heads
 from src.detector.mask_rcnn import MaskRCNN
 from src.detector.roi_heads import RoiHeads
 from src.detector.weights import build
-from src.structures.classes import NUM_CLASSES
+from src.structures.classes import Classes
 from src.training.checkpoint import Checkpoint
 from src.training.loop import fit
 from src.training.pictures import from_pictures
@@ -33,7 +34,8 @@ def main(params: Params) -> None:
     """Loads the weights and fine-tunes them; writes weights and histories."""
     options = params.backbone
     fabric = make_fabric(params.runtime, share=options.batch_size if options.epochs else 1)
-    model = start_fine_tuning(params, fabric.device)
+    classes = read_classes(paths.PREPARED)
+    model = start_fine_tuning(params, classes, fabric.device)
     normalization, augmentation = NORMALIZATIONS[options.name], Augmentation.from_params(params.augment)
     training = from_pictures(options, normalization, fabric, tested=TESTED, masks=False, augmentation=augmentation)
     checkpoint = Checkpoint("backbone", fabric)
@@ -41,11 +43,11 @@ def main(params: Params) -> None:
     fit(fabric, model, schedule, training, histories=paths.plots("backbone"), checkpoint=checkpoint)
     leave_to_first(fabric)
     parts = {"backbone": model.backbone, "rpn": model.rpn, "box_head": model.roi_heads.box_head}
-    save_tensors(paths.BACKBONE, {name: cpu_state_dict(part) for name, part in parts.items()})
+    save_heads(paths.BACKBONE, parts, classes)
     checkpoint.clear()
 
 
-def start_fine_tuning(params: Params, device: torch.device) -> MaskRCNN:
+def start_fine_tuning(params: Params, classes: Classes, device: torch.device) -> MaskRCNN:
     """Pretrained backbone, RPN and an untrained box head; the same weights at every call.
 
     Raises:
@@ -54,7 +56,7 @@ def start_fine_tuning(params: Params, device: torch.device) -> MaskRCNN:
     torch.manual_seed(derive_seed(params.backbone.seed))
     backbone, rpn = build(params.backbone, params.proposals)
     set_trainable_layers(backbone.body, params.backbone.trainable_layers)
-    box_head = BoxHead(NUM_CLASSES, representation_size=params.box_head.representation_size)
+    box_head = BoxHead(classes.count, representation_size=params.box_head.representation_size)
     model = MaskRCNN(backbone, rpn, RoiHeads(box_head), params)
     return model.to(memory_format=torch.channels_last).to(device)
 

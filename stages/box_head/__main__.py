@@ -11,8 +11,8 @@ from src.core.params import Params
 from src.core.processes import leave_to_first
 from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
-from src.core.tensors import cpu_state_dict, save_tensors
-from src.detector.checkpoints import start_box_head
+from src.data.prepared import read_classes
+from src.detector.checkpoints import save_heads, start_box_head
 from src.detector.roi_heads import RoiHeads
 from src.detector.sampling import RoiRules
 from src.training.cached_rois import from_cached_rois
@@ -26,14 +26,15 @@ def main(params: Params) -> None:
     options = params.box_head
     fabric = make_fabric(params.runtime, share=options.batch_size if options.epochs else 1)
     torch.manual_seed(derive_seed(options.seed))
-    heads = RoiHeads(start_box_head(params, fabric.device))
+    classes = read_classes(paths.PREPARED)
+    heads = RoiHeads(start_box_head(params, classes, fabric.device))
     rules = RoiRules.from_params(params.rois, options.batch_size_per_image)
     training = from_cached_rois(options, rules, dataclasses.asdict(options.loss_weights), fabric)
     checkpoint = Checkpoint("box_head", fabric)
     schedule = Schedule.from_params("box head", options, training.steps)
     fit(fabric, heads, schedule, training, histories=paths.plots("box_head"), checkpoint=checkpoint)
     leave_to_first(fabric)
-    save_tensors(paths.BOX_HEAD, {"box_head": cpu_state_dict(heads.box_head)})
+    save_heads(paths.BOX_HEAD, {"box_head": heads.box_head}, classes)
     checkpoint.clear()
 
 

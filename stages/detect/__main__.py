@@ -18,6 +18,7 @@ from src.evaluation.analysis import SecondStageAnalysis, read_analyses, write_an
 from src.evaluation.instances import GroundTruth, coco_ground_truth, coco_results
 from src.evaluation.predictor import Predictor
 from src.evaluation.second_stage import analyze
+from src.structures.classes import require_same
 
 
 def main(params: Params) -> None:
@@ -27,6 +28,7 @@ def main(params: Params) -> None:
         rows = prepared.indices(split)
         fabric = make_fabric(params.runtime, share=len(rows))
         predictor = Predictor.load(params, fabric)
+        require_same(predictor.classes, prepared.classes, paths.DETECTOR)
         found = gather(fabric, analyses(predictor, prepared, share_out(fabric, rows)), len(rows))
         leave_to_first(fabric)
         write_analyses(paths.DETECTIONS, iter(tqdm(found, desc="detect", total=len(rows), unit="image")))
@@ -35,7 +37,7 @@ def main(params: Params) -> None:
         truth = [GroundTruth.from_dataset(dataset, row, number) for number, row in numbered]
     detections = [image.found[params.evaluate.border] for image in read_analyses(paths.DETECTIONS)]
     write_json(paths.PREDICTIONS, coco_results(truth, detections))
-    write_json(paths.GROUND_TRUTH, coco_ground_truth(truth))
+    write_json(paths.GROUND_TRUTH, coco_ground_truth(truth, predictor.classes))
 
 
 def analyses(predictor: Predictor, prepared: PreparedFile, rows: Sequence[int]) -> Iterator[SecondStageAnalysis]:

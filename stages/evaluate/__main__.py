@@ -28,6 +28,7 @@ from src.evaluation.instances import GroundTruth
 from src.evaluation.results import EvaluationResults, evaluate_detector
 from src.figures import evaluation as figures
 from src.figures.view import LARGEST_PANEL, View
+from src.structures.classes import Classes
 
 PLOTS = paths.plots("evaluate")
 REFINED_SHOWN = 3  # detections per image whose proposals are drawn
@@ -42,7 +43,8 @@ def main(params: Params) -> None:
         if len(analyses) != len(truth):
             expected = f"a line for each of {len(truth)} {params.evaluate.split} images"
             raise invalid(paths.DETECTIONS, expected, len(analyses))
-        results = evaluate_detector(truth, analyses, params)
+        classes = dataset.classes
+        results = evaluate_detector(truth, analyses, classes, params)
         pick = results.unannotated.picture if results.unannotated else 0
         shown = [number for number, image in enumerate(truth) if len(image.boxes)][: params.report.images]
         images = {number: drawn(dataset, rows[number]) for number in {*shown, pick}}
@@ -52,7 +54,8 @@ def main(params: Params) -> None:
     figures.plot_confusion(results.classifier, PLOTS / "confusion.png")
     figures.plot_precision_recall(results.score, PLOTS / "precision_recall.png")
     figures.plot_halves(results.halves, PLOTS / "halves.png")
-    draw(scenes(images, truth, analyses, results.border), shown, results, params.predict.score_threshold)
+    shown_scenes = scenes(images, truth, analyses, results.border)
+    draw(shown_scenes, shown, results, classes, params.predict.score_threshold)
 
 
 def write_numbers(evaluated: dict[str, Any]) -> None:
@@ -78,14 +81,18 @@ def scenes(
 
 
 def draw(
-    all_scenes: dict[int, figures.Scene], shown: Sequence[int], results: EvaluationResults, score_threshold: float
+    all_scenes: dict[int, figures.Scene],
+    shown: Sequence[int],
+    results: EvaluationResults,
+    classes: Classes,
+    score_threshold: float,
 ) -> None:
     """The fixed test images with what was found, how boxes were refined, and the object nobody annotated."""
     fixed = [all_scenes[number] for number in shown]
-    figures.plot_detections(fixed, score_threshold, PLOTS / "detections.png")
-    figures.plot_before_after(fixed, REFINED_SHOWN, PLOTS / "before_after.png")
+    figures.plot_detections(fixed, classes, score_threshold, PLOTS / "detections.png")
+    figures.plot_before_after(fixed, classes, REFINED_SHOWN, PLOTS / "before_after.png")
     pick = results.unannotated
-    figures.plot_unannotated(all_scenes[pick.picture if pick else 0], pick, PLOTS / "unannotated.png")
+    figures.plot_unannotated(all_scenes[pick.picture if pick else 0], pick, classes, PLOTS / "unannotated.png")
 
 
 def write_table(path: Path, rows: list[dict[str, Any]], columns: list[str] | None = None) -> None:

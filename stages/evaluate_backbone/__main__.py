@@ -36,7 +36,7 @@ from src.figures.crops import plot_crops
 from src.figures.proposals import plot_before_after, plot_proposals
 from src.ops.anchors import PYRAMID_STRIDES
 from src.ops.roi_align import assign_levels
-from src.structures.classes import NUM_CLASSES
+from src.structures.classes import Classes
 
 PLOTS = paths.plots("evaluate_backbone")
 COMPARED = 32  # test images on which both are measured
@@ -48,6 +48,7 @@ def main(params: Params) -> None:
     with PreparedFile(paths.PREPARED) as prepared:
         split = params.evaluate.split
         shown, measured_on = prepared.example(two_object_row(prepared, split)), prepared.indices(split)[:COMPARED]
+        classes = prepared.classes
         batcher = Batcher(NORMALIZATIONS[options.name], fabric.device)
         before = Proposer(*load_start(params, fabric.device), fabric, batcher)
         after = Proposer(*load_backbone(params, fabric.device), fabric, batcher)
@@ -58,12 +59,16 @@ def main(params: Params) -> None:
             )
             qualities.append(proposal_quality(one, iter(examples), options))
     proposals_before, proposals_after = (one.propose_on(shown) for one in (before, after))
-    facts = {**describe(after, shown, params), **measured(*qualities), "roi_align": check(after, shown, params)}
+    facts = {
+        **describe(after, shown, classes, params),
+        **measured(*qualities),
+        "roi_align": check(after, shown, params),
+    }
     write_json(paths.metrics("backbone"), {**facts, "conditions": environment_info(params.runtime)})
     before_recall, after_recall = (quality.recall for quality in qualities)
     rows = [(count, before_recall[count], after_recall[count]) for count in after_recall]
     write_csv(PLOTS / "recall.csv", ("proposals", "before", "after"), rows)
-    plot_proposals(shown, proposals_after, PLOTS / "proposals.png")
+    plot_proposals(shown, proposals_after, classes, PLOTS / "proposals.png")
     plot_before_after(shown, proposals_before, proposals_after, PLOTS / "before_after.png")
 
 
@@ -75,9 +80,9 @@ def load_start(params: Params, device: torch.device) -> tuple[BackboneWithFpn, R
     return backbone.to(device), rpn.to(device)
 
 
-def describe(proposer: Proposer, shown: Example, params: Params) -> dict[str, Any]:
+def describe(proposer: Proposer, shown: Example, classes: Classes, params: Params) -> dict[str, Any]:
     """What task 10 asks: outputs of the backbone, proposals, and the two losses in training."""
-    heads = RoiHeads(BoxHead(NUM_CLASSES)).to(proposer.fabric.device)  # any: only the RPN's losses are told
+    heads = RoiHeads(BoxHead(classes.count)).to(proposer.fabric.device)  # any: only the RPN's losses are told
     model = MaskRCNN(proposer.backbone, proposer.rpn, heads, params)
     images, targets = proposer.batcher([shown])
     features = proposer.features(images)

@@ -19,7 +19,6 @@ from src.figures.data import draw_samples
 from src.figures.view import drawn_sample
 from src.sources.left_out import COLUMNS, rows
 from src.sources.opening import findings_of, open_source
-from src.structures.classes import LABELS
 from src.structures.sample import SPLITS, TRAIN, no_labels
 
 SHEET_IMAGES = 12
@@ -29,14 +28,15 @@ def main(params: Params) -> None:
     """Reads the source, writes the dataset file, what is not in it, its counts and the sheet."""
     source = open_source(params.data)
     bar = tqdm(source, total=len(source), desc=f"ingest {params.data.source}", unit="image", disable=None)
-    write_dataset(paths.DATASET, iter(bar), {"source": params.data.source})
+    write_dataset(paths.DATASET, iter(bar), {"source": params.data.source, "classes": source.classes.names})
     findings = findings_of(source)
     write_csv(paths.LEFT_OUT, COLUMNS, rows(findings.left_out if findings else ()))
     with DatasetFile(paths.DATASET) as dataset:
         facts = describe(dataset)
         shown = rows_with_objects(dataset, TRAIN, SHEET_IMAGES)
         title = f"{facts['train_images']} training images ({params.data.source}): the first {len(shown)} with objects"
-        draw_samples(paths.plots("ingest") / "samples.png", [drawn_sample(dataset[row]) for row in shown], title)
+        samples = [drawn_sample(dataset[row]) for row in shown]
+        draw_samples(paths.plots("ingest") / "samples.png", samples, dataset.classes, title)
     write_json(paths.metrics("ingest"), facts | (findings.describe() if findings else {}))
 
 
@@ -52,7 +52,7 @@ def describe(dataset: DatasetFile) -> dict[str, Any]:
         **{f"{split}_images": len(rows[split]) for split in SPLITS},
         "split": {
             name: {split: int((part == label).sum()) for split, part in labels.items()}
-            for name, label in LABELS.items()
+            for name, label in dataset.classes.items()
         },
         "objects_per_image": {str(number): counts[number] for number in sorted(counts)},
         "unannotated_objects": sum(len(dataset.unlabeled_labels(row)) for row in range(len(dataset))),

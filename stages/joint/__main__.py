@@ -15,6 +15,7 @@ from src.core.processes import leave_to_first
 from src.core.runtime import make_fabric
 from src.core.stage import run
 from src.data.augmentation import Augmentation
+from src.data.prepared import read_classes
 from src.detector.backbones import NORMALIZATIONS
 from src.detector.checkpoints import assemble_trained_parts, save_detector
 from src.training.checkpoint import Checkpoint
@@ -33,7 +34,8 @@ def main(params: Params) -> None:
     """Trains phase after phase; writes weights and histories."""
     options = params.joint
     fabric = make_fabric(params.runtime, share=options.batch_size if phases(options) else 1)
-    model = assemble_trained_parts(params, fabric.device)
+    classes = read_classes(paths.PREPARED)
+    model = assemble_trained_parts(params, classes, fabric.device)
     normalization, augmentation = NORMALIZATIONS[params.backbone.name], Augmentation.from_params(params.augment)
     training = dataclasses.replace(
         from_pictures(options, normalization, fabric, tested=TESTED, augmentation=augmentation),
@@ -62,7 +64,7 @@ def main(params: Params) -> None:
             after=rows,
         ).rows()
     leave_to_first(fabric)
-    save_detector(model)
+    save_detector(model, classes)
     checkpoint.clear()
 
 

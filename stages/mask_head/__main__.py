@@ -11,8 +11,8 @@ from src.core.params import Params
 from src.core.processes import leave_to_first
 from src.core.runtime import derive_seed, make_fabric
 from src.core.stage import run
-from src.core.tensors import cpu_state_dict, save_tensors
-from src.detector.checkpoints import load_box_head, make_mask_head
+from src.data.prepared import read_classes
+from src.detector.checkpoints import load_box_head, make_mask_head, save_heads
 from src.detector.roi_heads import RoiHeads
 from src.detector.sampling import RoiRules
 from src.training.cached_rois import from_cached_rois
@@ -28,8 +28,9 @@ def main(params: Params) -> None:
     options = params.mask_head
     fabric = make_fabric(params.runtime, share=options.batch_size if options.epochs else 1)
     torch.manual_seed(derive_seed(options.seed))
-    box_head = load_box_head(params, fabric.device)
-    mask_head = make_mask_head(params).to(fabric.device).to(memory_format=torch.channels_last)
+    classes = read_classes(paths.PREPARED)
+    box_head = load_box_head(params, classes, fabric.device)
+    mask_head = make_mask_head(params, classes).to(fabric.device).to(memory_format=torch.channels_last)
     heads = RoiHeads(box_head, mask_head)
     rules = RoiRules.from_params(params.rois, params.box_head.batch_size_per_image)
     weights = dataclasses.asdict(params.box_head.loss_weights) | {"mask": MASK_WEIGHT}
@@ -38,7 +39,7 @@ def main(params: Params) -> None:
     schedule = Schedule.from_params("mask head", options, training.steps)
     fit(fabric, heads, schedule, training, histories=paths.plots("mask_head"), checkpoint=checkpoint)
     leave_to_first(fabric)
-    save_tensors(paths.MASK_HEAD, {"box_head": cpu_state_dict(box_head), "mask_head": cpu_state_dict(mask_head)})
+    save_heads(paths.MASK_HEAD, {"box_head": box_head, "mask_head": mask_head}, classes)
     checkpoint.clear()
 
 

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from tqdm import tqdm
@@ -28,20 +28,21 @@ from src.figures.predictions import draw_prediction
 from src.sources.hold_out import read_pictures
 from src.sources.named_pictures import find_pictures, result_stem, short_name
 from src.sources.pictures import list_pictures
-from src.structures.classes import CLASS_NAMES
+from src.structures.classes import Classes
 
 logger = logging.getLogger(__name__)
 
 PLOTS = paths.plots("predict")
+Writer: TypeAlias = Callable[[Path, np.ndarray, Instances, Classes], None]  # of one picture
 
 
 def main(params: Params) -> None:
     """Every picture of the folder."""
     records: list[dict[str, Any]] = []
 
-    def write(file: Path, picture: np.ndarray, found: Instances) -> None:
-        draw_prediction(picture, found, PLOTS / f"{short_name(file.name)}.png")
-        records.append(record(file.name, picture, found))
+    def write(file: Path, picture: np.ndarray, found: Instances, classes: Classes) -> None:
+        draw_prediction(picture, found, classes, PLOTS / f"{short_name(file.name)}.png")
+        records.append(record(file.name, picture, found, classes))
 
     unreadable = predict_each(list_pictures(paths.OWN_PICTURES), params, write)
     PLOTS.mkdir(parents=True, exist_ok=True)  # DVC expects it, pictures or none
@@ -63,18 +64,16 @@ def predict_named(names: Sequence[str], params: Params) -> None:
         InputError: none of them can be read, or a folder has none.
     """
 
-    def write(file: Path, picture: np.ndarray, found: Instances) -> None:
+    def write(file: Path, picture: np.ndarray, found: Instances, classes: Classes) -> None:
         target = result_stem(file, paths.SINGLE_PREDICTIONS)
-        draw_prediction(picture, found, target.with_name(f"{target.name}.png"))
-        write_json(target.with_name(f"{target.name}.json"), record(file.name, picture, found))
+        draw_prediction(picture, found, classes, target.with_name(f"{target.name}.png"))
+        write_json(target.with_name(f"{target.name}.json"), record(file.name, picture, found, classes))
         tqdm.write(f"{len(found)} found: {one_line(target)}.png, {one_line(target)}.json")
 
     predict_each(find_pictures(names), params, write)
 
 
-def predict_each(
-    files: Sequence[Path], params: Params, write: Callable[[Path, np.ndarray, Instances], None]
-) -> dict[Path, InputError]:
+def predict_each(files: Sequence[Path], params: Params, write: Writer) -> dict[Path, InputError]:
     """Predicts one file after another, since all at once may not fit the memory, and gives each picture to `write`.
 
     Returns:
@@ -93,7 +92,7 @@ def predict_each(
             continue
         predictor = predictor or Predictor.load(params)
         for name, picture in pictures:
-            write(file.with_name(name), picture, predictor.predict(picture))
+            write(file.with_name(name), picture, predictor.predict(picture), predictor.classes)
     if unreadable and len(unreadable) == len(files):
         raise next(iter(unreadable.values()))
     for reason in unreadable.values():
@@ -101,11 +100,11 @@ def predict_each(
     return unreadable
 
 
-def record(name: str, picture: np.ndarray, found: Instances) -> dict[str, Any]:
+def record(name: str, picture: np.ndarray, found: Instances, classes: Classes) -> dict[str, Any]:
     """One picture's entry: size, and class, score, box (x, y, width, height) and mask of each detection."""
     rows = zip(found.labels.tolist(), found.scores.tolist(), to_xywh(found.boxes), found.masks or [], strict=True)
     detections = [
-        {"class": CLASS_NAMES[label], "score": score, "bbox": box, "segmentation": mask}
+        {"class": classes.name_of(label), "score": score, "bbox": box, "segmentation": mask}
         for label, score, box, mask in rows
     ]
     return {"name": name, "height": picture.shape[0], "width": picture.shape[1], "detections": detections}

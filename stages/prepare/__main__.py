@@ -18,7 +18,7 @@ from src.data.normalize import Normalization, normalize
 from src.data.prepared import Example, PreparedFile, write_prepared
 from src.data.selection import two_object_row
 from src.figures.data import draw_prepared
-from src.structures.classes import CLASS_NAMES
+from src.structures.classes import Classes
 
 
 def main(params: Params) -> None:
@@ -30,12 +30,14 @@ def main(params: Params) -> None:
     with PreparedFile(paths.PREPARED) as prepared:
         example = prepared.example(two_object_row(prepared))
         normalized = normalize(example.image[None], normalization, torch.tensor([example.letterbox.region]))[0]
-        draw_prepared(paths.plots("prepare") / "two_objects.png", example, normalized)
-        facts = describe(normalization, example, normalized)
+        draw_prepared(paths.plots("prepare") / "two_objects.png", example, normalized, prepared.classes)
+        facts = describe(normalization, example, normalized, prepared.classes)
         write_json(paths.metrics("prepare"), {**facts, "vanished_objects": vanished})
 
 
-def describe(normalization: Normalization, example: Example, normalized: Float32[Tensor, "3 h w"]) -> dict[str, Any]:
+def describe(
+    normalization: Normalization, example: Example, normalized: Float32[Tensor, "3 h w"], classes: Classes
+) -> dict[str, Any]:
     """The normalization, and the picture in the figure on its canvas, in numbers."""
     letterbox = example.letterbox
     return {
@@ -54,7 +56,7 @@ def describe(normalization: Normalization, example: Example, normalized: Float32
         "maximum": round(float(normalized.max()), 4),
         "example": {
             "name": example.name,
-            "labels": [CLASS_NAMES[label] for label in example.target.labels.tolist()],
+            "labels": [classes.name_of(label) for label in example.target.labels.tolist()],
             "boxes": [[round(value, 2) for value in box] for box in example.target.boxes.tolist()],
         },
     }

@@ -13,10 +13,10 @@ from src.core import paths
 from src.core.files import write_json
 from src.core.params import Params
 from src.core.params_file import load_params
-from src.core.tensors import cpu_state_dict, save_tensors
-from src.detector.checkpoints import make_box_head, make_mask_head, save_detector
+from src.detector.checkpoints import make_box_head, make_mask_head, save_detector, save_heads
 from src.detector.mask_rcnn import MaskRCNN
 from src.detector.roi_heads import RoiHeads
+from src.sources.assignment import CLASSES
 from stages.backbone.__main__ import start_fine_tuning
 from stages.features.__main__ import main as cache_features
 from tests.factories import make_prepared
@@ -47,15 +47,15 @@ def _make_files(params: Params) -> None:
     """Data, anchors, weights and cached features in the current folder."""
     make_prepared(paths.PREPARED.parent, images=IMAGES, prepare=params.prepare)
     write_json(paths.ANCHORS, {"anchors": [[30.0, 40.0], [60.0, 50.0]]})
-    detector = start_fine_tuning(params, torch.device("cpu"))
-    box_head, mask_head = make_box_head(params), make_mask_head(params)
+    detector = start_fine_tuning(params, CLASSES, torch.device("cpu"))
+    box_head, mask_head = make_box_head(params, CLASSES), make_mask_head(params, CLASSES)
     with torch.no_grad():
         box_head.cls_score.weight *= 50  # scores that differ
     backbone = {"backbone": detector.backbone, "rpn": detector.rpn, "box_head": detector.roi_heads.box_head}
     heads = {"box_head": box_head, "mask_head": mask_head}
     for path, parts in ((paths.BACKBONE, backbone), (paths.MASK_HEAD, heads)):
-        save_tensors(path, {name: cpu_state_dict(part) for name, part in parts.items()})
-    save_detector(MaskRCNN(detector.backbone, detector.rpn, RoiHeads(box_head, mask_head), params))
+        save_heads(path, parts, CLASSES)
+    save_detector(MaskRCNN(detector.backbone, detector.rpn, RoiHeads(box_head, mask_head), params), CLASSES)
     cache_features(params)
 
 

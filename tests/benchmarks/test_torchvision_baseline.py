@@ -11,15 +11,14 @@ import torch
 from benchmarks.torchvision_baseline import targets_of, torchvision_mask_rcnn, with_weights_of
 from src.core.params import Params
 from src.detector.checkpoints import load_detector
-from src.detector.mask_rcnn import MaskRCNN
 from src.structures.target import Target
 
 CPU = torch.device("cpu")
 
 
 def test_weights_are_ours(finished: Params) -> None:
-    detector = load_detector(finished, CPU)
-    model = with_weights_of(torchvision_mask_rcnn(finished, copy.deepcopy(detector.backbone.body)), detector)
+    detector, classes = load_detector(finished, CPU)
+    model = with_weights_of(torchvision_mask_rcnn(finished, classes, copy.deepcopy(detector.backbone.body)), detector)
     heads, ours = model.roi_heads, detector.roi_heads
     assert torch.equal(heads.box_predictor.cls_score.weight, ours.box_head.cls_score.weight)
     assert torch.equal(heads.box_head.fc7.weight, ours.box_head.fc7.weight)
@@ -30,8 +29,8 @@ def test_weights_are_ours(finished: Params) -> None:
 
 
 def test_a_tensor_without_a_place_is_refused(finished: Params) -> None:
-    detector = load_detector(finished, CPU)
-    model = torchvision_mask_rcnn(finished, copy.deepcopy(detector.backbone.body))
+    detector, classes = load_detector(finished, CPU)
+    model = torchvision_mask_rcnn(finished, classes, copy.deepcopy(detector.backbone.body))
     detector.roi_heads.mask_head = None
     with pytest.raises(ValueError, match=r"found only in one roi_heads\.mask_head\.conv5_mask\.bias"):
         with_weights_of(model, detector)
@@ -41,8 +40,8 @@ def test_numbers_come_from_params(finished: Params) -> None:
     rules = dataclasses.replace(finished.evaluate, score_threshold=0.3, nms_iou=0.4, detections_per_image=7)
     features = dataclasses.replace(finished.features, proposals=9)
     params = dataclasses.replace(finished, evaluate=rules, features=features)
-    detector: MaskRCNN = load_detector(params, CPU)
-    model = torchvision_mask_rcnn(params, detector.backbone.body).eval()
+    detector, classes = load_detector(params, CPU)
+    model = torchvision_mask_rcnn(params, classes, detector.backbone.body).eval()
     heads = model.roi_heads
     assert (heads.score_thresh, heads.nms_thresh, heads.detections_per_img) == (0.3, 0.4, 7)
     assert (model.rpn.pre_nms_top_n(), model.rpn.post_nms_top_n()) == (params.proposals.pre_nms_top_n, 9)

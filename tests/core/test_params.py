@@ -25,7 +25,7 @@ SHIPPED = Path(__file__).parents[2] / "params.yaml"
 TREE = """
 data: {source: emoji, root: input, limit: 0, train_fraction: 0.8, split_seed: 1, validation_fraction: 0.0,
        objects_per_image: 500, strict: false, largest_left_out: 0.1, boxes_as_masks: true, keep_empty: true,
-       coco: {annotations: a.json, images: photos, store: there},
+       coco: {annotations: a.json, images: photos, store: there, classes: categories},
        emoji: {train: 240, test: 80, unannotated: 0.15, seed: 1}}
 prepare: {height: 800, width: 1066, padded_width: 1088, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}
 anchors: {bins: 24, count: 1}

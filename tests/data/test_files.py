@@ -15,6 +15,7 @@ from src.core.errors import InputError
 from src.data.dataset import DatasetFile, write_dataset
 from src.data.letterbox import Letterbox
 from src.data.prepared import PreparedFile, flip, flip_boxes, write_prepared
+from src.sources.assignment import CLASSES
 from src.structures.masks import Masks
 from src.structures.sample import SPLITS, Sample
 from src.structures.target import Target
@@ -47,7 +48,8 @@ def same(one: Any, other: Any) -> bool:
 def test_samples_come_back(tmp_path: Path, samples: list[Sample]) -> None:
     with DatasetFile(make_dataset(tmp_path / "d.h5", samples)) as dataset:
         assert len(dataset) == 6
-        assert dataset.attributes == {"source": "test"}
+        assert dataset.attributes == {"source": "test", "classes": [*CLASSES.names]}
+        assert dataset.classes == CLASSES
         for one, other in zip(dataset, samples, strict=True):
             for name in COLUMNS:
                 assert same(getattr(one, name), getattr(other, name)), name
@@ -125,7 +127,7 @@ def test_a_broken_source_leaves_the_old_file(tmp_path: Path, samples: list[Sampl
         raise InputError("broken")
 
     with pytest.raises(InputError):
-        write_dataset(path, broken(), {})
+        write_dataset(path, broken(), {"classes": CLASSES.names})
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["d.h5"]
 

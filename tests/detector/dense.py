@@ -24,7 +24,7 @@ from src.detector.weights import build
 from src.ops.losses import class_loss, delta_loss, mask_loss, objectness_loss
 from src.ops.masks import mask_targets
 from src.ops.roi_align import multiscale_roi_align
-from src.structures.classes import NUM_CLASSES
+from src.sources.assignment import CLASSES
 from tests.detector.small import CPU, TORCHVISION_PROPOSALS, backbone_params, params, randomize
 
 REGION = (16.0, 0.0, 144.0, 96.0)  # of the factories' small canvas
@@ -46,7 +46,7 @@ def joint_params(**changes: Any) -> Params:
 def small_detector(settings: Params = PARAMS, rules: LossRules | None = None) -> MaskRCNN:
     """A pretrained body, and narrow heads without a weight or bias of 0."""
     torch.manual_seed(0)
-    heads = RoiHeads(BoxHead(NUM_CLASSES, representation_size=32), MaskHead(NUM_CLASSES, channels=8))
+    heads = RoiHeads(BoxHead(CLASSES.count, representation_size=32), MaskHead(CLASSES.count, channels=8))
     net = MaskRCNN(*build(BACKBONE, TORCHVISION_PROPOSALS), heads, settings, rules)
     randomize(net.rpn.parameters(), 1, 0.02)
     randomize(heads.box_head.parameters(), 2, 0.02)

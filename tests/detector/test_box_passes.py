@@ -15,7 +15,7 @@ from src.detector.mask_head import MaskHead
 from src.detector.postprocess import Candidates, postprocess
 from src.detector.roi_heads import RoiHeads
 from src.ops.roi_align import multiscale_roi_align
-from src.structures.classes import NUM_CLASSES
+from src.sources.assignment import CLASSES
 from src.structures.proposals import Proposals
 from tests.detector.small import CANVAS, evaluate_params, randomize
 
@@ -29,8 +29,8 @@ Box = list[float]
 @pytest.fixture(scope="module")
 def heads() -> RoiHeads:
     """Heads that prefer different classes in different boxes, and move boxes by some of their own size."""
-    box_head = BoxHead(NUM_CLASSES, channels=CHANNELS, representation_size=16)
-    net = RoiHeads(box_head, MaskHead(NUM_CLASSES, in_channels=CHANNELS, channels=4)).eval()
+    box_head = BoxHead(CLASSES.count, channels=CHANNELS, representation_size=16)
+    net = RoiHeads(box_head, MaskHead(CLASSES.count, in_channels=CHANNELS, channels=4)).eval()
     randomize(net.parameters(), 2, 0.25)
     return net.requires_grad_(False)
 
@@ -65,7 +65,7 @@ def plain_look(heads: RoiHeads, levels: Sequence[Tensor], box: Box) -> tuple[lis
     pooled = multiscale_roi_align(levels, torch.tensor([[0.0, *box]]), SIZE, STRIDES)
     logits, deltas = (outputs[0].tolist() for outputs in heads.box_head(pooled))
     (x1, y1, x2, y2), boxes = box, []
-    for label in range(NUM_CLASSES):
+    for label in range(CLASSES.count):
         dx, dy, dw, dh = (deltas[4 * label + side] / SCALES[side] for side in range(4))
         x, y = (x1 + x2) / 2 + dx * (x2 - x1), (y1 + y2) / 2 + dy * (y2 - y1)
         width, height = (x2 - x1) * math.exp(dw), (y2 - y1) * math.exp(dh)
@@ -79,14 +79,14 @@ def plain_refine(
 ) -> tuple[list[float], list[Box], list[Box]]:
     """Mean probabilities over the looks, the boxes of the last one, and where each look was before it was clipped."""
     left, top, right, bottom = region
-    sums, places = [0.0] * NUM_CLASSES, [box]
+    sums, places = [0.0] * CLASSES.count, [box]
     for number in range(looks):
         x1, y1, x2, y2 = places[-1]
         clipped = [min(max(x1, left), right), min(max(y1, top), bottom), min(max(x2, left), right)]
         probabilities, boxes = plain_look(heads, levels, [*clipped, min(max(y2, top), bottom)])
         sums = [total + one for total, one in zip(sums, probabilities, strict=True)]
         if number < looks - 1:
-            places.append(boxes[max(range(1, NUM_CLASSES), key=probabilities.__getitem__)])
+            places.append(boxes[max(range(1, CLASSES.count), key=probabilities.__getitem__)])
     return [total / looks for total in sums[1:]], boxes[1:], places
 
 

@@ -22,12 +22,14 @@ from src.detector.checkpoints import (
     make_box_head,
     make_mask_head,
     save_detector,
+    save_heads,
     start_box_head,
 )
 from src.detector.mask_rcnn import MaskRCNN
 from src.detector.roi_heads import RoiHeads
 from src.detector.sampling import LossRules
 from src.detector.weights import assemble
+from src.sources.assignment import CLASSES
 from src.structures.image_list import ImageList
 from tests.detector import small
 from tests.detector.small import (
@@ -60,23 +62,25 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MaskRCNN:
     torch.manual_seed(0)
     settings = params()
     backbone, rpn = assemble(settings.backbone, TORCHVISION_PROPOSALS, pretrained=False)
-    box_head, mask_head = make_box_head(settings), make_mask_head(settings)
+    box_head, mask_head = make_box_head(settings, CLASSES), make_mask_head(settings, CLASSES)
     stages = {
-        BACKBONE: {"backbone": backbone, "rpn": rpn, "box_head": make_box_head(settings)},
-        BOX_HEAD: {"box_head": make_box_head(settings)},
+        BACKBONE: {"backbone": backbone, "rpn": rpn, "box_head": make_box_head(settings, CLASSES)},
+        BOX_HEAD: {"box_head": make_box_head(settings, CLASSES)},
         MASK_HEAD: {"box_head": box_head, "mask_head": mask_head},
     }
     for path, parts in stages.items():
-        save_tensors(path, {name: cpu_state_dict(part) for name, part in parts.items()})
+        save_heads(path, parts, CLASSES)
     randomize([*rpn.parameters(), *box_head.parameters()], 0, 0.05)
     detector = MaskRCNN(backbone, rpn, RoiHeads(box_head, mask_head), settings)
-    save_detector(detector)
+    save_detector(detector, CLASSES)
     return detector.to(memory_format=torch.channels_last).eval()
 
 
 def on_disk(path: Path) -> dict[str, State]:
     """A file's state dicts."""
-    return torch.load(path, weights_only=True)
+    content = torch.load(path, weights_only=True)
+    assert tuple(content.pop("classes")) == CLASSES.names
+    return content
 
 
 def assert_same(found: State, expected: State) -> None:
@@ -88,7 +92,8 @@ def test_what_was_saved_detects_the_same(trained: MaskRCNN) -> None:
     """From one file: what it was trained from may be gone."""
     for path in (BACKBONE, BOX_HEAD, MASK_HEAD):
         path.unlink()
-    loaded, seen = load_detector(params(), CPU), []
+    (loaded, classes), seen = load_detector(params(), CPU), []
+    assert classes == CLASSES
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     assert not any(module.training for module in loaded.modules())
     loaded.roi_heads.box_head.register_forward_hook(lambda head, pooled, outputs: seen.append(len(outputs[0])))
@@ -106,10 +111,10 @@ def test_what_was_saved_detects_the_same(trained: MaskRCNN) -> None:
 def test_joint_training_begins_with_the_parts_as_their_stages_left_them() -> None:
     """Put together and saved without a step, the detector's file holds them byte for byte."""
     DETECTOR.unlink()
-    model = assemble_trained_parts(params(), CPU)
+    model = assemble_trained_parts(params(), CLASSES, CPU)
     assert model.rules == LossRules.for_joint_training(params())
     assert model.backbone.fpn.layer_blocks[0].weight.is_contiguous(memory_format=torch.channels_last)
-    save_detector(model)
+    save_detector(model, CLASSES)
     saved, expected = on_disk(DETECTOR), on_disk(BACKBONE) | on_disk(MASK_HEAD)  # with the latter's box head
     assert list(saved) == ["backbone", "rpn", "box_head", "mask_head"]
     for part, state in saved.items():
@@ -119,22 +124,22 @@ def test_joint_training_begins_with_the_parts_as_their_stages_left_them() -> Non
 @pytest.mark.usefixtures("trained")
 def test_the_box_head_alone_is_that_of_its_own_stage() -> None:
     first, own, last = (on_disk(path)["box_head"] for path in (BACKBONE, BOX_HEAD, MASK_HEAD))
-    assert_same(load_box_head(params(), CPU).state_dict(), own)
+    assert_same(load_box_head(params(), CLASSES, CPU).state_dict(), own)
     assert not any(torch.equal(own["fc6.weight"], other["fc6.weight"]) for other in (first, last))
 
 
 @pytest.mark.usefixtures("trained")
 def test_the_box_head_begins_as_fine_tuning_left_it() -> None:
-    assert_same(start_box_head(params(), CPU).state_dict(), on_disk(BACKBONE)["box_head"])
+    assert_same(start_box_head(params(), CLASSES, CPU).state_dict(), on_disk(BACKBONE)["box_head"])
 
 
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("untrained", [{"epochs": 0}, {"box_batch_size_per_image": 0}])
 def test_where_fine_tuning_trains_no_box_head_one_begins_at_random(untrained: dict[str, int]) -> None:
     torch.manual_seed(3)
-    expected = make_box_head(params()).state_dict()
+    expected = make_box_head(params(), CLASSES).state_dict()
     torch.manual_seed(3)
-    assert_same(start_box_head(params(**untrained), CPU).state_dict(), expected)
+    assert_same(start_box_head(params(**untrained), CLASSES, CPU).state_dict(), expected)
 
 
 def test_fine_tuned_coco_weights_keep_their_normalization_s_epsilon(
@@ -153,7 +158,7 @@ def test_a_missing_file_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(InputError, match=r"models/backbone\.pt: expected a file made by `dvc repro`"):
         load_backbone(params(), CPU)
     with pytest.raises(InputError, match=r"models/box_head\.pt"):
-        load_box_head(params(), CPU)
+        load_box_head(params(), CLASSES, CPU)
     with pytest.raises(InputError, match=r"models/detector\.pt: expected a file made by `dvc repro`"):
         load_detector(params(), CPU)
 
@@ -161,16 +166,20 @@ def test_a_missing_file_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize(
     ("path", "load"),
-    [(BACKBONE, assemble_trained_parts), (MASK_HEAD, assemble_trained_parts), (DETECTOR, load_detector)],
+    [
+        (BACKBONE, lambda: assemble_trained_parts(params(), CLASSES, CPU)),
+        (MASK_HEAD, lambda: assemble_trained_parts(params(), CLASSES, CPU)),
+        (DETECTOR, lambda: load_detector(params(), CPU)),
+    ],
 )
-def test_broken_files_are_named(path: Path, load: Callable[[Params, torch.device], MaskRCNN]) -> None:
+def test_broken_files_are_named(path: Path, load: Callable[..., object]) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=path.as_posix()):
-        load(params(), CPU)
+        load()
     torch.save({"something": {}}, path)
     with pytest.raises(InputError, match=path.as_posix()):
-        load(params(), CPU)
+        load()
 
 
 @pytest.mark.usefixtures("trained")
@@ -179,9 +188,9 @@ def test_weights_of_another_backbone_or_width_are_refused() -> None:
         load_backbone(params(name="resnet50"), CPU)
     wider = dataclasses.replace(params(), box_head=dataclasses.replace(params().box_head, representation_size=32))
     with pytest.raises(InputError, match=r"models/box_head\.pt\[box_head\].*shape"):
-        load_box_head(wider, CPU)
+        load_box_head(wider, CLASSES, CPU)
     with pytest.raises(InputError, match=r"models/backbone\.pt\[box_head\].*shape"):
-        start_box_head(wider, CPU)
+        start_box_head(wider, CLASSES, CPU)
     with pytest.raises(InputError, match=r"models/detector\.pt\[box_head\].*shape"):
         load_detector(wider, CPU)
     with pytest.raises(InputError, match=r"models/detector\.pt\[backbone\]"):

@@ -24,7 +24,7 @@ from src.detector.roi_heads import RoiHeads
 from src.detector.weights import build
 from src.ops.masks import paste_masks
 from src.ops.roi_align import multiscale_roi_align
-from src.structures.classes import NUM_CLASSES
+from src.sources.assignment import CLASSES
 from src.structures.detections import Detections
 from src.structures.image_list import ImageList
 from src.structures.proposals import Proposals
@@ -87,7 +87,7 @@ def ours(weights: Path) -> MaskRCNN:
         features=dataclasses.replace(params().features, proposals=1000),
         evaluate=evaluate_params(),
     )
-    heads = RoiHeads(BoxHead(NUM_CLASSES), MaskHead(NUM_CLASSES))
+    heads = RoiHeads(BoxHead(CLASSES.count), MaskHead(CLASSES.count))
     for head, state in read_states(weights, tuple(HEADS)).items():
         load_strictly(getattr(heads, head), state, head)
     return MaskRCNN(*build(settings.backbone, settings.proposals), heads, settings).eval()

@@ -17,7 +17,7 @@ from src.detector.criteria import RoiBatch
 from src.detector.mask_head import MaskHead, select_class_masks
 from src.detector.roi_heads import RoiHeads, with_image_index
 from src.ops.losses import class_loss, delta_loss, mask_loss
-from src.structures.classes import NUM_CLASSES
+from src.sources.assignment import CLASSES
 from tests.detector.small import randomize
 
 box = st.tuples(st.floats(0, 1000), st.floats(0, 700), st.floats(1, 300), st.floats(1, 300))
@@ -29,7 +29,7 @@ def as_boxes(rows: list[tuple[float, ...]]) -> torch.Tensor:
 
 
 def test_box_head_is_torchvision_s() -> None:
-    ours = BoxHead(NUM_CLASSES, channels=4, representation_size=16, dropout=0.5).eval()
+    ours = BoxHead(CLASSES.count, channels=4, representation_size=16, dropout=0.5).eval()
     randomize(ours.parameters(), 0)
     theirs = nn.Sequential(TwoMLPHead(4 * 49, 16), FastRCNNPredictor(16, 4)).eval()
     state = ours.state_dict()
@@ -41,20 +41,20 @@ def test_box_head_is_torchvision_s() -> None:
 
 
 def test_box_head_takes_pooled_features_of_any_memory_format() -> None:
-    head = BoxHead(NUM_CLASSES, channels=4, representation_size=16).eval()
+    head = BoxHead(CLASSES.count, channels=4, representation_size=16).eval()
     pooled = torch.randn(5, 4, 7, 7)
     for found, expected in zip(head(pooled.contiguous(memory_format=torch.channels_last)), head(pooled), strict=True):
         torch.testing.assert_close(found, expected)
 
 
 def test_box_head_without_rois() -> None:
-    logits, deltas = BoxHead(NUM_CLASSES, channels=4, representation_size=16)(torch.zeros(0, 4, 7, 7))
-    assert logits.shape == (0, NUM_CLASSES)
-    assert deltas.shape == (0, 4 * NUM_CLASSES)
+    logits, deltas = BoxHead(CLASSES.count, channels=4, representation_size=16)(torch.zeros(0, 4, 7, 7))
+    assert logits.shape == (0, CLASSES.count)
+    assert deltas.shape == (0, 4 * CLASSES.count)
 
 
 def test_dropout_acts_in_training_only() -> None:
-    head = BoxHead(NUM_CLASSES, channels=4, representation_size=64, dropout=0.5)
+    head = BoxHead(CLASSES.count, channels=4, representation_size=64, dropout=0.5)
     randomize(head.parameters(), 0)
     pooled = torch.randn(3, 4, 7, 7)
     assert not torch.equal(head.train()(pooled)[0], head(pooled)[0])
@@ -62,7 +62,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 def test_dropout_from_an_image_s_own_draws_is_the_same_in_any_batch() -> None:
-    head = BoxHead(NUM_CLASSES, channels=4, representation_size=64, dropout=0.5).train()
+    head = BoxHead(CLASSES.count, channels=4, representation_size=64, dropout=0.5).train()
     randomize(head.parameters(), 0)
     pooled = torch.randn(5, 4, 7, 7)
 
@@ -80,7 +80,7 @@ def test_dropout_from_an_image_s_own_draws_is_the_same_in_any_batch() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
 def test_dropout_keeps_the_mean(share: float) -> None:
-    head = BoxHead(NUM_CLASSES, channels=4, representation_size=64, dropout=share).train()
+    head = BoxHead(CLASSES.count, channels=4, representation_size=64, dropout=share).train()
     hidden = torch.ones(400, 64)
     dropped = head._drop(hidden, [Draws(400, torch.Generator().manual_seed(1))])
     torch.testing.assert_close(dropped[dropped > 0], torch.full_like(dropped[dropped > 0], 1 / (1 - share)))
@@ -94,7 +94,7 @@ def test_decoding_inverts_encoding_for_every_class(boxes: list[tuple[float, ...]
     proposals = as_boxes([data.draw(box) for _ in boxes])
     sizes = (targets[:, 2:] - targets[:, :2]) / (proposals[:, 2:] - proposals[:, :2])
     deltas = encode_scaled(targets, proposals)
-    found = decode_scaled(deltas.repeat(1, NUM_CLASSES), proposals)
+    found = decode_scaled(deltas.repeat(1, CLASSES.count), proposals)
     reachable = (sizes < 1000 / 16).all(dim=1)  # beyond, decoding cuts off
     for decoded in found.unbind(1):
         torch.testing.assert_close(decoded[reachable], targets[reachable], rtol=1e-3, atol=0.05)
@@ -111,7 +111,7 @@ def test_deltas_are_scaled_as_torchvision_s() -> None:
 
 @pytest.mark.parametrize("rois", [0, 3])
 def test_mask_head_is_torchvision_s(rois: int) -> None:
-    ours = MaskHead(NUM_CLASSES, in_channels=4, channels=6)
+    ours = MaskHead(CLASSES.count, in_channels=4, channels=6)
     randomize(ours.parameters(), 0)
     heads, predictor = MaskRCNNHeads(4, (6, 6, 6, 6), 1), MaskRCNNPredictor(6, 6, 4)
     state = ours.state_dict()
@@ -157,7 +157,7 @@ def test_image_indices_stand_before_the_boxes() -> None:
 
 def test_masks_without_a_mask_head_are_refused() -> None:
     with pytest.raises(ValueError, match="masks: expected a mask head, found none"):
-        RoiHeads(BoxHead(NUM_CLASSES, channels=4, representation_size=16)).add_masks([torch.zeros(1, 4, 8, 8)], [])
+        RoiHeads(BoxHead(CLASSES.count, channels=4, representation_size=16)).add_masks([torch.zeros(1, 4, 8, 8)], [])
 
 
 def batch_of(labels: list[int], masks: list[int]) -> RoiBatch:
@@ -173,7 +173,7 @@ def batch_of(labels: list[int], masks: list[int]) -> RoiBatch:
 
 
 def small_heads() -> RoiHeads:
-    net = RoiHeads(BoxHead(NUM_CLASSES, representation_size=8), MaskHead(NUM_CLASSES, channels=4))
+    net = RoiHeads(BoxHead(CLASSES.count, representation_size=8), MaskHead(CLASSES.count, channels=4))
     randomize(net.parameters(), 0, 0.1)
     return net
 
@@ -240,7 +240,7 @@ def test_nothing_but_background_and_nothing_at_all(labels: list[int]) -> None:
 
 
 def test_heads_that_do_not_learn_have_no_dropout_in_training_mode() -> None:
-    heads = RoiHeads(BoxHead(NUM_CLASSES, representation_size=16, dropout=0.5))
+    heads = RoiHeads(BoxHead(CLASSES.count, representation_size=16, dropout=0.5))
     pooled = torch.randn(64, 256, 7, 7, generator=torch.Generator().manual_seed(0))
     heads.train()
     assert not torch.equal(heads.box_head(pooled)[0], heads.box_head(pooled)[0])

@@ -17,7 +17,7 @@ from src.detector.mask_rcnn import BackboneWithFpn, MaskRCNN
 from src.detector.roi_heads import RoiHeads
 from src.detector.rpn import RegionProposalNetwork
 from src.evaluation.predictor import Predictor
-from src.structures.classes import NUM_CLASSES
+from src.sources.assignment import CLASSES
 from src.structures.image_list import ImageList
 from src.structures.proposals import Proposals
 from tests.detector import small
@@ -42,7 +42,7 @@ def small_detector(seed: int = 0) -> MaskRCNN:
     torch.manual_seed(seed)
     backbone = BackboneWithFpn("efficientnet_lite0", LiteBody("efficientnet_lite0", pretrained=True))
     rpn = RegionProposalNetwork((8.0, 16.0, 32.0, 64.0, 96.0), (0.5, 1.0, 2.0), small.TORCHVISION_PROPOSALS)
-    heads = RoiHeads(BoxHead(NUM_CLASSES, representation_size=16), MaskHead(NUM_CLASSES, channels=8))
+    heads = RoiHeads(BoxHead(CLASSES.count, representation_size=16), MaskHead(CLASSES.count, channels=8))
     for number, head in enumerate((rpn, heads.box_head, heads.mask_head)):
         small.randomize(head.parameters(), seed + number, 0.1)
     return MaskRCNN(backbone, rpn, heads, small_params()).eval()
@@ -64,4 +64,4 @@ def predictor(detector: MaskRCNN, params: Params, boxes: Tensor | None = None) -
     """The detector with other params, and with given proposals if there are any, in float32."""
     rpn = detector.rpn if boxes is None else GivenProposals(boxes)
     changed = MaskRCNN(detector.backbone, rpn, detector.roi_heads, params).eval()
-    return Predictor(changed, Fabric(accelerator="cpu", devices=1, precision="32-true"), params)
+    return Predictor(changed, CLASSES, Fabric(accelerator="cpu", devices=1, precision="32-true"), params)

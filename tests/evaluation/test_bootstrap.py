@@ -10,13 +10,14 @@ from src.evaluation.bootstrap import SEED, ap50_intervals, bootstrap_ap50, match
 from src.evaluation.detection import evaluate_detections
 from src.evaluation.instances import coco_ground_truth, coco_results
 from src.evaluation.rle import encode_masks
+from src.sources.assignment import CLASSES
 from tests.evaluation.scenes import HEIGHT, WIDTH, found, random_scene, truth
 
 EMPTY_MASK = encode_masks(np.zeros((1, HEIGHT, WIDTH), bool))[0]
 
 
 def evaluator_ap50(truths, finds, kind):
-    return getattr(evaluate_detections(coco_ground_truth(truths), coco_results(truths, finds)), kind).ap50
+    return getattr(evaluate_detections(coco_ground_truth(truths, CLASSES), coco_results(truths, finds)), kind).ap50
 
 
 def classes_of(truths, finds, kind):

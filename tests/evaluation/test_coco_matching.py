@@ -10,6 +10,7 @@ from pycocotools.cocoeval import COCOeval
 
 from src.evaluation.coco_matching import UNMATCHED, greedy_match, pair_overlaps, same_class
 from src.evaluation.instances import Instances, coco_ground_truth, coco_results
+from src.sources.assignment import CLASSES
 from tests.evaluation.scenes import found, random_scene, truth
 
 
@@ -17,7 +18,7 @@ def reference_matches(truths, finds, kind):
     """Ground truth id by (image, class, score, box) as pycocotools matches at IoU 0.5."""
     with contextlib.redirect_stdout(io.StringIO()):
         known = COCO()
-        known.dataset = coco_ground_truth(truths)
+        known.dataset = coco_ground_truth(truths, CLASSES)
         known.createIndex()
         results = known.loadRes(coco_results(truths, finds))
         evaluator = COCOeval(known, results, kind)

@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from src.evaluation.detection import RECALLS, curve_rows, evaluate_detections
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.rle import mask_areas
+from src.sources.assignment import CLASSES
 from tests.evaluation.scenes import box_masks, found, random_scene, truth
 
 
@@ -40,7 +41,7 @@ def as_list(average):
 @pytest.mark.parametrize("seed", range(12))
 def test_ap_equals_pycocotools(seed, ties):
     truths, finds = random_scene(seed, ties=ties)
-    ground_truth, results = coco_ground_truth(truths), coco_results(truths, finds)
+    ground_truth, results = coco_ground_truth(truths, CLASSES), coco_results(truths, finds)
     metrics = evaluate_detections(ground_truth, results)
     assert as_list(metrics.box) == reference_ap(ground_truth, results, "bbox")
     assert as_list(metrics.mask) == reference_ap(ground_truth, results, "segm")
@@ -71,7 +72,7 @@ def test_random_scenes_hold_what_they_should():
 
 
 def evaluate(truths, finds):
-    return evaluate_detections(coco_ground_truth(truths), coco_results(truths, finds))
+    return evaluate_detections(coco_ground_truth(truths, CLASSES), coco_results(truths, finds))
 
 
 def test_a_perfect_detector_and_a_shifted_one():
@@ -113,7 +114,7 @@ def test_the_hundred_most_confident_of_a_class_and_picture_count():
         scores = [0.9] * strangers + [0.5]
         finds = [found(wrong * strangers + right, [1] * len(scores), scores)]
         assert evaluate(truths, finds).box.ap50 == pytest.approx(expected)
-        ground_truth, results = coco_ground_truth(truths), coco_results(truths, finds)
+        ground_truth, results = coco_ground_truth(truths, CLASSES), coco_results(truths, finds)
         assert [expected] * 3 == reference_ap(ground_truth, results, "bbox")
 
 
@@ -171,12 +172,14 @@ def test_a_mask_is_its_pixels_and_not_the_box_around_them() -> None:
         metrics = evaluate(truths, finds)
         assert as_list(metrics.box) == [1.0] * 3
         assert as_list(metrics.mask) == [float(one == other)] * 3
-        assert as_list(metrics.mask) == reference_ap(coco_ground_truth(truths), coco_results(truths, finds), "segm")
+        assert as_list(metrics.mask) == reference_ap(
+            coco_ground_truth(truths, CLASSES), coco_results(truths, finds), "segm"
+        )
 
 
 def test_inputs_stay_as_they_were_and_nothing_is_printed(capsys):
     truths, finds = random_scene(3)
-    ground_truth, results = coco_ground_truth(truths), coco_results(truths, finds)
+    ground_truth, results = coco_ground_truth(truths, CLASSES), coco_results(truths, finds)
     before = copy.deepcopy((ground_truth, results))
     evaluate_detections(ground_truth, results)
     assert (ground_truth, results) == before
@@ -186,7 +189,7 @@ def test_inputs_stay_as_they_were_and_nothing_is_printed(capsys):
 def test_an_unknown_image_is_refused():
     results = coco_results([truth(image_id=9)], [found([[0, 0, 5, 5]], [1], [0.4])])
     with pytest.raises(ValueError, match="found image_id 9"):
-        evaluate_detections(coco_ground_truth([truth()]), results)
+        evaluate_detections(coco_ground_truth([truth()], CLASSES), results)
 
 
 def test_the_curve_averages_to_ap50():
@@ -214,7 +217,7 @@ def test_metrics_entries():
 
 def test_neither_side_is_changed():
     truths, finds = random_scene(0)
-    ground_truth, results = coco_ground_truth(truths), coco_results(truths, finds)
+    ground_truth, results = coco_ground_truth(truths, CLASSES), coco_results(truths, finds)
     before = copy.deepcopy((ground_truth, results))
     evaluate_detections(ground_truth, results)
     assert (ground_truth, results) == before

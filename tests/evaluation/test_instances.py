@@ -8,6 +8,7 @@ import torch
 
 from src.data.dataset import DatasetFile
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
+from src.sources.assignment import CLASSES
 from src.structures.masks import Masks
 from src.structures.sample import Sample
 from tests.evaluation.scenes import found, truth
@@ -39,7 +40,7 @@ def test_ground_truth_json_by_hand():
         truth([[2.125, 2.75, 9.5, 9.25]], [3], unlabeled=[[0, 0, 1, 1]], image_id=5),
         truth(image_id=6),
     ]
-    value = coco_ground_truth(pictures)
+    value = coco_ground_truth(pictures, CLASSES)
     assert [image["id"] for image in value["images"]] == [4, 5, 6]
     assert [entry["id"] for entry in value["annotations"]] == [1, 2, 3]  # 0 would mean "unmatched" to COCO
     assert [entry["iscrowd"] for entry in value["annotations"]] == [0, 1, 0]
@@ -68,7 +69,7 @@ def test_ground_truth_of_a_sample(tmp_path):
     with DatasetFile(make_dataset(tmp_path / "d.h5", [sample])) as dataset:
         one = GroundTruth.from_dataset(dataset, 0, 11)
     assert (one.image_id, one.name, one.height, one.width) == (11, "train/000001", 300, 400)
-    assert coco_ground_truth([one])["annotations"][0]["area"] == 200
+    assert coco_ground_truth([one], CLASSES)["annotations"][0]["area"] == 200
 
 
 def test_keep_takes_masks_and_proposals_along():

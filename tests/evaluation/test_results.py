@@ -24,6 +24,7 @@ from src.evaluation.mask_iou import mean_mask_iou
 from src.evaluation.results import evaluate_detector
 from src.evaluation.rpn_metrics import proposal_recall
 from src.evaluation.unannotated import find_unannotated
+from src.sources.assignment import CLASSES
 from tests.detector import small
 from tests.evaluation.scenes import as_boxes, found, random_scene, truth
 
@@ -77,15 +78,15 @@ def joined(analyses: list[SecondStageAnalysis], name: str) -> torch.Tensor:
 @pytest.mark.parametrize("border", ["remove", "clip"])
 def test_every_number_is_its_module_s(border: str) -> None:
     truths, analyses = split()
-    reported = evaluate_detector(truths, analyses, params(border)).as_metrics()
+    reported = evaluate_detector(truths, analyses, CLASSES, params(border)).as_metrics()
     found_by_rule = {rule: [one.found[rule] for one in analyses] for rule in ("remove", "clip")}
-    chosen, annotations = found_by_rule[border], coco_ground_truth(truths)
+    chosen, annotations = found_by_rule[border], coco_ground_truth(truths, CLASSES)
     scores = {
         rule: evaluate_detections(annotations, coco_results(truths, finds)) for rule, finds in found_by_rule.items()
     }
     masks, labels, predicted = mean_mask_iou(truths, chosen), joined(analyses, "truth"), joined(analyses, "predicted")
     objects = [one.boxes[~one.crowd] for one in truths]
-    pick = find_unannotated(truths, chosen)
+    pick = find_unannotated(truths, chosen, CLASSES)
     assert pick is not None
     assert tuple(reported) == KEYS
     assert reported == {
@@ -95,7 +96,7 @@ def test_every_number_is_its_module_s(border: str) -> None:
         "mask_iou_coverage": masks.coverage,
         "proposal_recall": proposal_recall([one.proposals for one in analyses], objects, (PROPOSALS,))[str(PROPOSALS)],
         "proposals": PROPOSALS,
-        "classifier": classifier_metrics(labels[labels >= 0], predicted[labels >= 0]).as_metrics(),
+        "classifier": classifier_metrics(labels[labels >= 0], predicted[labels >= 0], CLASSES).as_metrics(),
         "border": {rule: {"box_ap50": one.box.ap50, "mask_ap50": one.mask.ap50} for rule, one in scores.items()},
         "regressor": {
             "iou_before": float(joined(analyses, "iou_before").mean()),
@@ -113,15 +114,15 @@ def test_every_number_is_its_module_s(border: str) -> None:
 
 def test_the_split_is_named_and_changes_no_number() -> None:
     truths, analyses = split()
-    reported = evaluate_detector(truths, analyses, params(split="validation")).as_metrics()
-    assert reported == {**evaluate_detector(truths, analyses, params()).as_metrics(), "split": "validation"}
+    reported = evaluate_detector(truths, analyses, CLASSES, params(split="validation")).as_metrics()
+    assert reported == {**evaluate_detector(truths, analyses, CLASSES, params()).as_metrics(), "split": "validation"}
 
 
 def test_the_rules_the_thresholds_and_the_crowds_matter() -> None:
     """So that the comparison above could fail."""
     truths, analyses = split()
     removed, clipped = (
-        evaluate_detector(truths, analyses, params(border)).as_metrics() for border in ("remove", "clip")
+        evaluate_detector(truths, analyses, CLASSES, params(border)).as_metrics() for border in ("remove", "clip")
     )
     differ = {key for key in KEYS if removed[key] != clipped[key]}
     assert {"box_ap", "mask_ap50", "by_class", "ap50_interval", "mask_iou", "errors", "detections"} <= differ
@@ -151,7 +152,7 @@ def test_nothing_is_measured_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("evaluate_detections", "ap50_intervals", "mean_mask_iou", "count_errors", "find_unannotated")
     calls = {name: counted(monkeypatch, results, name) for name in names}
     runs = counted(monkeypatch, detection, "COCOeval_faster")
-    whole = evaluate_detector(truths, analyses, params())
+    whole = evaluate_detector(truths, analyses, CLASSES, params())
     assert whole.as_metrics()["box_ap"] == whole.score.box.ap
     assert whole.score is whole.scores["remove"]
     counts = {name: len(found) for name, found in calls.items()}
@@ -168,7 +169,7 @@ def test_a_split_without_objects_leaves_undefined_what_is_undefined() -> None:
         truth=torch.zeros(len(one.proposals), dtype=torch.int64),
         **dict.fromkeys(("iou_before", "iou_after", "halves_before", "halves_after"), empty),
     )
-    reported = evaluate_detector([truth()], [bare], params()).as_metrics()
+    reported = evaluate_detector([truth()], [bare], CLASSES, params()).as_metrics()
     assert tuple(reported) == KEYS
     undefined = ("box_ap", "mask_ap50", "mask_iou", "mask_iou_coverage", "proposal_recall", "unannotated")
     assert {reported[key] for key in undefined} == {None}
@@ -181,4 +182,4 @@ def test_a_split_without_objects_leaves_undefined_what_is_undefined() -> None:
 def test_lists_of_different_length_are_refused() -> None:
     truths, analyses = split()
     with pytest.raises(ValueError, match="zip"):
-        evaluate_detector(truths, analyses[:-1], params())
+        evaluate_detector(truths, analyses[:-1], CLASSES, params())

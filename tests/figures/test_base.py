@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from src.figures.base import (
-    CLASS_COLORS,
     DPI,
-    color_of,
     draw_boxes,
     draw_scene,
     new_figure,
@@ -21,6 +19,8 @@ from src.figures.base import (
     save_figure,
     tag_text,
 )
+from src.figures.classes import color_of
+from src.sources.assignment import CLASSES
 
 
 def scene(height: int = 60, width: int = 80) -> np.ndarray:
@@ -31,7 +31,16 @@ def drawn(path: Path) -> bytes:
     figure, axes = new_figure(1, 2, width=3, height=2)
     masks = np.zeros((2, 60, 80), bool)
     masks[0, 10:30, 10:40] = True
-    draw_scene(axes[0, 0], scene(), [[10, 10, 40, 30], [0, 0, 80, 60]], [1, 3], [0.5, 0.25], masks, title="<b>&")
+    draw_scene(
+        axes[0, 0],
+        scene(),
+        [[10, 10, 40, 30], [0, 0, 80, 60]],
+        [1, 3],
+        [0.5, 0.25],
+        masks,
+        title="<b>&",
+        classes=CLASSES,
+    )
     plot_curves(axes[0, 1], pd.DataFrame({"iteration": range(9), "loss": range(9)}), ["loss"], smooth=3)
     save_figure(figure, path)
     return path.read_bytes()
@@ -57,9 +66,7 @@ def test_boxes_have_their_class_color_and_masks_tint_the_picture(tmp_path: Path)
     masks[0, 20:40, 20:60] = True
     draw_scene(axes[0, 0], scene(), torch.tensor([[20.0, 20, 60, 40]]), torch.tensor([2]), None, masks)
     (frame,) = axes[0, 0].patches
-    assert frame.get_edgecolor()[:3] == pytest.approx(
-        tuple(int(CLASS_COLORS["person"][i : i + 2], 16) / 255 for i in (1, 3, 5))
-    )
+    assert frame.get_edgecolor()[:3] == pytest.approx(tuple(int(color_of(2)[i : i + 2], 16) / 255 for i in (1, 3, 5)))
     save_figure(figure, tmp_path / "a.png")
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     red, _, blue = pixels[pixels.shape[0] // 2, pixels.shape[1] // 2]
@@ -116,18 +123,16 @@ def test_tags_never_leave_the_picture(corners: list[tuple[float, float, float, f
 
 def test_tags_of_equal_boxes_do_not_cover_each_other() -> None:
     _, axes = new_figure(width=4, height=3)
-    draw_scene(axes[0, 0], scene(), [[20, 20, 60, 50]] * 3, [1, 2, 3])
+    draw_scene(axes[0, 0], scene(), [[20, 20, 60, 50]] * 3, [1, 2, 3], classes=CLASSES)
     places = {tuple(round(value, 3) for value in tag.get_position()) for tag in axes[0, 0].texts}
     assert len(places) == 3
 
 
-def test_words_of_tags_and_colors() -> None:
-    assert tag_text(2, 0.934) == "person 0.93"
-    assert tag_text(None, 0.5) == "0.50"
-    assert tag_text(3, None) == "animal"
-    assert tag_text(None, None) == ""
-    assert color_of(1) == CLASS_COLORS["vehicle"]
-    assert color_of(99) == color_of(-1) == color_of(0)
+def test_words_of_tags() -> None:
+    assert tag_text("person", 0.934) == "person 0.93"
+    assert tag_text("", 0.5) == "0.50"
+    assert tag_text("animal", None) == "animal"
+    assert tag_text("", None) == ""
 
 
 def test_curves_are_smoothed_and_named() -> None:

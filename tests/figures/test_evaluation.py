@@ -21,6 +21,7 @@ from src.figures.evaluation import (
     plot_precision_recall,
     plot_unannotated,
 )
+from src.sources.assignment import CLASSES
 from tests.evaluation.scenes import HEIGHT, WIDTH, found, truth
 
 IMAGE = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
@@ -52,7 +53,7 @@ def texts(ax):
 
 
 def test_confusion_shows_counts_and_row_percentages(drawn):
-    metrics = classifier_metrics(torch.tensor([1, 1, 1, 1, 2]), torch.tensor([1, 1, 1, 0, 2]))
+    metrics = classifier_metrics(torch.tensor([1, 1, 1, 1, 2]), torch.tensor([1, 1, 1, 0, 2]), CLASSES)
     ax = drawn(plot_confusion, metrics).axes[0]
     cells = dict(zip(np.ndindex(4, 4), texts(ax), strict=True))
     assert cells[1, 1] == "3\n75%"
@@ -64,7 +65,7 @@ def test_confusion_shows_counts_and_row_percentages(drawn):
 def test_precision_recall_has_a_curve_for_each_class_with_objects(drawn):
     pictures = [truth([THING, FAR], [1, 2])]
     results = coco_results(pictures, [found([THING], [1], [0.9])])
-    ax = drawn(plot_precision_recall, evaluate_detections(coco_ground_truth(pictures), results)).axes[0]
+    ax = drawn(plot_precision_recall, evaluate_detections(coco_ground_truth(pictures, CLASSES), results)).axes[0]
     assert [line.get_label() for line in ax.lines] == ["vehicle: AP50 1.000", "person: AP50 0.000"]
 
 
@@ -85,7 +86,7 @@ def styles(ax):
 
 def test_detections_above_the_threshold_are_drawn(drawn):
     scene = Scene(IMAGE, truth([THING], [1]), found([THING, FAR], [1, 3], [0.9, 0.4]))
-    ax = drawn(plot_detections, [scene] * 4, 0.5).axes[0]
+    ax = drawn(plot_detections, [scene] * 4, CLASSES, 0.5).axes[0]
     assert texts(ax) == ["vehicle 0.90"]
     assert ax.get_title(loc="left") == "test/000000: 1 found, 1 annotated"
     assert styles(ax).count(":") == 1
@@ -93,7 +94,9 @@ def test_detections_above_the_threshold_are_drawn(drawn):
 
 def test_before_after_uses_a_style_for_each_box(drawn):
     detections = found([THING], [1], [0.8], proposals=[[5, 5, 15, 30]])
-    ax = drawn(plot_before_after, [Scene(IMAGE, truth([THING, FAR], [1, 2], [False, True]), detections)], 3).axes[0]
+    ax = drawn(
+        plot_before_after, [Scene(IMAGE, truth([THING, FAR], [1, 2], [False, True]), detections)], CLASSES, 3
+    ).axes[0]
     assert texts(ax) == ["vehicle 0.80"]
     assert sorted(styles(ax)) == sorted(["--", "-", "-", ":"])  # proposal, refined, the truth's shadow, the truth
     dashed = next(patch for patch in ax.patches if patch.get_linestyle() == "--")
@@ -102,15 +105,15 @@ def test_before_after_uses_a_style_for_each_box(drawn):
 
 def test_before_after_draws_the_first_detections_of_an_image(drawn):
     detections = found([THING] * 3, [1, 2, 3], [0.8, 0.7, 0.6], proposals=[THING, FAR, FAR])
-    ax = drawn(plot_before_after, [Scene(IMAGE, truth([THING], [1]), detections)], 2).axes[0]
+    ax = drawn(plot_before_after, [Scene(IMAGE, truth([THING], [1]), detections)], CLASSES, 2).axes[0]
     assert texts(ax) == ["vehicle 0.80", "person 0.70"]
     assert styles(ax).count("--") == 2
 
 
 def test_the_unannotated_object_is_drawn_alone(drawn):
     scene = Scene(IMAGE, truth([THING], [1], unlabeled=[FAR]), found([THING, FAR], [1, 3], [0.9, 0.7]))
-    pick = find_unannotated([scene.truth], [scene.found])
-    left, right = drawn(plot_unannotated, scene, pick).axes
+    pick = find_unannotated([scene.truth], [scene.found], CLASSES)
+    left, right = drawn(plot_unannotated, scene, pick, CLASSES).axes
     assert texts(left) == ["vehicle"]
     assert texts(right) == ["animal 0.70"]
     assert right.get_title(loc="left") == "found beyond that: animal 0.70 (a known omission)"
@@ -121,14 +124,14 @@ def test_nothing_to_draw(tmp_path):
     nothing = Scene(IMAGE, truth(), found(proposals=[]))
     path = tmp_path / "deep" / "figure.png"
     for plot, arguments in (
-        (plot_confusion, (classifier_metrics(empty, empty),)),
-        (plot_precision_recall, (evaluate_detections(coco_ground_truth([]), []),)),
+        (plot_confusion, (classifier_metrics(empty, empty, CLASSES),)),
+        (plot_precision_recall, (evaluate_detections(coco_ground_truth([], CLASSES), []),)),
         (plot_halves, (summarize_halves(torch.zeros(0), torch.zeros(0)),)),
-        (plot_detections, ([nothing], 0.5)),
-        (plot_detections, ([], 0.5)),
-        (plot_before_after, ([], 3)),
-        (plot_before_after, ([nothing], 3)),
-        (plot_unannotated, (nothing, None)),
+        (plot_detections, ([nothing], CLASSES, 0.5)),
+        (plot_detections, ([], CLASSES, 0.5)),
+        (plot_before_after, ([], CLASSES, 3)),
+        (plot_before_after, ([nothing], CLASSES, 3)),
+        (plot_unannotated, (nothing, None, CLASSES)),
     ):
         plot(*arguments, path)
         assert path.read_bytes()[:4] == b"\x89PNG"
@@ -138,5 +141,5 @@ def test_nothing_to_draw(tmp_path):
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     scene = Scene(IMAGE, truth([THING], [1]), found([THING], [1], [0.9]))
     for name in "ab":
-        plot_detections([scene], 0.5, tmp_path / name)
+        plot_detections([scene], CLASSES, 0.5, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

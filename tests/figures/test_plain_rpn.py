@@ -13,6 +13,7 @@ from src.figures.plain_rpn import GradientView, plot_ground_truth, plot_proposal
 from src.plain_rpn.anchor_grid import AnchorGrid
 from src.plain_rpn.detector import propose
 from src.plain_rpn.statistics import box_statistics, statistics_by_class
+from src.sources.assignment import CLASSES
 from tests.evaluation.grids import BOX, REGION, example_with, small_grid, target_of
 
 
@@ -24,7 +25,7 @@ def grid() -> AnchorGrid:
 def test_histograms_twice_and_with_an_empty_class(tmp_path):
     boxes, labels = np.array([[0, 0, 40, 50], [5, 5, 95, 60]], np.float32), np.array([1, 3])
     overall = box_statistics(boxes, 8, (106, 80))
-    by_class = statistics_by_class(boxes, labels, 8, (106, 80))
+    by_class = statistics_by_class(boxes, labels, CLASSES, 8, (106, 80))
     for name in ("a.png", "b.png"):
         plot_histograms(overall, by_class, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

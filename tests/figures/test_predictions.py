@@ -15,6 +15,7 @@ from src.figures import predictions
 from src.figures.base import draw_scene, new_figure, save_figure
 from src.figures.predictions import draw_prediction
 from src.figures.view import LARGEST_SIDE, View
+from src.sources.assignment import CLASSES
 
 
 def found_in(height: int, width: int) -> Instances:
@@ -30,12 +31,12 @@ def seen(monkeypatch: pytest.MonkeyPatch, height: int, width: int, path: Path) -
     """What `draw_scene` is given."""
     given: dict[str, Any] = {}
 
-    def recording(ax: Any, image: Any, boxes: Any, labels: Any, scores: Any, masks: Any) -> None:
+    def recording(ax: Any, image: Any, boxes: Any, labels: Any, scores: Any, masks: Any, **words: Any) -> None:
         given.update(image=image, boxes=boxes, masks=masks)
-        draw_scene(ax, image, boxes, labels, scores, masks)
+        draw_scene(ax, image, boxes, labels, scores, masks, **words)
 
     monkeypatch.setattr(predictions, "draw_scene", recording)
-    draw_prediction(np.full((height, width, 3), 90, np.uint8), found_in(height, width), path)
+    draw_prediction(np.full((height, width, 3), 90, np.uint8), found_in(height, width), CLASSES, path)
     return given
 
 

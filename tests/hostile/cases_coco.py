@@ -98,8 +98,10 @@ CASES: dict[str, Case] = {
     "link to the outside": case(linked, FIRST, "a link out of its folder", "outside.png"),
     "unknown category": case(put("annotations", category_id=99), "[annotations[0]]", "category_id 99"),
     "unknown image": case(put("annotations", image_id=99), "[annotations[0]]", "image_id 99"),
-    "no class": case(tree(lambda c: c.update(categories=c["categories"][3:], annotations=[])), "a category with"),
-    "no objects": case(tree(lambda c: c.update(annotations=[])), "objects of the three classes", "none"),
+    "no class": case(
+        tree(lambda c: c.update(categories=c["categories"][3:], annotations=[])), "a category of the classes"
+    ),
+    "no objects": case(tree(lambda c: c.update(annotations=[])), "objects of the classes", "none"),
     "duplicate annotation": case(put("annotations", id=2), "[annotations[1]]", "each id once", "2 again"),
     "duplicate image": case(put("images", id=2), "images[1]", "each id once", "2 again"),
     "duplicate category": case(put("categories", id=2), "[categories[1]]", "2 again"),

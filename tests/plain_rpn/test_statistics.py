@@ -19,6 +19,7 @@ from src.plain_rpn.statistics import (
     scales,
     statistics_by_class,
 )
+from src.sources.assignment import CLASSES
 
 PICTURE = (1066.0, 800.0)
 
@@ -66,7 +67,7 @@ def test_the_mode_is_the_middle_of_the_fullest_bin():
 
 def test_classes_are_counted_apart_and_share_their_bins():
     boxes, labels = boxes_of([(100, 100), (300, 300), (310, 300)]), np.array([1, 3, 3])
-    found = statistics_by_class(boxes, labels, 24, PICTURE)
+    found = statistics_by_class(boxes, labels, CLASSES, 24, PICTURE)
     assert {name: group.objects for name, group in found.items()} == {"vehicle": 1, "person": 0, "animal": 2}
     assert (found["vehicle"].scale.edges == found["person"].scale.edges).all()
 

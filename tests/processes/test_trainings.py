@@ -24,7 +24,7 @@ from stages.rpn import __main__ as rpn
 from tests.factories import make_prepared
 from tests.processes import program
 from tests.processes.conftest import Start
-from tests.stages.workspace import make_workspace, save_parts
+from tests.stages.workspace import make_workspace, save_parts, states
 from tests.training.toy import Killed
 
 STEPS = 6  # of `joint`: two epochs of three
@@ -91,7 +91,7 @@ def test_joint_training_draws_and_loses_the_same_on_two_processes(start: Start, 
     alone("joint", joint.main)
     names = ("train", "test", "gradients")
     expected, drawn = {name: history("joint", name) for name in names}, draws()
-    weights = torch.load(paths.DETECTOR, weights_only=True)
+    weights = states(paths.DETECTOR)
     ended = start("joint", "2")
     assert ended.status == 0, ended.lines
     close(history("joint"), expected["train"], rows=1)
@@ -101,7 +101,7 @@ def test_joint_training_draws_and_loses_the_same_on_two_processes(start: Start, 
     # The last minibatch of an epoch has one picture for two processes: one draws from it for nothing.
     assert len(drawn) > 20
     compare_draws(draws(), drawn)
-    found = torch.load(paths.DETECTOR, weights_only=True)
+    found = states(paths.DETECTOR)
     for part, state in weights.items():
         for name, value in state.items():
             torch.testing.assert_close(found[part][name], value, rtol=2e-3, atol=2e-4, msg=f"{part}.{name}")

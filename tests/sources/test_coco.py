@@ -190,8 +190,11 @@ BROKEN = {
     "null entry": (lambda tree: tree["annotations"].insert(0, None), "annotations[0]"),
     "no images": (lambda tree: tree.pop("images"), "'images'"),
     "categories no list": (lambda tree: tree.update(categories={}), "'categories'"),
-    "no class": (lambda tree: tree.update(categories=tree["categories"][3:], annotations=[]), "a category with"),
-    "no objects": (lambda tree: tree.update(annotations=[]), "objects of the three classes"),
+    "no class": (
+        lambda tree: tree.update(categories=tree["categories"][3:], annotations=[]),
+        "a category of the classes vehicle",
+    ),
+    "no objects": (lambda tree: tree.update(annotations=[]), "objects of the classes vehicle"),
 }
 
 

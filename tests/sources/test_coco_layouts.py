@@ -15,7 +15,7 @@ from src.sources.coco.layouts import find_layout, split_named
 from src.sources.coco.source import open_coco
 from tests.factories import data_params, make_coco
 
-GUESS = CocoParams("", "", "")
+GUESS = CocoParams("", "", "", "supercategories")
 
 
 def lay(root: Path, instances: str, images: str, count: int = 4, seed: int = 1) -> None:
@@ -130,7 +130,7 @@ def test_several_layouts_are_named(tmp_path: Path) -> None:
     lay(root, "instances.json", "images")
     lay(root, "labels.json", "data")
     refuses(root, "one layout; data.coco.annotations", "found instances.json with images/, labels.json with data/")
-    coco = CocoParams("labels.json", "data", "")
+    coco = CocoParams("labels.json", "data", "", "supercategories")
     assert len(list(open_coco(data_params("coco", root, coco=coco)))) == 4
 
 
@@ -165,12 +165,12 @@ def test_paths_that_are_named_are_there_and_below_the_root(
 ) -> None:
     root = tmp_path / "set"
     lay(root, "labels/mine.json", "photos")
-    refuses(root, words, coco=CocoParams(annotations, images, ""))
+    refuses(root, words, coco=CocoParams(annotations, images, "", "supercategories"))
 
 
 def test_paths_that_are_named_win(tmp_path: Path) -> None:
     root = tmp_path / "set"
     lay(root, "instances.json", "images")
     lay(root, "labels/mine.json", "photos", count=6, seed=2)
-    coco = CocoParams("labels/mine.json", str(root / "photos"), "")
+    coco = CocoParams("labels/mine.json", str(root / "photos"), "", "supercategories")
     assert len(open_coco(data_params("coco", root, coco=coco))) == 6

@@ -402,7 +402,7 @@ WHOLE: dict[str, tuple[Callable[[Tree], Any], str]] = {
     "text": (lambda tree: tree.update(images="images/"), "a list 'images' at the top level, found a str"),
     "other classes": (
         every("annotations", lambda entry: entry.update(category_id=62)),
-        "objects of the three classes, found chair",
+        "objects of the classes vehicle, person, animal (data.coco.classes=categories takes each",
     ),
     "no masks": (every("annotations", lambda entry: entry.update(segmentation=[])), "data.boxes_as_masks=true trains"),
     "corners": (every("annotations", corners), "each bbox as x y width height, found x1 y1 x2 y2"),
@@ -472,7 +472,7 @@ def test_links_to_elsewhere_refuse_the_set_unless_they_are_named(tmp_path: Path,
         "a link out of its folder, to",
         store[-9:],
     )
-    assert_same(opened(root, coco=CocoParams("", "", str(place)))[1], good)
+    assert_same(opened(root, coco=CocoParams("", "", str(place), "supercategories"))[1], good)
 
 
 def test_one_link_to_elsewhere_refuses_the_set(tmp_path: Path, root: Path) -> None:

@@ -16,12 +16,12 @@ from PIL import Image
 
 from src.core.data_params import DataParams, EmojiParams
 from src.core.errors import InputError
+from src.sources.assignment import CLASSES
 from src.sources.emoji import scene as emoji_scene
 from src.sources.emoji import source as emoji
 from src.sources.emoji.art import LEAF, Pose, clutter, drawing, families, outline, rasterize, render, shapes
 from src.sources.emoji.backgrounds import KINDS, add_clutter, background
 from src.sources.emoji.scene import Actor, Layer, tight_boxes, visible_masks
-from src.structures.classes import OBJECT_CLASSES
 from src.structures.sample import Sample
 from tests.factories import data_params
 
@@ -368,7 +368,7 @@ def test_classes_and_numbers_of_objects_are_balanced() -> None:
     for split in ("train", "test"):
         samples = [sample for sample in ground_truth() if sample.split == split]
         count = Counter(int(label) for sample in samples for label in sample.labels)
-        assert len(count) == len(OBJECT_CLASSES)
+        assert len(count) == len(CLASSES.names)
         assert max(count.values()) < 1.35 * min(count.values())
         assert 0.08 < np.mean([len(sample.labels) == 2 for sample in samples]) < 0.3
 

@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 import torch
 
+from src.sources.assignment import CLASSES
 from src.training import loop
 from stages.backbone import __main__ as backbone
 from stages.backbone.__main__ import start_fine_tuning
 from stages.evaluate_backbone import __main__ as evaluate_backbone
 from tests.factories import make_prepared
-from tests.stages.workspace import make_workspace, read, tiny_params, written_by
+from tests.stages.workspace import make_workspace, read, states, tiny_params, written_by
 
 NUMBERS = [  # of metrics/backbone.json; scripts of people may read them
     *("backbone", "weights", "normalization", "outputs", "losses_in_train_mode", "proposals_on_example", "example"),
@@ -56,9 +57,9 @@ def test_backbone_writes_weights_and_histories_and_nothing_else(trained: dict[st
     assert test.columns.tolist() == ["iteration", *terms]
     assert train["iteration"].tolist() == [1, 2, 3, 4, 5, 6]
     assert test["iteration"].tolist() == [3, 6]
-    saved = torch.load(io.BytesIO(trained["models/backbone.pt"]), weights_only=True)
+    saved = states(io.BytesIO(trained["models/backbone.pt"]))
     assert list(saved) == ["backbone", "rpn", "box_head"]
-    started = start_fine_tuning(tiny_params(), torch.device("cpu"))
+    started = start_fine_tuning(tiny_params(), CLASSES, torch.device("cpu"))
     for part, module in (
         ("backbone", started.backbone),
         ("rpn", started.rpn),

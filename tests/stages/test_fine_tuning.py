@@ -11,6 +11,7 @@ import torch
 from src.core.params import Params
 from src.detector.backbones import LiteBody
 from src.detector.mask_rcnn import MaskRCNN
+from src.sources.assignment import CLASSES
 from stages.backbone.__main__ import start_fine_tuning
 from tests.detector.small import CPU, backbone_params, params
 
@@ -21,7 +22,7 @@ def settings(**backbone: Any) -> Params:
 
 
 def started(**backbone: Any) -> MaskRCNN:
-    return start_fine_tuning(settings(**backbone), CPU)
+    return start_fine_tuning(settings(**backbone), CLASSES, CPU)
 
 
 def differing(first: MaskRCNN, second: MaskRCNN) -> set[str]:
@@ -82,6 +83,6 @@ def test_convolutions_are_channels_last() -> None:
 def test_the_params_are_the_detector_s() -> None:
     few = dataclasses.replace(params().proposals, post_nms_top_n=7)
     given = dataclasses.replace(settings(anchor_sizes=(8.0, 16.0, 32.0, 64.0, 128.0)), proposals=few)
-    found = start_fine_tuning(given, CPU)
+    found = start_fine_tuning(given, CLASSES, CPU)
     assert found.params == given
     assert (found.rpn.params, found.rpn.sizes) == (few, given.backbone.anchor_sizes)

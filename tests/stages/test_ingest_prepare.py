@@ -13,7 +13,7 @@ from src.core.files import read_json
 from src.core.params_file import load_params
 from src.data.dataset import DatasetFile
 from src.data.prepared import PreparedFile
-from src.structures.classes import LABELS
+from src.sources.assignment import CLASSES
 from src.structures.sample import SPLITS
 from stages.ingest import __main__ as ingest
 from stages.prepare import __main__ as prepare
@@ -63,13 +63,13 @@ def test_the_validation_part_is_counted_apart(tmp_path: Path, monkeypatch: pytes
                 rows = dataset.indices(split)
                 assert facts[f"{split}_images"] == len(rows)
                 labels = [int(label) for row in rows for label in dataset.labels(row)]
-                assert {name: facts["split"][name][split] for name in LABELS} == {
-                    name: labels.count(label) for name, label in LABELS.items()
+                assert {name: facts["split"][name][split] for name in CLASSES.names} == {
+                    name: labels.count(label) for name, label in CLASSES.items()
                 }
     without, with_part = counted.values()
     assert [with_part[f"{split}_images"] for split in SPLITS] == [4, 2, 4]
     assert with_part["objects"] == without["objects"]
-    for name in LABELS:
+    for name in CLASSES.names:
         before, after = without["split"][name], with_part["split"][name]
         assert before["validation"] == 0
         assert after["test"] == before["test"]

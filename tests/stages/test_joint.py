@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 
 from src.core import paths
 from src.core.params import Params
 from src.detector.checkpoints import save_detector
+from src.sources.assignment import CLASSES
 from src.training import loop
 from stages.joint import __main__ as joint
 from tests.factories import make_prepared
@@ -26,6 +26,7 @@ from tests.stages.workspace import (
     make_workspace,
     names,
     save_parts,
+    states,
     tiny_params,
     written_by,
 )
@@ -71,7 +72,7 @@ def trained(workspace: Path, **changes: Any) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def before(workspace: Path) -> Parts:
     """The parts that training begins with."""
-    files = [torch.load(workspace / path, weights_only=True) for path in (paths.BACKBONE, paths.MASK_HEAD)]
+    files = [states(workspace / path) for path in (paths.BACKBONE, paths.MASK_HEAD)]
     return {part: next(file[part] for file in reversed(files) if part in file) for part in PARTS}
 
 
@@ -87,8 +88,8 @@ def in_turns(workspace: Path) -> tuple[dict[str, bytes], list[Parts]]:
 
     def fit_and_look(*arguments: Any, **options: Any) -> loop.Progress:
         progress = fit(*arguments, **options)
-        save_detector(progress.model)
-        moments.append(torch.load(paths.DETECTOR, weights_only=True))
+        save_detector(progress.model, CLASSES)
+        moments.append(states(paths.DETECTOR))
         paths.DETECTOR.unlink()
         return progress
 
@@ -98,7 +99,7 @@ def in_turns(workspace: Path) -> tuple[dict[str, bytes], list[Parts]]:
 
 
 def detector(written: dict[str, bytes]) -> Parts:
-    return torch.load(io.BytesIO(written["models/detector.pt"]), weights_only=True)
+    return states(io.BytesIO(written["models/detector.pt"]))
 
 
 def table(written: dict[str, bytes], name: str) -> pd.DataFrame:

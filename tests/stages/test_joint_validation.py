@@ -17,6 +17,7 @@ from src.core import paths
 from src.core.params import Params
 from src.core.tensors import State
 from src.detector.mask_rcnn import MaskRCNN
+from src.structures.classes import Classes
 from src.training import loop
 from src.training.checkpoint import Checkpoint
 from stages.joint import __main__ as joint
@@ -78,9 +79,9 @@ def watched(workspace: Path, **changes: Any) -> tuple[dict[str, bytes], Watch]:
         watch.epochs.append(copy.deepcopy(state["model"]))
         save_state(self, state)
 
-    def noted_detector(model: MaskRCNN) -> None:
+    def noted_detector(model: MaskRCNN, classes: Classes) -> None:
         watch.kept.append(copy.deepcopy(model.state_dict()))
-        save_detector(model)
+        save_detector(model, classes)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoint, "save", noted_state)

@@ -16,13 +16,24 @@ from src.core.params import Params
 from src.core.runtime import derive_seed
 from src.core.tensors import cpu_state_dict, save_tensors
 from src.detector.checkpoints import make_box_head
+from src.sources.assignment import CLASSES
 from src.training import loop
 from stages.box_head import __main__ as box_head
 from stages.features import __main__ as features
 from stages.joint import __main__ as joint
 from stages.mask_head import __main__ as mask_head
 from tests.factories import make_prepared
-from tests.stages.workspace import content, learned, make_workspace, names, read, save_parts, tiny_params, written_by
+from tests.stages.workspace import (
+    content,
+    learned,
+    make_workspace,
+    names,
+    read,
+    save_parts,
+    states,
+    tiny_params,
+    written_by,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +82,12 @@ def test_fresh_heads_learn_in_joint_training_alone(
             assert list(written) == [f"models/{stage}.pt", f"plots/{stage}/test.csv", f"plots/{stage}/train.csv"]
             assert written[f"plots/{stage}/train.csv"] == written[f"plots/{stage}/test.csv"] == b""
     torch.manual_seed(derive_seed(fresh.box_head.seed))
-    untrained = cpu_state_dict(make_box_head(fresh))
+    untrained = cpu_state_dict(make_box_head(fresh, CLASSES))
     passed_on = torch.load(paths.BACKBONE, weights_only=True)["box_head"] if backbone_epochs else untrained
-    heads = torch.load(paths.MASK_HEAD, weights_only=True)
+    heads = states(paths.MASK_HEAD)
     assert content(heads["box_head"]) == content(passed_on)
     joint.main(fresh)
-    detector = torch.load(paths.DETECTOR, weights_only=True)
+    detector = states(paths.DETECTOR)
     assert learned(heads, {part: detector[part] for part in heads}) == names(heads)
 
 
@@ -110,10 +121,10 @@ def without_its_first_part(path: Path) -> None:
 
 
 def of_another_width(path: Path) -> None:
-    parts = torch.load(path, weights_only=True)
+    parts = states(path)
     for state in parts.values():
         state.update({name: value[..., :1] for name, value in state.items()})
-    save_tensors(path, parts)
+    save_tensors(path, {**parts, "classes": [*CLASSES.names]})
 
 
 @pytest.mark.parametrize("harm", [missing, cut, without_its_first_part, of_another_width])

@@ -16,9 +16,10 @@ import torch
 from src.core import paths
 from src.core.params import Params, RuntimeParams
 from src.core.params_file import load_params
-from src.core.tensors import State, cpu_state_dict, save_tensors
-from src.detector.checkpoints import make_box_head, make_mask_head
+from src.core.tensors import State
+from src.detector.checkpoints import make_box_head, make_mask_head, save_heads
 from src.detector.weights import build
+from src.sources.assignment import CLASSES
 from tests.detector.small import randomize
 from tests.factories import SMALL
 
@@ -83,11 +84,12 @@ def save_parts(params: Params) -> None:
     """Weights as the trainings of parts leave them: a pretrained body, all else at random."""
     torch.manual_seed(0)
     backbone, rpn = build(params.backbone, params.proposals)
-    auxiliary, box_head, mask_head = make_box_head(params), make_box_head(params), make_mask_head(params)
+    auxiliary, box_head = make_box_head(params, CLASSES), make_box_head(params, CLASSES)
+    mask_head = make_mask_head(params, CLASSES)
     randomize([*rpn.parameters(), *box_head.parameters(), *mask_head.parameters()], 0, 0.1)
     tuned = {"backbone": backbone, "rpn": rpn, "box_head": auxiliary}
     for path, parts in ((paths.BACKBONE, tuned), (paths.MASK_HEAD, {"box_head": box_head, "mask_head": mask_head})):
-        save_tensors(path, {name: cpu_state_dict(part) for name, part in parts.items()})
+        save_heads(path, parts, CLASSES)
 
 
 def written_by(main: Callable[[Params], None], params: Params, workspace: Path) -> dict[str, bytes]:
@@ -102,6 +104,13 @@ def written_by(main: Callable[[Params], None], params: Params, workspace: Path) 
 def _files(folder: Path) -> dict[str, bytes]:
     """All files below a folder, without the code, which is linked to."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def states(file: Any) -> Parts:
+    """The state dicts of a file with heads, which also names their classes."""
+    content = torch.load(file, weights_only=True)
+    assert content.pop("classes") == [*CLASSES.names]
+    return content
 
 
 def read(path: Path) -> Any:

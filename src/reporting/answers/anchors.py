@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from src.figures.anchors import MOST_CLASSES
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.formatting import count, listing, percent, score, size
+from src.reporting.formatting import count, few, listing, percent, score, size
 from src.reporting.run_results import RunResults
 
 
@@ -30,7 +31,8 @@ def task_2(results: RunResults) -> Answer:
         "histograms": Picture(
             results.plot("anchors/histograms.png"),
             "Histograms of box scale and of the logarithm of the aspect ratio, overall and by class",
-            "Scale is the square root of a box's area in canvas pixels; the ratio is height over width, by logarithm.",
+            "Scale is the square root of a box's area in canvas pixels; the ratio is height over width, by logarithm."
+            + _drawn(len(results.classes)),
         ),
         "best_anchor_iou": Picture(
             results.plot("anchors/best_anchor_iou.png"),
@@ -39,6 +41,11 @@ def task_2(results: RunResults) -> Answer:
         ),
     }
     return Answer(words, figures, {"classes": _table(results)})
+
+
+def _drawn(classes: int) -> str:
+    """Which classes the figure has, where it has not all."""
+    return f" Of {count(classes)} classes the {MOST_CLASSES} with the most objects." if classes > MOST_CLASSES else ""
 
 
 def _tail(median: float | None, mode: float | None) -> str:
@@ -86,7 +93,7 @@ def _classes(by_class: dict[str, dict[str, Any]]) -> str:
 
 def _with(mode: float, modes: dict[str, float]) -> str:
     """The classes that have this mode."""
-    return listing([name for name, value in modes.items() if value == mode])
+    return few([name for name, value in modes.items() if value == mode])
 
 
 def _best_anchor_iou(reached: dict[str, float | None]) -> str:

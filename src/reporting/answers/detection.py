@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.formatting import TIMES, change, count, listing, percent, score
 from src.reporting.run_results import RunResults
-from src.structures.classes import CLASS_NAMES, OBJECT_CLASSES
+from src.structures.classes import BACKGROUND_NAME
 
+MOST_COLUMNS: Final = 13  # of a table of all confusions; of more classes it has the commonest ones
+MISTAKES: Final = 20
 KINDS = {
     "correct": "right class, IoU at least 0.5, first to find its object",
     "duplicate": "an object that a more confident detection has already found",
@@ -23,7 +25,7 @@ KINDS = {
 def task_15(results: RunResults) -> Answer:
     """Post-processing as specified, classifier metrics, boxes before and after, the halves."""
     params, classifier = results.params.evaluate, results.value("evaluate", "classifier")
-    halves = results.value("evaluate", "halves")
+    halves, names = results.value("evaluate", "halves"), list(classifier["by_class"])
     words = {
         "nms": f"{params.nms_iou:g}",
         "classes": "over all classes at once" if params.class_agnostic_nms else "class by class",
@@ -33,14 +35,17 @@ def task_15(results: RunResults) -> Answer:
         "accuracy": percent(classifier["accuracy"]),
         "macro_precision": percent(classifier["macro_precision"]),
         "macro_recall": percent(classifier["macro_recall"]),
-        "confusion": _confusions(classifier["confusion"]),
+        "confusion": _confusions(classifier["confusion"], names),
         "regressor": _regressor(results.value("evaluate", "regressor")),
         "halves": _halves(halves),
         "sides": _sides(halves.get("after_by_side")),
         "trained": _trained(results.params.rois.fg_iou_thresh),
     }
-    tables = {"classifier": _classifier_table(classifier), "confusion": _confusion_table(classifier["confusion"])}
-    tables["sizes"] = _sizes_table(results)
+    tables = {
+        "classifier": _classifier_table(classifier),
+        "confusion": _confusion_table(classifier["confusion"], names),
+        "sizes": _sizes_table(results),
+    }
     tables["errors"] = _errors_table(results.value("evaluate", "errors"), results.params.predict.score_threshold)
     return Answer(words, _figures(results), tables)
 
@@ -81,15 +86,17 @@ def _border(border: dict[str, Any], rule: str) -> str:
     return f"{text}: {why}. This run {used}."
 
 
-def _confusions(confusion: list[list[int]]) -> str:
+def _confusions(confusion: list[list[int]], names: list[str]) -> str:
     """The commonest mistake between truth and prediction."""
     cells = [(confusion[i][j], i, j) for i in range(len(confusion)) for j in range(len(confusion)) if i != j]
     number, truth, predicted = max(cells, key=lambda cell: cell[0])
     if not number:
         return "It makes no mistake on these regions."
     between = sum(confusion[i][j] for _, i, j in cells if i and j)
-    text = f"Its commonest mistake is to call {CLASS_NAMES[truth]} {CLASS_NAMES[predicted]} ({count(number)} regions)"
+    text = f"Its commonest mistake is to call {names[truth]} {names[predicted]} ({count(number)} regions)"
     background = sum(cell[0] for cell in cells) - between
+    if len(names) == 2:
+        return f"{text}. With one class there is no other to take an object for."
     if background > between:
         return (
             f"{text}. Object against background causes {count(background)} mistakes, one object class for another "
@@ -148,19 +155,32 @@ def _trained(foreground: float) -> str:
 
 def _classifier_table(classifier: dict[str, Any]) -> Table:
     rows = []
-    for name in CLASS_NAMES:
-        entry = classifier["by_class"].get(name)
-        if entry is not None:
-            rows.append([name, percent(entry["precision"]), percent(entry["recall"]), count(entry["support"])])
+    for name, entry in classifier["by_class"].items():
+        rows.append([name, percent(entry["precision"]), percent(entry["recall"]), count(entry["support"])])
     means = [percent(classifier["macro_precision"]), percent(classifier["macro_recall"])]
-    objects = sum(classifier["by_class"][name]["support"] for name in OBJECT_CLASSES if name in classifier["by_class"])
+    objects = sum(entry["support"] for name, entry in classifier["by_class"].items() if name != BACKGROUND_NAME)
     rows.append(["mean of the objects", *means, count(objects)])
     return Table(("class", "precision", "recall", "regions"), rows, "The classifier on regions of the test images.")
 
 
-def _confusion_table(confusion: list[list[int]]) -> Table:
-    rows = [[f"true {CLASS_NAMES[i]}", *(count(cell) for cell in row)] for i, row in enumerate(confusion)]
-    return Table(("", *(f"called {name}" for name in CLASS_NAMES)), rows, "Regions by true and predicted class.")
+def _confusion_table(confusion: list[list[int]], names: list[str]) -> Table:
+    if len(names) > MOST_COLUMNS:
+        return _mistakes_table(confusion, names)
+    rows = [[f"true {name}", *(count(cell) for cell in row)] for name, row in zip(names, confusion, strict=True)]
+    return Table(("", *(f"called {name}" for name in names)), rows, "Regions by true and predicted class.")
+
+
+def _mistakes_table(confusion: list[list[int]], names: list[str]) -> Table:
+    """The commonest mistakes, of classes too many for a matrix that can be read."""
+    cells = [
+        (number, true, called)
+        for true, row in zip(names, confusion, strict=True)
+        for called, number in zip(names, row, strict=True)
+        if number and true != called
+    ]
+    most = sorted(cells, key=lambda cell: -cell[0])[:MISTAKES]
+    rows = [[f"true {true}", f"called {called}", count(number)] for number, true, called in most]
+    return Table(("", "", "regions"), rows, f"The commonest mistakes, {count(len(rows))} of {count(len(cells))}.")
 
 
 def _sizes_table(results: RunResults) -> Table:

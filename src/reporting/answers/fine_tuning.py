@@ -21,6 +21,7 @@ def task_8(results: RunResults) -> Answer:
     before, after = results.value("backbone", "before"), results.value("backbone", "after")
     tuned = results.params.backbone.epochs > 0
     words = {
+        "classes": plural(len(results.classes), "class", "classes"),
         "start": WEIGHTS.get(results.value("backbone", "weights"), "a checkpoint file in the course's format"),
         "input": _input(results.value("ingest", "source")),
         "learns": _learns(results.params.backbone.trainable_layers) if tuned else "",

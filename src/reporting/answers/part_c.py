@@ -9,7 +9,7 @@ from src.reporting.answers.answer import Answer, Picture
 from src.reporting.answers.detection import task_15
 from src.reporting.answers.losses import describe, history, loss_trend
 from src.reporting.answers.masks import task_16
-from src.reporting.formatting import count, is_above, score
+from src.reporting.formatting import count, is_above, plural, score
 from src.reporting.loss_curves import was_trained
 from src.reporting.run_results import RunResults
 
@@ -21,6 +21,7 @@ def task_14(results: RunResults) -> Answer:
     params, rois = results.params.box_head, results.params.rois
     share = rois.positive_fraction
     words = {
+        "scores": plural(len(results.classes) + 1, "class score"),
         "hidden": count(params.representation_size),
         "inputs": count(math.prod(results.value("backbone", "roi_align", "pooled"))),
         "iou": f"{rois.fg_iou_thresh:g}",

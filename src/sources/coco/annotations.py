@@ -1,7 +1,6 @@
 """One entry of an instances json, checked: a category, an image, an object (cocodataset.org/#format-data).
 
-A category belongs to a class by its supercategory (`vehicle`, `person`, `animal`), or by its own name where no
-supercategory says so. Objects of other categories are passed over.
+Which class a category belongs to is `categories`'s to say. Objects of categories in no class are passed over.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from src.core.errors import brief
+from src.sources.coco.categories import Category
 from src.sources.coco.mending import Entry, is_box, is_maskless
 from src.sources.left_out import MALFORMED, NO_MASK, UNKNOWN_ID, EntryError
-from src.structures.classes import LABELS
 
 LONGEST_SIDE = 30_000  # pixels
 
@@ -31,7 +30,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image entry with its objects of the three classes.
+    """One image entry with its objects of the set's classes.
 
     Attributes:
         entry: its place in the json.
@@ -55,14 +54,16 @@ class Picture:
         return any(not item.crowd for item in self.objects)
 
 
-def build_category(entry: Entry) -> tuple[int | None, str]:
-    """The class that a category belongs to, None for others, and its name.
+def build_category(entry: Entry) -> Category:
+    """A category entry.
 
     Raises:
-        EntryError: it has no name.
+        EntryError: its id is no whole number, or it has no name.
     """
-    name = _text(entry, "name")
-    return LABELS.get(str(entry.get("supercategory", "")).lower()) or LABELS.get(name.lower()), name
+    number, name, above = whole(entry, "id"), _text(entry, "name").strip(), entry.get("supercategory")
+    if not name:
+        raise EntryError(MALFORMED, "a text 'name'", brief(entry["name"]))
+    return Category(number, name, above if isinstance(above, str) else "")
 
 
 def build_picture(entry: Entry, index: str, *, sizeless: bool) -> Picture:

@@ -23,23 +23,38 @@ from src.sources.coco.annotations import (
     build_picture,
     whole,
 )
+from src.sources.coco.categories import Category, ClassRule
 from src.sources.coco.json_file import Tree, read_tree
 from src.sources.coco.mending import mend, with_box_masks
 from src.sources.coco.whole import check_whole
 from src.sources.left_out import IMAGES, NO_AREA, OBJECTS, REPEATED, TOO_MANY, EntryError, Findings, LeftOut
-from src.structures.classes import LABELS
+from src.structures.classes import Classes
 
 
 @dataclass(frozen=True)
 class Instances:
-    """An instances json as it was read: its pictures in the order of their ids, and what is not among them."""
+    """An instances json as it was read.
+
+    Attributes:
+        pictures: in the order of their ids.
+        findings: what is not among them.
+        classes: those of the set, as far as the parts read so far tell.
+        categories: names of all categories.
+    """
 
     pictures: list[Picture]
     findings: Findings
+    classes: Classes
+    categories: frozenset[str]
 
 
-def read_instances(path: Path, params: DataParams) -> Instances:
+def read_instances(path: Path, params: DataParams, earlier: Sequence[str] = ()) -> Instances:
     """Reads and checks the whole file.
+
+    Args:
+        path: the json.
+        params: how strictly it is read, and which classes it has.
+        earlier: names of the classes that the parts before it gave.
 
     Raises:
         InputError: no instances json, or wrong as a whole; where `data.strict` says so, naming the first entry that
@@ -52,9 +67,16 @@ def read_instances(path: Path, params: DataParams) -> Instances:
         tree, masks = with_box_masks(tree)
         mended += masks
     reader = _Reader(path, strict=params.strict)
-    labels, names = reader.categories(tree)
+    rule, categories = ClassRule(params.coco.classes), reader.categories(tree)
+    classes = Classes(rule.names(categories, earlier, path))
+    labels, names = rule.labels(categories, classes), {one.number: one.name for one in categories}
+    if not any(labels.values()):
+        rule.check_members(names.values(), path)
+        raise invalid(
+            path, f"a category of {rule.expected(classes)}", ", ".join(names.values()) or "none", "categories"
+        )
     pictures = reader.pictures(tree)
-    check_whole(path, tree, labels, names)
+    check_whole(path, tree, labels, names, rule.expected(classes))
     mended += reader.objects(tree, labels, pictures)
     crowded = reader.too_many(pictures, params.objects_per_image)
     findings = Findings(
@@ -64,7 +86,8 @@ def read_instances(path: Path, params: DataParams) -> Instances:
         mended=mended,
         passed_over=_others(tree, labels, names, reader.left_out),
     )
-    return Instances([picture for number, picture in sorted(pictures.items()) if number not in crowded], findings)
+    kept = [picture for number, picture in sorted(pictures.items()) if number not in crowded]
+    return Instances(kept, findings, classes, frozenset(names.values()))
 
 
 class _Reader:
@@ -74,27 +97,23 @@ class _Reader:
         self.path, self.strict = path, strict
         self.left_out: list[LeftOut] = []
 
-    def categories(self, tree: Tree) -> tuple[dict[int, int | None], dict[int, str]]:
-        """The class and the name of each category.
+    def categories(self, tree: Tree) -> list[Category]:
+        """The categories, each id once.
 
         Raises:
-            InputError: one is wrong, twice there, or none belongs to a class: no entry can be read without them.
+            InputError: one is wrong or twice there: no entry can be read without them.
         """
-        labels: dict[int, int | None] = {}
-        names: dict[int, str] = {}
+        found: dict[int, Category] = {}
         for index, entry in _indexed("categories", tree):
             try:
-                number = whole(entry, "id")
-                label, name = build_category(entry)
+                category = build_category(entry)
             except EntryError as error:
                 raise invalid(self.path, error.expected, error.found, index) from None
-            if number in names and (self.strict or names[number] != name):
+            number = category.number
+            if number in found and (self.strict or found[number].name != category.name):
                 raise invalid(self.path, "each id once", f"{number} again", index)
-            labels[number], names[number] = label, name
-        if not any(labels.values()):
-            found = ", ".join(names.values()) or "none"
-            raise invalid(self.path, "a category with supercategory or name " + ", ".join(LABELS), found, "categories")
-        return labels, names
+            found[number] = category
+        return list(found.values())
 
     def pictures(self, tree: Tree) -> dict[int, Picture]:
         """The pictures by their ids, each file once."""

@@ -1,7 +1,7 @@
 """Sets in COCO's format: instances jsons with their image folders, each picture in its own size.
 
-As detectron2 does, pictures without an object of the three classes are left out, and so are those that show crowd
-regions only: they would not be negatives, since classes outside the three are not background a person would expect.
+As detectron2 does, pictures without an object of the set's classes are left out, and so are those that show crowd
+regions only: they would not be negatives, since categories in no class are not background a person would expect.
 Where they are, `data.keep_empty` keeps them.
 A picture or object that is wrong is mended where its meaning is plain, else left out; `findings` has every one of them.
 `data.strict` refuses the set for it.
@@ -18,6 +18,7 @@ from pathlib import Path
 from src.core.data_params import DataParams
 from src.core.errors import invalid
 from src.sources.coco.annotations import Picture
+from src.sources.coco.categories import ClassRule
 from src.sources.coco.decoding import read_sample
 from src.sources.coco.instances import Instances, read_instances
 from src.sources.coco.layouts import Layout, Part, find_layout
@@ -58,7 +59,8 @@ class CocoSource:
     def __init__(self, root: Path, layout: Layout, params: DataParams) -> None:
         self.root, self.layout, self.params = root, layout, params
         parts = layout.parts
-        read = [_read(part, params) for part in parts]
+        read = _read_all(root, parts, params)
+        self.classes = read[-1].classes
         usable = [[picture for picture in one.pictures if _is_usable(picture, params)] for one in read]
         folders = [image_folder(part.images, root, params.coco.store, strict=params.strict) for part in parts]
         listed = [
@@ -141,13 +143,27 @@ def _named(picture: ListedPicture, part: Part) -> ListedPicture:
     return replace(picture, name=f"{part.name}/{picture.name}") if part.name else picture
 
 
-def _read(part: Part, params: DataParams) -> Instances:
+def _read_all(root: Path, parts: Sequence[Part], params: DataParams) -> list[Instances]:
+    """The parts' jsons; the last one knows the classes of all.
+
+    Raises:
+        InputError: too much of one is wrong, or the classes ask for a category that none has.
+    """
+    read: list[Instances] = []
+    for part in parts:
+        read.append(_read(part, params, read[-1].classes.names if read else ()))
+    found = sorted(frozenset().union(*(one.categories for one in read)))
+    ClassRule(params.coco.classes).check_members(found, parts[0].instances if len(parts) == 1 else root)
+    return read
+
+
+def _read(part: Part, params: DataParams, earlier: Sequence[str]) -> Instances:
     """A part's json, with the pictures that have no object among its findings.
 
     Raises:
         InputError: too much of it is wrong.
     """
-    read = read_instances(part.instances, params)
+    read = read_instances(part.instances, params, earlier)
     read.findings.check_share(part.instances, params.largest_left_out)
     empty = [picture for picture in read.pictures if not _is_usable(picture, params)]
     lost = tuple(_without_objects(part.instances, picture) for picture in empty if picture.lost)

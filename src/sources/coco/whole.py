@@ -16,7 +16,9 @@ LOOKED_AT: Final = 1000  # objects; where a writer had a habit, so many show it
 ROUNDING: Final = 2.0  # pixels between a box and its polygons
 
 
-def check_whole(path: Path, tree: Tree, labels: Mapping[int, int | None], names: Mapping[int, str]) -> None:
+def check_whole(
+    path: Path, tree: Tree, labels: Mapping[int, int | None], names: Mapping[int, str], wanted: str
+) -> None:
     """Refuses a set that was meant otherwise than it is read.
 
     Args:
@@ -24,6 +26,7 @@ def check_whole(path: Path, tree: Tree, labels: Mapping[int, int | None], names:
         tree: its three lists, mended where that was asked for.
         labels: the class of each category, None for those outside the classes.
         names: the name of each category.
+        wanted: the classes, in words.
 
     Raises:
         InputError: no object belongs to a class, none has a mask, all are crowds, coordinates are shares of the
@@ -32,7 +35,7 @@ def check_whole(path: Path, tree: Tree, labels: Mapping[int, int | None], names:
     objects = [entry for entry in tree["annotations"] if _label(entry, labels) is not None]
     if not objects:
         others = Counter(names[number] for entry in tree["annotations"] if (number := _category(entry)) in names)
-        raise invalid(path, "objects of the three classes", in_words(others) or "none", "annotations")
+        raise invalid(path, f"objects of {wanted}", in_words(others) or "none", "annotations")
     if all(entry.get("iscrowd") == 1 for entry in objects):
         found = f"iscrowd 1 at all {len(objects)}: regions of many objects, which are ignored"
         raise invalid(path, "objects with iscrowd 0", found, "annotations")

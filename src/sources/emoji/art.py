@@ -26,7 +26,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from src.core.files import read_json
-from src.structures.classes import BACKGROUND, LABELS
+from src.sources.assignment import CLASSES
+from src.structures.classes import BACKGROUND
 
 SIDE: Final = 36.0  # every Twemoji drawing is 36 units wide and high
 PROBE: Final = 72  # pixels of the small rendering that tells a drawing's outline
@@ -77,7 +78,7 @@ def shapes() -> tuple[Shape, ...]:
     """All curated objects, in the file's order."""
     classes = read_json(Path(__file__).with_name("shapes.json"))["classes"]
     return tuple(
-        Shape(name, LABELS[kind], family, split, tuple(entry["code_points"]), tuple(entry.get("without", ())))
+        Shape(name, CLASSES.label_of(kind), family, split, tuple(entry["code_points"]), tuple(entry.get("without", ())))
         for kind, splits in classes.items()
         for split, families in splits.items()
         for family, members in families.items()

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from src.core.data_params import DataParams
+from src.sources.assignment import CLASSES
 from src.sources.emoji.art import families
 from src.sources.emoji.backgrounds import add_clutter, background
 from src.sources.emoji.scene import (
@@ -32,12 +33,12 @@ from src.sources.emoji.scene import (
     visible_masks,
 )
 from src.sources.splits import hold_out
-from src.structures.classes import CLASS_NAMES
+from src.structures.classes import Classes
 from src.structures.masks import Masks
 from src.structures.sample import HEIGHT, TEST, TRAIN, WIDTH, Sample
 
 SHAPES: Final = (TRAIN, TEST)  # the two pools of shapes; validation scenes are drawn from the first
-LABELS: Final = tuple(range(1, len(CLASS_NAMES)))
+LABELS: Final = tuple(CLASSES.labels)
 SECOND_SHARE: Final = 0.18  # images with two annotated objects; in the course's set 578 of 3265
 # sqrt(area) of the annotated objects, pixels in the 300 x 400 frame: log-normal. The course's objects are larger and
 # spread wider (median 152, a tenth below 67 and a tenth above 267); part (a)'s network, which sees 65 pixels of such a
@@ -75,6 +76,11 @@ class EmojiScenes:
     splits: tuple[str, ...]
     unannotated: float
     seed: int
+
+    @property
+    def classes(self) -> Classes:
+        """The assignment's."""
+        return CLASSES
 
     def __len__(self) -> int:
         return len(self.splits)
