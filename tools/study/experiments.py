@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -150,10 +151,15 @@ def git(*arguments: str) -> str:
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(  # noqa: S603  names and settings that were checked
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    """Runs a command; what it prints goes to files, since a worker that it leaves behind would keep a pipe open."""
+    with tempfile.TemporaryDirectory() as folder:
+        printed, told = Path(folder, "printed"), Path(folder, "told")
+        with printed.open("wb") as output, told.open("wb") as errors:
+            done = subprocess.run(  # noqa: S603  names and settings that were checked
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, check=False
+            )
+        text, complaint = (file.read_text(encoding="utf-8", errors="replace") for file in (printed, told))
     if done.returncode:
         words = " ".join(command).removeprefix(f"{sys.executable} -m ")
-        raise InputError(f"`{words}` failed: {(done.stderr or done.stdout).strip() or done.returncode}")
-    return done.stdout
+        raise InputError(f"`{words}` failed: {complaint.strip() or text.strip() or done.returncode}")
+    return text

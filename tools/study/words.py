@@ -80,7 +80,8 @@ def conditions(study: Study, frame: pd.DataFrame) -> list[str]:
 def name(metric: str) -> str:
     """A metric's name for people: `classifier.macro_recall` is classifier macro recall, `box_ap50` is box AP50."""
     words = metric.replace(".", " ").replace("_", " ").split()
-    return " ".join(word.upper() if word.startswith("ap") or word in ("iou", "rpn") else word for word in words)
+    special = {"iou": "IoU", "rpn": "RPN"}
+    return " ".join(word.upper() if word.startswith("ap") else special.get(word, word) for word in words)
 
 
 def signed(value: float) -> str:
