@@ -1,5 +1,6 @@
 # make quick                a first look: set-up, the whole pipeline and report on few small images, in minutes
 # make photos ROOT=folder   the same as report on your own photos, with settings/photos.yaml
+# make study NAME=schemes   answers a question by experiment: a file of studies/, its runs, a page of its own
 # make check ROOT=folder    reads a labelled set without training: what is in it, what is wrong, whether it is refused
 # make report               everything: set-up, all stages that are out of date, the report
 # make predict IMAGE=x.jpg  boxes, masks, classes and scores on one picture, or IMAGE=folder, or IMAGE="a.jpg b.jpg"
@@ -18,7 +19,7 @@ export PIP_ROOT_USER_ACTION := ignore
 CANDIDATES := $(or $(PYTHON),python3.12 python3.11 python3.13 python3.10 python3)
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help repository quick photos check report predict test lint types unit faults bench audit lock clean
+.PHONY: help repository quick photos study check report predict test lint types unit faults bench audit lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -49,6 +50,10 @@ quick: repository .venv/ready
 photos: repository .venv/ready
 	@[ -n "$(ROOT)" ] || { echo "make photos: say where they are: make photos ROOT=/data/photos" >&2; exit 2; }
 	$(call run_settings,photos "data.root='$(ROOT)'")
+
+study: repository .venv/ready
+	@[ -n "$(NAME)" ] || { echo "make study: say which: make study NAME=$(notdir $(basename $(firstword $(wildcard studies/*.yaml))))" >&2; exit 2; }
+	@python -m tools.study "$(NAME)" $(if $(JOBS),--jobs $(JOBS))
 
 check: .venv/ready
 	@[ -n "$(ROOT)" ] || { echo "make check: say where the set is: make check ROOT=/data/photos" >&2; exit 2; }

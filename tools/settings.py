@@ -37,28 +37,37 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         before = PARAMS.read_bytes()
-        apply(given.name, given.values)
+        apply(of_file(given.name) | single_settings(given.values))
     except (InputError, OSError) as error:
         print(f"settings: {one_line(error)}", file=sys.stderr)
         return 1
     return 0 if given.command == "apply" else run_and_restore(before)
 
 
-def apply(name: str, values: Sequence[str] = ()) -> None:
-    """Writes the settings of a file, and single ones, into params.yaml.
-
-    Args:
-        name: of the file in `settings/`.
-        values: `key=value`, the key dotted, the value in YAML.
+def of_file(name: str) -> dict[str, Any]:
+    """Dotted keys and values of a file in `settings/`; none where `name` is empty.
 
     Raises:
-        InputError: there is no such file, or params.yaml would not be valid; it stays as it was.
+        InputError: there is no such file.
     """
+    if not name:
+        return {}
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise InputError(f"{path}: no such file; there are {known or 'none'}")
-    settings = dict(leaves(read(YAML(typ="safe", pure=True), path))) | single_settings(values)
+    return dict(leaves(read(YAML(typ="safe", pure=True), path)))
+
+
+def apply(settings: Mapping[str, Any]) -> None:
+    """Writes settings into params.yaml.
+
+    Args:
+        settings: values by dotted key.
+
+    Raises:
+        InputError: params.yaml would not be valid; it stays as it was.
+    """
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 4096, True  # no line is folded, no quote another
     tree = read(yaml, PARAMS)
@@ -148,13 +157,16 @@ def run_and_restore(before: bytes) -> int:
             print("settings: params.yaml was edited meanwhile and stays as it is", file=sys.stderr)
 
 
-def reproduce() -> int:
+def reproduce(*targets: str) -> int:
     """`dvc repro` to its end, which is soon after a Ctrl-C: DVC hears it too, and waits for its stage.
 
     A closed terminal or a `kill` ends it the same way.
+
+    Args:
+        targets: the last stages; all stages where there are none.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored under `nohup ... &`, which DVC would inherit
-    process = subprocess.Popen([sys.executable, "-m", "dvc", "repro"])
+    process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *targets])  # noqa: S603  stages' names
 
     def interrupt(*_: object) -> None:
         process.send_signal(signal.SIGINT)

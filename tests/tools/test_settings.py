@@ -71,9 +71,9 @@ def test_single_settings_go_over_the_file_s(before: bytes) -> None:
 
 
 def test_applying_twice_is_applying_once(before: bytes) -> None:
-    settings.apply("small")
+    settings.apply(settings.of_file("small"))
     once = settings.PARAMS.read_bytes()
-    settings.apply("small")
+    settings.apply(settings.of_file("small"))
     assert settings.PARAMS.read_bytes() == once != before
 
 
@@ -261,7 +261,7 @@ def test_params_edited_during_a_run_are_kept(
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_every_file_of_settings_applies_to_the_shipped_params_and_names_itself(file: Path, before: bytes) -> None:
     shutil.copy(file, Path("settings") / file.name)
-    settings.apply(file.stem)
+    settings.apply(settings.of_file(file.stem))
     wanted = values(file.read_text(encoding="utf-8"))
     after = values(settings.PARAMS.read_bytes())
     assert after == values(before) | wanted

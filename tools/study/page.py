@@ -1,0 +1,123 @@
+"""The page of a study: its question, its answer in words, tables and figures; one file, no network."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader
+
+from src.core.files import write_text
+from src.reporting.answers.answer import Picture, Table
+from src.reporting.formatting import score
+from src.reporting.page import environment
+from tools.study import figures
+from tools.study.plan import Study
+from tools.study.statistics import Difference, differences, spread
+from tools.study.words import answer, conditions, name, signed
+
+PAGE: Final = "index.html"
+DIFFERENCES: Final = "differences.png"
+PULLS: Final = "gradients.png"
+
+
+def write_page(study: Study, frame: pd.DataFrame) -> Path:
+    """Writes the figures and the page from the study's table; gives the page's path.
+
+    Args:
+        study: its question and variants.
+        frame: a row a run, as `results.collect` gives it.
+    """
+    compared = {metric: differences(frame, study.file.baseline, metric) for metric in study.file.metrics}
+    page = (
+        _templates()
+        .get_template("study.html.j2")
+        .render(
+            study=study,
+            answer=answer(study.file.baseline, compared),
+            conditions=conditions(study, frame),
+            tables=[
+                _results(study, frame),
+                _differences(study, compared),
+                _losses(frame, "test", "Raw losses on the test images at the end, means over seeds; weights left out."),
+                _losses(
+                    frame,
+                    "train",
+                    "Raw losses over the last tenth of the training, means over seeds; weights left out.",
+                ),
+            ],
+            pictures=_pictures(study, frame, compared),
+        )
+    )
+    path = study.folder / PAGE
+    write_text(path, page)
+    return path
+
+
+@functools.cache
+def _templates() -> Environment:
+    """The report's, with the study's own."""
+    report = environment()
+    own = FileSystemLoader(Path(__file__).parent / "templates", encoding="utf-8")
+    return report.overlay(loader=ChoiceLoader([own, *([report.loader] if report.loader else [])]))
+
+
+def _results(study: Study, frame: pd.DataFrame) -> Table:
+    tables = {metric: spread(frame, metric) for metric in study.file.metrics}
+    variants = list(frame["variant"].unique())
+    rows = [[variant, *(_mean_and_spread(tables[metric], variant) for metric in tables)] for variant in variants]
+    return Table(("", *map(name, tables)), rows, "Mean and standard deviation over seeds.")
+
+
+def _mean_and_spread(table: pd.DataFrame, variant: str) -> str:
+    mean, deviation, runs = table.loc[variant, ["mean", "std", "count"]]
+    return score(mean) + (f" ± {score(deviation)}" if runs > 1 else "")
+
+
+def _differences(study: Study, compared: dict[str, list[Difference]]) -> Table:
+    cells = {(one.variant, metric): one for metric, found in compared.items() for one in found}
+    variants = list(dict.fromkeys(variant for variant, _ in cells))
+    rows = [[variant, *(_cell(cells.get((variant, metric))) for metric in compared)] for variant in variants]
+    caption = (
+        f"Paired differences from '{study.file.baseline}', with half of their 95 % interval over seeds; * leaves out 0."
+    )
+    return Table(("", *map(name, compared)), rows, caption)
+
+
+def _cell(one: Difference | None) -> str:
+    if one is None:
+        return "none"
+    margin = "" if one.margin is None else f" ± {score(one.margin)}"
+    return f"{signed(one.mean)}{margin}{' *' if one.is_shown else ''}"
+
+
+def _losses(frame: pd.DataFrame, kind: str, caption: str) -> Table:
+    columns = [column for column in frame if column.startswith(f"{kind}_")]
+    means = frame.groupby("variant", sort=False)[columns].mean()
+    rows = [
+        [str(variant), *("none" if pd.isna(v) else score(v) for v in means.loc[variant])] for variant in means.index
+    ]
+    return Table(("", *(name(column.removeprefix(f"{kind}_")) for column in columns)), rows, caption)
+
+
+def _pictures(study: Study, frame: pd.DataFrame, compared: dict[str, list[Difference]]) -> list[Picture]:
+    pictures = []
+    known = {metric: found for metric, found in compared.items() if found}
+    if known:
+        path = study.folder / DIFFERENCES
+        figures.plot_differences(frame, study.file.baseline, known, path)
+        caption = (
+            f"Each variant against '{study.file.baseline}': a dot a seed, the bar its mean, the line the 95 % interval "
+            "over seeds. Filled bars are larger than seeds make."
+        )
+        pictures.append(
+            Picture(path, "Paired differences of each metric by variant; the table has the numbers.", caption)
+        )
+    if figures.has_pulls(frame):
+        path = study.folder / PULLS
+        figures.plot_pulls(frame, path)
+        caption = "Each loss's share of the gradient on the layers that all share, mean over the training and seeds."
+        pictures.append(Picture(path, "Stacked bars by variant: shares of the five losses.", caption))
+    return pictures
