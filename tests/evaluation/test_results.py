@@ -29,7 +29,9 @@ from tests.detector import small
 from tests.evaluation.scenes import as_boxes, found, random_scene, truth
 
 KEYS = (  # of metrics/evaluate.json; scripts of people may read them
-    *("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "by_class", "ap50_interval", "mask_iou"),
+    *("box_ap", "box_ap50", "box_ap75", "box_ap_small", "box_ap_medium", "box_ap_large"),
+    *("box_ar_1", "box_ar_10", "box_ar_100", "mask_ap", "mask_ap50", "mask_ap75", "mask_ap_small", "mask_ap_medium"),
+    *("mask_ap_large", "mask_ar_1", "mask_ar_10", "mask_ar_100", "by_class", "ap50_interval", "mask_iou"),
     *("mask_iou_coverage", "proposal_recall", "proposals", "classifier", "border", "regressor", "halves", "errors"),
     *("unannotated", "detections", "split", "images"),
 )

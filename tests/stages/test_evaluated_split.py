@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import pytest
 
 from src.core import paths
 from src.core.params import Params
+from src.data.dataset import DatasetFile
 from src.data.prepared import PreparedFile
-from src.data.scene_file import SceneFile
 from src.evaluation.analysis import read_analyses
 from src.structures.sample import SPLITS
 from stages.anchors import __main__ as anchors
@@ -60,20 +60,26 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+def noting(read: Callable[[Any, int], Any], rows: set[int]) -> Callable[[Any, int], Any]:
+    """The same reading, which notes the rows that are asked for."""
+
+    def noted(self: Any, index: int) -> Any:
+        rows.add(index)
+        return read(self, index)
+
+    return noted
+
+
 @pytest.fixture(scope="module", params=["validation", "test"])
 def measured(request: pytest.FixtureRequest, workspace: Path) -> tuple[str, dict[str, set[int]]]:
-    """A split, and the rows of the pictures that each stage reads when it measures that split."""
+    """A split, and the rows of what each stage reads of pictures and their masks when it measures that split."""
     seen: dict[str, set[int]] = {}
-    image = SceneFile.image
+    readers = [(PreparedFile, "image"), (DatasetFile, "image"), (DatasetFile, "masks")]
     for stage, main in MEASURING.items():
-        rows = seen[stage] = set[int]()
-
-        def noted(self: SceneFile, index: int, rows: set[int] = rows) -> Any:
-            rows.add(index)
-            return image(self, index)
-
+        seen[stage] = set()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(SceneFile, "image", noted)
+            for kind, name in readers:
+                patch.setattr(kind, name, noting(getattr(kind, name), seen[stage]))
             main(params(request.param))
     return request.param, seen
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 
 from src.core.errors import InputError, invalid
 from src.sources.checks import TOLERANCE, check_mask, clip_boxes
@@ -30,7 +31,7 @@ from src.sources.left_out import (
     LeftOut,
 )
 from src.structures.masks import Masks, Rle, encode_masks
-from src.structures.sample import HEIGHT, WIDTH, Sample, no_boxes, no_labels
+from src.structures.sample import HEIGHT, WIDTH, PictureFile, Sample, no_boxes, no_labels
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,29 @@ def read_sample(picture: ListedPicture, split: str, instances: Path, *, strict: 
         lost.append(LeftOut(IMAGES, str(instances), entry.entry, NO_OBJECT, detail, fault=False))
         return None, Findings(0, count, tuple(lost))
     mended = Counter({"EXIF turn": int(file.as_stored), "box over the border": sum(item.is_cut for item in objects)})
-    masks = Masks(*size, tuple(item.mask for item in objects))
-    sample = Sample(
+    sample = _sample(picture, image, file, objects, split)
+    return sample, Findings(0, count, tuple(lost), dict(+mended))
+
+
+def _sample(
+    picture: ListedPicture,
+    image: UInt8[np.ndarray, "h w 3"],
+    file: PictureFile,
+    objects: Sequence[DecodedObject],
+    split: str,
+) -> Sample:
+    return Sample(
         name=picture.name,
         image=image,
         boxes=np.stack([item.box for item in objects]) if objects else no_boxes(),
         labels=np.array([item.label for item in objects], np.int64),
-        masks=masks,
+        masks=Masks(picture.entry.height, picture.entry.width, tuple(item.mask for item in objects)),
         crowd=np.array([item.crowd for item in objects], bool),
         unlabeled_boxes=no_boxes(),
         unlabeled_labels=no_labels(),
         split=split,
         file=file,
     )
-    return sample, Findings(0, count, tuple(lost), dict(+mended))
 
 
 def _try(item: Annotation, size: Size, instances: Path, *, strict: bool) -> DecodedObject | LeftOut:
