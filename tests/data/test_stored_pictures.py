@@ -135,7 +135,7 @@ def test_a_set_weighs_what_its_files_do(tmp_path: Path) -> None:
         noise.resize(stored).save(path, quality=95, **turned(orientation))
     write_tree(tmp_path / "set", tree)
     source = open_coco(data_params("coco", tmp_path / "set"))
-    write_dataset(tmp_path / "d.h5", source, {})
+    write_dataset(tmp_path / "d.h5", source, {"classes": source.classes.names})
     weight = sum(path.stat().st_size for path in (tmp_path / "set/images").glob("*.jpg"))
     assert (tmp_path / "d.h5").stat().st_size < 1.3 * weight
     with DatasetFile(tmp_path / "d.h5") as dataset:
