@@ -16,6 +16,7 @@ from src.evaluation.detection import evaluate_detections
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.predictor import to_source
 from src.evaluation.rpn_metrics import proposal_recall
+from src.sources.assignment import CLASSES
 from src.structures.detections import Detections
 from src.structures.sample import Sample
 from tests.factories import make_prepared, make_samples
@@ -72,7 +73,7 @@ def test_ground_truth_is_the_sample_s_own(truth: list[GroundTruth], samples: lis
         assert np.array_equal(one.boxes, sample.boxes)
         assert one.masks == list(sample.masks.codes)
         areas = [int(mask.sum()) for mask in sample.masks]
-        assert [entry["area"] for entry in coco_ground_truth([one])["annotations"]] == areas
+        assert [entry["area"] for entry in coco_ground_truth([one], CLASSES)["annotations"]] == areas
 
 
 def test_what_is_found_comes_back_to_its_own_picture(examples: list[Example], truth: list[GroundTruth]) -> None:
@@ -86,7 +87,7 @@ def test_what_is_found_comes_back_to_its_own_picture(examples: list[Example], tr
 
 def test_ap_is_reckoned_in_own_pixels(examples: list[Example], truth: list[GroundTruth], samples: list[Sample]) -> None:
     """A shift of three canvas pixels is one of 3 / scale own ones: IoUs as by hand, and AP50 by them."""
-    annotations, shift = coco_ground_truth(truth), 3.0
+    annotations, shift = coco_ground_truth(truth, CLASSES), 3.0
     exact = [to_source(seen_on_the_canvas(one), one.letterbox, 0.5) for one in examples]
     assert evaluate_detections(annotations, coco_results(truth, exact)).box.ap == pytest.approx(1.0)
     moved = [to_source(seen_on_the_canvas(one, shift), one.letterbox, 0.5) for one in examples]
@@ -117,6 +118,6 @@ def test_sizes_are_those_of_own_pixels(examples: list[Example], truth: list[Grou
     one, example = truth[5], examples[5]
     assert example.letterbox == Letterbox(96, 128, 160, 900, 1200)
     found = to_source(seen_on_the_canvas(example), example.letterbox, 0.5)
-    entries = evaluate_detections(coco_ground_truth([one]), coco_results([one], [found])).as_metrics()
+    entries = evaluate_detections(coco_ground_truth([one], CLASSES), coco_results([one], [found])).as_metrics()
     assert (entries["box_ap_small"], entries["box_ap_medium"]) == (None, None)
     assert entries["box_ap_large"] == pytest.approx(1.0)

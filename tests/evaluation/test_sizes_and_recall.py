@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from src.evaluation.detection import AveragePrecision, evaluate_detections
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
+from src.sources.assignment import CLASSES
 from src.structures.masks import Masks
 
 NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100")
@@ -88,7 +89,7 @@ def scene(seed: int, image_id: int) -> tuple[GroundTruth, Instances]:
 @pytest.mark.parametrize("seed", range(6))
 def test_all_nine_numbers_are_pycocotools(seed: int) -> None:
     truths, finds = zip(*(scene(seed, number) for number in range(1, 9)), strict=True)
-    ground_truth, results = coco_ground_truth(truths), coco_results(truths, finds)
+    ground_truth, results = coco_ground_truth(truths, CLASSES), coco_results(truths, finds)
     metrics = evaluate_detections(ground_truth, results)
     assert numbers(metrics.box) == reference(ground_truth, results, "bbox")
     assert numbers(metrics.mask) == reference(ground_truth, results, "segm")
@@ -117,7 +118,7 @@ def one_object(side: int) -> tuple[GroundTruth, Instances]:
 def test_borders_of_the_sizes_are_cocos(side: int, sizes: set[str]) -> None:
     """An area on a border counts on both sides of it, as pycocotools has it; a size without objects is undefined."""
     truth, found = one_object(side)
-    entries = evaluate_detections(coco_ground_truth([truth]), coco_results([truth], [found])).as_metrics()
+    entries = evaluate_detections(coco_ground_truth([truth], CLASSES), coco_results([truth], [found])).as_metrics()
     for kind in ("box", "mask"):
         measured = {name: entries[f"{kind}_ap_{name}"] for name in ("small", "medium", "large")}
         assert measured == {name: 1.0 if name in sizes else None for name in measured}
@@ -133,5 +134,5 @@ def test_recall_counts_the_best_detections_of_an_image() -> None:
     no_crowd = torch.zeros(11, dtype=torch.bool)
     many = dataclasses.replace(truth, boxes=boxes, labels=labels, masks=codes, crowd=no_crowd)
     found = Instances(boxes, labels, torch.linspace(0.9, 0.1, 11), codes)
-    box = evaluate_detections(coco_ground_truth([many]), coco_results([many], [found])).box
+    box = evaluate_detections(coco_ground_truth([many], CLASSES), coco_results([many], [found])).box
     assert [box.ar_1, box.ar_10, box.ar_100] == pytest.approx([1 / 11, 10 / 11, 1.0])
