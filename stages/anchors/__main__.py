@@ -12,6 +12,7 @@ from torch import Tensor
 from src.core import paths
 from src.core.files import write_csv, write_json
 from src.core.params import Params
+from src.core.stage import run
 from src.data.letterbox import Letterbox
 from src.data.prepared import PreparedFile
 from src.figures.anchors import plot_best_anchor_iou, plot_histograms
@@ -114,3 +115,7 @@ def scale_histogram(group: BoxStatistics) -> Iterator[tuple[float, int]]:
 def ratio_histogram(group: BoxStatistics) -> Iterator[tuple[float, int]]:
     """The middle of each bin as height / width, and its count."""
     return zip((2.0**group.log_ratio.centers).tolist(), group.log_ratio.counts.tolist(), strict=True)
+
+
+if __name__ == "__main__":
+    run("anchors", main)
