@@ -49,7 +49,7 @@ class Summary:
         boxes = letterbox.boxes_to_canvas(sample.boxes[single])
         sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
         self.images[sample.split] += 1
-        self.objects.update((sample.split, self.classes.name_of(label)) for label in sample.labels[single])
+        self.objects.update((sample.split, self.classes.name_of(int(label))) for label in sample.labels[single])
         self.sizes.update((np.searchsorted(self.anchors, sides, side="right") - 1).tolist())
         self.empty += not single.any()
         self.crowd += int(sample.crowd.sum())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from src.core.errors import InputError, invalid, one_line
 from src.core.files import atomic_write
@@ -141,6 +141,8 @@ def put(tree: Any, key: str, value: Any) -> None:
     if isinstance(value, list):
         value = CommentedSeq(value)
         value.fa.set_flow_style()
+    if isinstance(value, Mapping):
+        value = CommentedMap(value)  # keeps its order
     branch[last] = value
 
 

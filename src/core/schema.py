@@ -114,12 +114,12 @@ def _convert(base: Any, value: Any, where: str) -> Any:
 
 
 def _groups(value: Mapping[Any, Any], where: str) -> Groups:
-    return tuple((_name_of(name, where), _names(members, _join(where, name))) for name, members in value.items())
+    return tuple((_name_of(name, where), _names(members, where, name)) for name, members in value.items())
 
 
-def _names(value: Any, where: str) -> tuple[str, ...]:
+def _names(value: Any, where: str, group: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise invalid("params.yaml", f"a list of names for '{where}'", brief(value))
+        raise invalid("params.yaml", f"a list of names for '{_name(group)}' in '{where}'", brief(value))
     return tuple(_name_of(item, where) for item in value)
 
 

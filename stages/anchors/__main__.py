@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,11 +134,19 @@ def larger(boxes: np.ndarray, sizes: list[list[float]]) -> float | None:
 
 def write_tables(by_class: Mapping[str, BoxStatistics]) -> None:
     """The histograms as csv: a row a class and bin, with the bin's middle; `dvc plots` draws a line a class."""
-    scale = {name: (group.scale.centers, group.scale.counts) for name, group in by_class.items()}
-    ratio = {name: (2.0**group.log_ratio.centers, group.log_ratio.counts) for name, group in by_class.items()}
-    for axis, groups in (("scale", scale), ("ratio", ratio)):
-        rows = [(name, *row) for name, columns in groups.items() for row in zip(*columns, strict=True)]
-        write_csv(PLOTS / f"{axis}.csv", ("class", axis, "objects"), rows)
+    for name, histograms in (("scale", scale_histogram), ("ratio", ratio_histogram)):
+        rows = [(kind, *row) for kind, group in by_class.items() for row in histograms(group)]
+        write_csv(PLOTS / f"{name}.csv", ("class", name, "objects"), rows)
+
+
+def scale_histogram(group: BoxStatistics) -> Iterator[tuple[float, int]]:
+    """The middle of each bin, pixels of the canvas, and its count."""
+    return zip(group.scale.centers.tolist(), group.scale.counts.tolist(), strict=True)
+
+
+def ratio_histogram(group: BoxStatistics) -> Iterator[tuple[float, int]]:
+    """The middle of each bin as height / width, and its count."""
+    return zip((2.0**group.log_ratio.centers).tolist(), group.log_ratio.counts.tolist(), strict=True)
 
 
 if __name__ == "__main__":

@@ -399,3 +399,32 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 def test_the_message_names_what_was_found(tmp_path: Path) -> None:
     text = violation(tmp_path, changed("evaluate.border", "remvoe"))
     assert re.search(r"expected one of remove, clip for 'evaluate\.border', found 'remvoe'", text)
+
+
+def test_classes_as_a_mapping_keep_their_order(tmp_path: Path) -> None:
+    mapping = "classes: {metal: [can, foil], glass: [jar]}"
+    params = load(tmp_path, TREE.replace("classes: categories", mapping))
+    assert params.data.coco.classes == (("metal", ("can", "foil")), ("glass", ("jar",)))
+    assert hash(params.data)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("category", "supercategories, categories or a mapping of class names to lists of category names"),
+        ("", "supercategories, categories or a mapping"),
+        (3, "a text for 'data.coco.classes'"),
+        (["can"], "a text for 'data.coco.classes'"),
+        ({}, "a class in the mapping 'data.coco.classes'"),
+        ({"metal": "can"}, "a list of names for 'metal' in 'data.coco.classes', found 'can'"),
+        ({"metal": []}, "a list of names for 'metal' in 'data.coco.classes'"),
+        ({"metal": ["can", 7]}, "texts as names in 'data.coco.classes', found 7"),
+        ({"metal": [""]}, "texts as names in 'data.coco.classes', found ''"),
+        ({"": ["can"]}, "texts as names in 'data.coco.classes'"),
+        ({5: ["can"]}, "texts as names in 'data.coco.classes', found 5"),
+        ({"metal": ["can", "can"]}, "'can' in 'metal', found it again in 'metal'"),
+        ({"metal": ["can"], "drink": ["can"]}, "each category in one class of 'data.coco.classes', 'can' in 'metal'"),
+    ],
+)
+def test_classes_that_make_no_sense_are_refused(value: Any, words: str, tmp_path: Path) -> None:
+    assert words in violation(tmp_path, changed("data.coco.classes", value))

@@ -14,7 +14,7 @@ import torch
 from src.core.errors import InputError
 from src.data.dataset import DatasetFile, write_dataset
 from src.data.letterbox import Letterbox
-from src.data.prepared import PreparedFile, flip, flip_boxes, write_prepared
+from src.data.prepared import PreparedFile, flip, flip_boxes, read_classes, write_prepared
 from src.sources.assignment import CLASSES
 from src.structures.masks import Masks
 from src.structures.sample import SPLITS, Sample
@@ -307,3 +307,28 @@ def test_mirrored_boxes_follow_mirrored_masks(tmp_path: Path, padded: int, heigh
                 assert abs(xs.min() - box[0]) <= 1
                 assert abs(xs.max() + 1 - box[2]) <= 1
                 assert box[0] < box[2]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (None, "a list of class names, found None"),
+        (["can", "can"], "each class's name once"),
+        (["can"], "labels 1 to 1, found 1 to 3"),
+    ],
+)
+def test_a_file_whose_labels_have_no_names_is_refused(
+    tmp_path: Path, samples: list[Sample], names: list[str] | None, words: str
+) -> None:
+    path = tmp_path / "d.h5"
+    write_dataset(path, samples, {"source": "test", "classes": names})
+    with pytest.raises(InputError, match=rf"d\.h5.*expected {words}"):
+        DatasetFile(path)
+
+
+def test_the_prepared_file_has_the_classes_of_the_set(tmp_path: Path, samples: list[Sample]) -> None:
+    names = ("can", "cup", "jar", "lid")
+    write_dataset(tmp_path / "dataset.h5", samples, {"source": "test", "classes": names})
+    with DatasetFile(tmp_path / "dataset.h5") as dataset:
+        write_prepared(tmp_path / "prepared.h5", dataset, SMALL)
+    assert read_classes(tmp_path / "prepared.h5").names == names

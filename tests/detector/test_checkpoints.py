@@ -28,8 +28,9 @@ from src.detector.checkpoints import (
 from src.detector.mask_rcnn import MaskRCNN
 from src.detector.roi_heads import RoiHeads
 from src.detector.sampling import LossRules
-from src.detector.weights import assemble
+from src.detector.weights import assemble, build
 from src.sources.assignment import CLASSES
+from src.structures.classes import Classes
 from src.structures.image_list import ImageList
 from tests.detector import small
 from tests.detector.small import (
@@ -195,3 +196,34 @@ def test_weights_of_another_backbone_or_width_are_refused() -> None:
         load_detector(wider, CPU)
     with pytest.raises(InputError, match=r"models/detector\.pt\[backbone\]"):
         load_detector(params(name="resnet50"), CPU)
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("names", [("can", "person", "animal"), ("vehicle",), tuple("abcdefghijkl")])
+def test_heads_of_other_classes_are_refused_by_name(names: tuple[str, ...]) -> None:
+    others = Classes(names)
+    for path, load in ((BACKBONE, start_box_head), (BOX_HEAD, load_box_head), (MASK_HEAD, assemble_trained_parts)):
+        with pytest.raises(InputError, match=rf"^{path.as_posix()}: expected .*{names[0]}.*, found .*vehicle") as error:
+            load(params(), others, CPU)
+        assert str(error.value).isprintable()
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_file_with_heads_names_their_classes() -> None:
+    content = torch.load(DETECTOR, weights_only=True)
+    for spoiled, words in ((None, "a list of class names, found None"), (["a", "a"], "each class's name once")):
+        save_tensors(DETECTOR, {**content, "classes": spoiled})
+        with pytest.raises(InputError, match=rf"^models/detector\.pt\[classes\]: expected {words}"):
+            load_detector(params(), CPU)
+    save_tensors(DETECTOR, {**content, "classes": ["can", "cup"]})  # of another width than the heads
+    with pytest.raises(InputError, match=r"^models/detector\.pt\[box_head\].*shape"):
+        load_detector(params(), CPU)
+
+
+@pytest.mark.usefixtures("trained")
+def test_another_set_s_backbone_begins_a_training() -> None:
+    """`backbone.weights` may name a model of other classes: its head is not asked for."""
+    backbone, rpn = build(params(weights=str(BACKBONE)).backbone, TORCHVISION_PROPOSALS)
+    saved = on_disk(BACKBONE)
+    assert_same(backbone.state_dict(), saved["backbone"])
+    assert_same(rpn.state_dict(), saved["rpn"])

@@ -1,4 +1,8 @@
-"""Finished runs of the whole DAG, one a source, made once for all tests of this folder that need it."""
+"""Finished runs of the whole DAG, one a source, made once for all tests of this folder that need it.
+
+The sets have different numbers of classes: scenes and the course's files three, the set in COCO's format twelve of its
+own; `one class` is that set again with all of them as one, as small as a run can be.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,27 @@ from typing import Any
 
 import pytest
 
-from tests.factories import make_coco, make_course
+from tests.factories import make_course, make_own_classes
 from tests.pipeline.workspace import Workspace, make_workspace
 
 SOURCES = ("emoji", "course", "coco")
+ONE_CLASS = "one class"
+OWN = (
+    "Clear plastic bottle",
+    "Drink can",
+    "_hidden",
+    "$5 & $6 bags",
+    "größe",
+    "a, b",
+    *(f"kind {n}" for n in range(6)),
+)
+SMALLEST = {
+    "features.flip": False,
+    "backbone.box_batch_size_per_image": 4,
+    "box_head.batch_size_per_image": 8,
+    "joint.epochs": 1,
+    "report.images": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -32,8 +53,10 @@ def _values(source: str, folder: Path) -> dict[str, Any]:
     if source == "course":
         make_course(folder / "course files", images=10)
         return {"data.source": "course", "data.root": "../course files"}
-    make_coco(folder / "coco files", images=10)
-    return {"data.source": "coco", "data.root": str(folder / "coco files")}
+    images = {"coco": 10, ONE_CLASS: 5}[source]
+    make_own_classes(folder / f"{source} files", OWN, images)
+    values = {"data.source": "coco", "data.root": str(folder / f"{source} files"), "data.coco.classes": "categories"}
+    return values if source == "coco" else values | {"data.coco.classes": {"thing": list(OWN)}} | SMALLEST
 
 
 def _finished(source: str, folder: Path) -> Run:

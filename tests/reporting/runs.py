@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,21 @@ def metrics(**changes: Any) -> dict[str, Any]:
         for key in path:
             entry = entry[key]
         entry[last] = value
+    return result
+
+
+def metrics_of(names: Sequence[str]) -> dict[str, Any]:
+    """The metrics of a set with other classes, each as the vehicles are; every class is called the next one once."""
+    result = metrics()
+    anchors, evaluate = result["anchors"], result["evaluate"]
+    for place in (anchors, anchors["best_anchor_iou"], evaluate, evaluate["classifier"]):
+        kept = {"background": place["by_class"]["background"]} if place is evaluate["classifier"] else {}
+        place["by_class"] = kept | dict.fromkeys(names, place["by_class"][CLASSES[0]])
+    result["ingest"]["split"] = dict.fromkeys(names, result["ingest"]["split"][CLASSES[0]])
+    cells = np.eye(len(names) + 1, dtype=int)
+    evaluate["classifier"]["confusion"] = (9 * cells + np.roll(cells, 1, axis=1)).tolist()
+    evaluate["unannotated"] = evaluate["unannotated"] | {"class": names[-1]}
+    result["prepare"]["example"]["labels"] = [names[0], names[-1]]
     return result
 
 

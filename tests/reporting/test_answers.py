@@ -12,6 +12,8 @@ from src.reporting.answers.losses import LossTrend, describe, loss_trend
 from src.reporting.answers.results import overall
 from tests.reporting.runs import history, metrics, validation_metrics, with_params, write_run
 
+NAMES = ["background", "vehicle", "person"]
+
 
 def words(tmp_path: Path, task: Any, **changes: Any) -> dict[str, str]:
     return task(write_run(tmp_path, metrics(**changes))).words
@@ -204,9 +206,12 @@ def test_border_rules(tmp_path: Path) -> None:
 
 
 def test_confusions() -> None:
-    assert "no mistake" in detection._confusions([[5, 0], [0, 5]])
-    assert "call vehicle background (9 regions)" in detection._confusions([[5, 0, 0], [9, 1, 1], [0, 0, 4]])
-    assert "proves harder" in detection._confusions([[5, 0, 0], [1, 1, 9], [0, 0, 4]])
+    assert "no mistake" in detection._confusions([[5, 0], [0, 5]], NAMES[:2])
+    assert "call vehicle background (9 regions)" in detection._confusions([[5, 0, 0], [9, 1, 1], [0, 0, 4]], NAMES)
+    assert "proves harder" in detection._confusions([[5, 0, 0], [1, 1, 9], [0, 0, 4]], NAMES)
+    alone = detection._confusions([[5, 3], [9, 1]], NAMES[:2])
+    assert "call vehicle background (9 regions)" in alone
+    assert alone.endswith("With one class there is no other to take an object for.")
 
 
 def test_a_regressor_on_nothing(tmp_path: Path) -> None:
@@ -272,7 +277,7 @@ def test_recall_says_on_which_images(tmp_path: Path) -> None:
 def test_numbers_on_validation_images_are_not_said_to_be_of_test_images(tmp_path: Path) -> None:
     content = validation_metrics()
     answer = overall(write_run(tmp_path, content))
-    assert answer.words["caution"].startswith("The validation split has 48 images with 60 objects, so")
+    assert answer.words["caution"].startswith("The validation split has 48 images with 60 objects of 3 classes, so")
     assert "of up to 6.5 percentage points" in answer.words["caution"]  # 100 sqrt(0.25 / 60)
     assert "shapes of the test split" not in answer.words["caution"]
     assert "shapes of the test split never occur in training" in words(tmp_path, overall)["caution"]

@@ -60,8 +60,10 @@ def test_anchors_writes_what_the_training_objects_say(workspace, params):
     assert 0 < facts["best_anchor_iou"]["mean"] <= 1
     for name in ("scale", "ratio"):
         table = pd.read_csv(workspace / f"plots/anchors/{name}.csv")
-        assert table["overall"].sum() == len(train)
-        assert (table[["vehicle", "person", "animal"]].sum(axis=1) == table["overall"]).all()
+        assert list(table.columns) == ["class", name, "objects"]
+        objects = table.groupby("class")["objects"].sum()
+        assert dict(objects) == {name: group["objects"] for name, group in facts["by_class"].items()}
+        assert objects.sum() == len(train)
     assert (workspace / "plots/anchors/histograms.png").stat().st_size > 1000
     assert (workspace / "plots/anchors/best_anchor_iou.png").stat().st_size > 1000
 

@@ -16,6 +16,7 @@ from src.core.files import read_json
 from src.core.params import Params
 from src.evaluation.instances import Instances
 from src.evaluation.rle import encode_masks
+from src.sources.assignment import CLASSES
 from stages.predict import __main__ as predict
 from tests.stages.workspace import tiny_params
 
@@ -29,10 +30,13 @@ def find_one(picture: np.ndarray) -> Instances:
     return Instances(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([1]), torch.tensor([0.5]), encode_masks(mask))
 
 
+PREDICTOR = SimpleNamespace(predict=find_one, classes=CLASSES)
+
+
 @pytest.fixture(autouse=True)
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict, "Predictor", SimpleNamespace(load=lambda _: SimpleNamespace(predict=find_one)))
+    monkeypatch.setattr(predict, "Predictor", SimpleNamespace(load=lambda _: PREDICTOR))
     (tmp_path / "pictures").mkdir()
     return tmp_path
 

@@ -272,3 +272,15 @@ def test_the_shipped_params_are_the_default_ones() -> None:
     assert load_params(PROJECT / "params.yaml").report.settings == "default"
     assert "quick" in [file.stem for file in SHIPPED]
     assert "default" not in [file.stem for file in SHIPPED]
+
+
+@pytest.mark.usefixtures("before")
+def test_a_mapping_of_classes_is_one_setting() -> None:
+    """From a file and as a single setting; a second one takes the place of the first."""
+    Path("settings/litter.yaml").write_text(
+        "data:\n  coco:\n    classes:\n      metal: [can, foil]\n      glass: [jar]\n"
+    )
+    settings.apply("litter")
+    assert load_params().data.coco.classes == (("metal", ("can", "foil")), ("glass", ("jar",)))
+    settings.apply("small", ["data.coco.classes={other: [cup]}"])
+    assert load_params().data.coco.classes == (("other", ("cup",)),)
