@@ -6,6 +6,9 @@ writes `predictions/my.jpg.png` and `predictions/my.jpg.json`. Several may be na
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("predict: stages run from the project's root as: python -m stages.predict")
+
 import logging
 import sys
 from collections.abc import Callable, Sequence
