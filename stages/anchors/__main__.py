@@ -17,8 +17,10 @@ from src.core import paths
 from src.core.files import atomic_write, write_json
 from src.core.params import Params
 from src.core.stage import run
+from src.core.validation import validated_by
 from src.data.letterbox import Letterbox
 from src.data.prepared import PreparedFile
+from src.data.selection import check_validation
 from src.figures.anchors import plot_best_anchor_iou, plot_histograms
 from src.ops.boxes import is_inside
 from src.plain_rpn.anchor_grid import AnchorGrid
@@ -32,8 +34,12 @@ PLOTS = paths.plots("anchors")
 
 
 def main(params: Params) -> None:
-    """The training objects decide the anchors; best IoUs are measured on the objects of both splits."""
+    """The training objects decide the anchors; best IoUs are measured on the objects of both splits.
+
+    Before the first training it is also checked that what is to be validated can be.
+    """
     with PreparedFile(paths.PREPARED) as prepared:
+        check_validation(prepared, validated_by(params))
         letterbox = prepared.letterbox
         train, train_labels = objects(prepared, TRAIN)
         test, test_labels = objects(prepared, TEST)

@@ -99,6 +99,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         value(features__proposals=61),
         ("'features.proposals' at most 'proposals.post_nms_top_n'",),
     ),
+    "more detections than proposals": (
+        value(evaluate__detections_per_image=25),
+        ("'evaluate.detections_per_image' at most 'features.proposals', found 25 and 24",),
+    ),
     "validation images of none": (
         value(evaluate__split="validation"),
         ("a 'data.validation_fraction' above 0 with evaluate.split=validation", "found 0.0"),
