@@ -208,9 +208,10 @@ class EvaluateParams:
 
 @dataclass(frozen=True)
 class PredictParams:
-    """Task 18: what is drawn on one's own pictures."""
+    """Task 18: what is drawn on one's own pictures, and written for a labeling tool."""
 
     score_threshold: Fraction
+    export: Annotated[str, Constraint(choices=("none", "coco", "label_studio"))]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Stage `predict` (task 18): the detector on one's own pictures, drawn and as json.
 
 `python -m stages.predict` takes every picture in `pictures/`; `python -m stages.predict my.jpg` takes that one and
-writes `predictions/my.jpg.png` and `predictions/my.jpg.json`. Several may be named, and folders.
+writes `predictions/my.jpg.png` and `predictions/my.jpg.json`. Several may be named, and folders. For a labeling tool
+(`predict.export`) all go into one file, `data/export.json` or `predictions/export.json`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ if not __package__:  # started as a file, it would find no src
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,15 @@ from src.core.files import write_json
 from src.core.params import Params
 from src.core.runtime import environment_info
 from src.core.stage import run
+from src.evaluation.exports import coco_instances, label_studio_tasks
 from src.evaluation.instances import Instances
 from src.evaluation.predictor import Predictor
 from src.evaluation.rle import to_xywh
 from src.figures.predictions import draw_prediction
 from src.sources.hold_out import read_pictures
-from src.sources.named_pictures import find_pictures, result_stem, short_name
+from src.sources.named_pictures import find_pictures, names_below, place_of, result_stem, short_name
 from src.sources.pictures import list_pictures
-from src.structures.classes import CLASS_NAMES
+from src.structures.classes import CLASS_NAMES, OBJECT_CLASSES
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +42,17 @@ PLOTS = paths.plots("predict")
 
 def main(params: Params) -> None:
     """Every picture of the folder."""
-    records: list[dict[str, Any]] = []
+    records: dict[Path, dict[str, Any]] = {}
 
     def write(file: Path, picture: np.ndarray, found: Instances) -> None:
         draw_prediction(picture, found, PLOTS / f"{short_name(file.name)}.png")
-        records.append(record(file.name, picture, found))
+        records[file] = record(file.name, picture, found)
 
     unreadable = predict_each(list_pictures(paths.OWN_PICTURES), params, write)
     PLOTS.mkdir(parents=True, exist_ok=True)  # DVC expects it, pictures or none
-    write_json(paths.OWN_DETECTIONS, records)
-    facts = {"pictures": len(records), "detections": sum(len(entry["detections"]) for entry in records)}
+    write_json(paths.OWN_EXPORT, exported(records, params))
+    write_json(paths.OWN_DETECTIONS, list(records.values()))
+    facts = {"pictures": len(records), "detections": sum(len(entry["detections"]) for entry in records.values())}
     left_out = {file.name: error.detail for file, error in unreadable.items()}
     conditions = environment_info(params.runtime)
     write_json(paths.metrics("predict"), {**facts, "unreadable": left_out, "conditions": conditions})
@@ -65,14 +68,21 @@ def predict_named(names: Sequence[str], params: Params) -> None:
     Raises:
         InputError: none of them can be read, or a folder has none.
     """
+    records: dict[Path, dict[str, Any]] = {}
 
     def write(file: Path, picture: np.ndarray, found: Instances) -> None:
         target = result_stem(file, paths.SINGLE_PREDICTIONS)
         draw_prediction(picture, found, target.with_name(f"{target.name}.png"))
-        write_json(target.with_name(f"{target.name}.json"), record(file.name, picture, found))
+        entry = record(file.name, picture, found)
+        write_json(target.with_name(f"{target.name}.json"), entry)
+        if params.predict.export != "none":  # else nothing is kept, of a long video for example
+            records[file] = entry
         tqdm.write(f"{len(found)} found: {one_line(target)}.png, {one_line(target)}.json")
 
     predict_each(find_pictures(names), params, write)
+    if params.predict.export != "none":
+        write_json(paths.SINGLE_EXPORT, exported(records, params))
+        tqdm.write(f"for {params.predict.export}: {paths.SINGLE_EXPORT}")
 
 
 def predict_each(
@@ -112,6 +122,22 @@ def record(name: str, picture: np.ndarray, found: Instances) -> dict[str, Any]:
         for label, score, box, mask in rows
     ]
     return {"name": name, "height": picture.shape[0], "width": picture.shape[1], "detections": detections}
+
+
+def exported(records: Mapping[Path, dict[str, Any]], params: Params) -> Any:
+    """The tree that `predict.export` asks for, an empty list without one.
+
+    Args:
+        records: by the picture's file. Those that are no file of their own, hold-out images, cannot be labeled.
+        params: of the run.
+    """
+    files = [file for file in records if file.is_file()]
+    if params.predict.export == "coco":
+        named = zip(files, names_below(files), strict=True)
+        return coco_instances([records[file] | {"name": name} for file, name in named], OBJECT_CLASSES)
+    if params.predict.export == "label_studio":
+        return label_studio_tasks([records[file] | {"name": place_of(file).as_posix()} for file in files])
+    return []
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,6 +107,38 @@ def test_several_pictures_and_folders_by_name(
         f"1 found: predictions/{name}.png, predictions/{name}.json" for name in names
     ]
     assert [HALF in caplog.messages[0], HUGE in caplog.messages[1]] == [True, True]
+
+
+@pytest.mark.parametrize("kind", ["coco", "label_studio"])
+def test_one_file_for_a_labeling_tool(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    params = dataclasses.replace(PARAMS, predict=dataclasses.replace(PARAMS.predict, export=kind))
+    np.savez("pictures/hold_out_images.npz", input_images=np.zeros((1, 1, 3, 8, 12), np.float32))
+    for name in ("pictures/a b.jpg", "one/a.jpg", "two/a.jpg"):
+        save(name)
+    run(params)
+    predict.predict_named(["one", "two"], params)
+
+    def names(path: str) -> list[str]:
+        tree = read_json(Path(path))
+        if kind == "coco":
+            assert len(tree["annotations"]) == len(tree["images"])
+            return [image["file_name"] for image in tree["images"]]
+        return [task["data"]["image"].removeprefix("/data/local-files/?d=") for task in tree]
+
+    is_coco = kind == "coco"
+    assert names("data/export.json") == (["a b.jpg"] if is_coco else ["pictures/a%20b.jpg"])
+    assert names("predictions/export.json") == ["one/a.jpg", "two/a.jpg"]
+    predict.predict_named(["two/a.jpg"], params)
+    assert names("predictions/export.json") == (["a.jpg"] if is_coco else ["two/a.jpg"])
+    assert f"for {kind}: predictions/export.json" in capsys.readouterr().out
+
+
+def test_nothing_is_exported_that_was_not_asked_for() -> None:
+    save("pictures/a.jpg")
+    run()
+    predict.predict_named(["pictures/a.jpg"], PARAMS)
+    assert read_json(Path("data/export.json")) == []
+    assert not Path("predictions/export.json").exists()
 
 
 def test_hold_out_images_are_pictures_of_their_own() -> None:
