@@ -211,6 +211,7 @@ class PredictParams:
     """Task 18: what is drawn on one's own pictures, and written for a labeling tool."""
 
     score_threshold: Fraction
+    frame_seconds: Rate
     export: Annotated[str, Constraint(choices=("none", "coco", "label_studio"))]
 
 

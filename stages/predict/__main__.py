@@ -1,8 +1,8 @@
 """Stage `predict` (task 18): the detector on one's own pictures, drawn and as json.
 
 `python -m stages.predict` takes every picture in `pictures/`; `python -m stages.predict my.jpg` takes that one and
-writes `predictions/my.jpg.png` and `predictions/my.jpg.json`. Several may be named, and folders. For a labeling tool
-(`predict.export`) all go into one file, `data/export.json` or `predictions/export.json`.
+writes `predictions/my.jpg.png` and `predictions/my.jpg.json`. Several may be named, and folders, and videos. For
+a labeling tool (`predict.export`) all go into one file, `data/export.json` or `predictions/export.json`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ if not __package__:  # started as a file, it would find no src
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from src.core import paths
@@ -33,6 +34,7 @@ from src.figures.predictions import draw_prediction
 from src.sources.hold_out import read_pictures
 from src.sources.named_pictures import find_pictures, names_below, place_of, result_stem, short_name
 from src.sources.pictures import list_pictures
+from src.sources.video import VIDEO_SUFFIXES, read_frames
 from src.structures.classes import CLASS_NAMES, OBJECT_CLASSES
 
 logger = logging.getLogger(__name__)
@@ -99,19 +101,24 @@ def predict_each(
     predictor: Predictor | None = None
     unreadable: dict[Path, InputError] = {}
     for file in tqdm(files, desc="predict", unit="picture", disable=len(files) == 1):
-        try:
-            pictures = read_pictures(file)
-        except InputError as error:
-            unreadable[file] = error
-            continue
-        predictor = predictor or Predictor.load(params)
-        for name, picture in pictures:
+        for name, picture in pictures_of(file, params.predict.frame_seconds, unreadable):
+            predictor = predictor or Predictor.load(params)
             write(file.with_name(name), picture, predictor.predict(picture))
-    if unreadable and len(unreadable) == len(files):
+    if unreadable and predictor is None:
         raise next(iter(unreadable.values()))
     for reason in unreadable.values():
         logger.warning("predict: %s; passed over", reason)
     return unreadable
+
+
+def pictures_of(
+    file: Path, seconds: float, unreadable: dict[Path, InputError]
+) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"]]]:
+    """The pictures of a file with their names, and a video's frames; what cannot be read is noted in `unreadable`."""
+    try:
+        yield from read_frames(file, seconds) if file.suffix.lower() in VIDEO_SUFFIXES else read_pictures(file)
+    except InputError as error:
+        unreadable[file] = error
 
 
 def record(name: str, picture: np.ndarray, found: Instances) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -153,6 +154,24 @@ def test_hold_out_images_are_pictures_of_their_own() -> None:
     assert list(read_json(Path("metrics/predict.json"))["unreadable"]) == ["other.npz"]
     predict.predict_named(["pictures/hold_out_images.npz"], PARAMS)
     assert Path("predictions/pictures/hold_out_images-1.json").is_file()
+
+
+def test_frames_of_a_video_are_predicted_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def frames(path: Path, seconds: float) -> Iterator[tuple[str, np.ndarray]]:
+        for number in range(2):
+            yield f"{path.stem}-{number * seconds:08.2f}s", np.zeros((6, 8, 3), np.uint8)
+        raise InputError("clip.MP4: broken")
+
+    monkeypatch.setattr(predict, "read_frames", frames)
+    Path("clip.MP4").touch()
+    params = dataclasses.replace(PARAMS, predict=dataclasses.replace(PARAMS.predict, frame_seconds=2.5, export="coco"))
+    predict.predict_named(["clip.MP4"], params)
+    names = [f"clip-{time}s.{ending}" for time in ("00000.00", "00002.50") for ending in ("json", "png")]
+    assert sorted(path.name for path in Path("predictions").iterdir()) == [*names, "export.json"]
+    assert read_json(Path("predictions/export.json"))["images"] == []  # frames are no files that could be labeled
+    assert "clip.MP4: broken" in caplog.text
 
 
 def test_a_name_as_long_as_the_disk_takes() -> None:
