@@ -211,6 +211,8 @@ class PredictParams:
     """Task 18: what is drawn on one's own pictures, and written for a labeling tool."""
 
     score_threshold: Fraction
+    tile: Count
+    tile_overlap: Annotated[float, Constraint(low=0, high=0.75)]
     frame_seconds: Rate
     export: Annotated[str, Constraint(choices=("none", "coco", "label_studio"))]
 

@@ -39,6 +39,7 @@ RENAMED: Final = {
     "mask_head.loss_weights.mask": "joint.loss_weights.mask",
     "evaluate.detections": "evaluate.detections_per_image",
 }
+SMALLEST_TILE: Final = 64  # pixels; a large picture has thousands of them
 OUTPUT_FOLDERS: Final = ("data", "metrics", "models", "plots", "report")  # what stages write, by the top folder
 
 
@@ -77,6 +78,8 @@ def check_consistency(params: Params) -> None:
     if params.evaluate.detections_per_image > params.features.proposals:
         found = f"{params.evaluate.detections_per_image} and {params.features.proposals}"
         raise invalid("params.yaml", "'evaluate.detections_per_image' at most 'features.proposals'", found)
+    if 0 < params.predict.tile < SMALLEST_TILE:
+        raise invalid("params.yaml", f"0 or at least {SMALLEST_TILE} for 'predict.tile'", params.predict.tile)
     # A set in COCO's format may bring a validation part of its own; whether it does is seen once it is read.
     if not params.data.validation_fraction and params.data.source != "coco":
         for setting in validated_by(params):

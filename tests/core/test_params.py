@@ -52,7 +52,7 @@ joint: {scheme: end_to_end, rounds: 2, epochs: 3, trainable_layers: 1, batch_siz
 evaluate: {split: test, score_threshold: 0.05, nms_iou: 0.5, class_agnostic_nms: false,
            detections_per_image: 100, border: clip,
            mask_threshold: 0.5, box_passes: 1, objectness_power: 0.0}
-predict: {score_threshold: 0.5, frame_seconds: 2.0, export: coco}
+predict: {score_threshold: 0.5, tile: 640, tile_overlap: 0.5, frame_seconds: 2.0, export: coco}
 report: {images: 6, settings: default}
 runtime: {precision: auto, threads: 0, devices: auto, nodes: 1}
 """
