@@ -7,6 +7,7 @@
 # make test                 lint, types, import contracts, all tests
 # make faults               the tests of killed stages, with a dozen kills a stage
 # make bench                speeds beside torchvision's, after `make report`; writes benchmarks/README.md
+# make placed               after the project's folder was moved or renamed: .venv can be activated again
 # make audit                known vulnerabilities in the pinned packages; asks PyPI
 # PYTHON=/path/to/python    chooses the interpreter (3.10 to 3.13) that .venv is made with
 
@@ -19,7 +20,7 @@ export PIP_ROOT_USER_ACTION := ignore
 CANDIDATES := $(or $(PYTHON),python3.12 python3.11 python3.13 python3.10 python3)
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help repository quick photos study check report predict test lint types unit faults bench audit lock clean
+.PHONY: help repository identity placed quick photos study check report predict test lint types unit faults bench audit lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -29,9 +30,15 @@ repository:
 	@git rev-parse --git-dir > /dev/null 2>&1 || \
 	    { echo "make: DVC works in a Git repository, and this folder is none; first: git init" >&2; exit 2; }
 
-report: repository .venv/ready
+# Said before the hours of a run; only `dvc exp run` cannot do without.
+identity:
+	@git -c user.useConfigOnly=true var GIT_COMMITTER_IDENT > /dev/null 2>&1 || \
+	    echo "make: Git does not know your name, which commits and experiments need:" \
+	    "git config user.name 'Your Name' && git config user.email you@example.com" >&2
+
+report: repository identity .venv/ready
 	@mkdir -p .cache && touch .cache/report-started
-	@dvc repro
+	@python -m dvc repro
 	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
 	@git cat-file -e HEAD:dvc.lock 2> /dev/null || echo "  Keep this run as what later ones are compared with:" \
 	    "git add dvc.lock metrics && git commit -m 'First run'"
@@ -44,10 +51,10 @@ define run_settings
 endef
 
 # SET="key=value ..." adds single settings.
-quick: repository .venv/ready
+quick: repository identity .venv/ready
 	$(call run_settings,quick)
 
-photos: repository .venv/ready
+photos: repository identity .venv/ready
 	@[ -n "$(ROOT)" ] || { echo "make photos: say where they are: make photos ROOT=/data/photos" >&2; exit 2; }
 	$(call run_settings,photos "data.root='$(ROOT)'")
 
@@ -69,13 +76,13 @@ predict: .venv/ready
 test: lint types unit
 
 lint: .venv/ready-to-test
-	@ruff check .
-	@ruff format --check .
-	@lint-imports
+	@python -m ruff check .
+	@python -m ruff format --check .
+	@python .venv/bin/lint-imports
 
 # The last numpy for Python 3.10 asks for type arguments that later ones default; types do not depend on the version.
 types: .venv/ready-to-test
-	@if python -c "import sys; sys.exit(sys.version_info < (3, 11))"; then mypy; else echo "mypy: on Python 3.11 and up"; fi
+	@if python -c "import sys; sys.exit(sys.version_info < (3, 11))"; then python -m mypy; else echo "mypy: on Python 3.11 and up"; fi
 
 # The tests of killed stages wait a lot and compute on one core: they run beside the others and report after them.
 FAULTS := tests/pipeline/test_faults.py
@@ -91,11 +98,11 @@ faults: .venv/ready-to-test
 	@python -m pytest $(FAULTS) --kills 12 -v
 
 bench: .venv/ready-to-test
-	@dvc repro
+	@python -m dvc repro
 	@python -m benchmarks
 
 # --strict: a package that PyPI does not answer for is a failure, not a pass.
-audit: .venv/made
+audit: placed
 	@python -m pip install --quiet pip-audit
 	@python -m pip_audit --strict --disable-pip --require-hashes -r requirements.txt -r requirements-test.txt
 	@python -m pip_audit --strict --disable-pip --no-deps -r requirements-torch.txt
@@ -113,7 +120,7 @@ RESOLVE := $(COMPILE) $(GPU_LIBRARIES:%=--no-emit-package %)
 WITH_HASHES := $(COMPILE) --no-deps --generate-hashes --no-emit-package torch --no-emit-package torchvision
 LOCKED := .cache/lock
 
-lock: .venv/made
+lock: placed
 	@python -m pip install --quiet uv
 	@mkdir -p $(LOCKED)
 	@$(RESOLVE) --constraint requirements.in pyproject.toml --output-file $(LOCKED)/run.txt
@@ -127,19 +134,26 @@ clean:
 
 # Stamps stand for finished steps: an interrupted one is done again.
 .venv/made:
+	@$(MAKE) --no-print-directory repository
 	@for python in $(CANDIDATES); do \
 	    if "$$python" -c "$(IS_FIT)" 2>/dev/null; then \
-	        echo "Making .venv with $$("$$python" --version)"; "$$python" -m venv --clear .venv && touch $@; exit; \
+	        echo "Making .venv with $$("$$python" --version)"; "$$python" -m venv --clear .venv && pwd > $@; exit; \
 	    fi; \
 	done; \
 	echo "make: no Python 3.10 to 3.13 with venv among: $(CANDIDATES); install one, or name it: make PYTHON=..." >&2; \
 	exit 1
 
+# After the folder was moved or renamed: what activates .venv has its path in it, and is written anew. All else is run as
+# `python -m`, for the same reason.
+placed: .venv/made
+	@[ "$$(cat .venv/made)" = "$$PWD" ] || { python -m venv --without-pip .venv && pwd > .venv/made; }
+
 # The pinned set is whole, so nothing is resolved; torch then finds all it needs but the libraries of its GPU build.
-.venv/ready: requirements.txt requirements-torch.txt | .venv/made
+.venv/ready: requirements.txt requirements-torch.txt tools/dvc.sh | placed
 	@echo "Installing the pinned requirements (once)"
 	@python -m pip install --quiet --no-deps --require-hashes --requirement requirements.txt
 	@python -m pip install --quiet --requirement requirements-torch.txt
+	@cp tools/dvc.sh .venv/bin/dvc && chmod +x .venv/bin/dvc
 	@python -m tools.plots_page
 	@touch $@
 

@@ -208,9 +208,13 @@ class EvaluateParams:
 
 @dataclass(frozen=True)
 class PredictParams:
-    """Task 18: what is drawn on one's own pictures."""
+    """Task 18: what is drawn on one's own pictures, and written for a labeling tool."""
 
     score_threshold: Fraction
+    tile: Count
+    tile_overlap: Annotated[float, Constraint(low=0, high=0.75)]
+    frame_seconds: Rate
+    export: Annotated[str, Constraint(choices=("none", "coco", "label_studio"))]
 
 
 @dataclass(frozen=True)

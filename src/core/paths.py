@@ -16,6 +16,7 @@ DETECTIONS: Final = Path("data/detections.jsonl")  # the detector on the test sp
 PREDICTIONS: Final = Path("data/predictions.json")  # the detections as COCO results
 GROUND_TRUTH: Final = Path("data/ground_truth.json")  # the test split as COCO instances
 OWN_DETECTIONS: Final = Path("data/pictures.json")  # the detector on a person's own pictures
+OWN_EXPORT: Final = Path("data/export.json")  # the same for a labeling tool; an empty list where none is named
 OWN_PICTURES: Final = Path("pictures")
 
 # Weights
@@ -30,6 +31,7 @@ SUMMARY: Final = Path("metrics/summary.json")
 PROVENANCE: Final = Path("metrics/provenance.json")  # what the summary was measured on
 REPORT: Final = Path("report/index.html")
 SINGLE_PREDICTIONS: Final = Path("predictions")  # of `make predict`, tracked by no stage
+SINGLE_EXPORT: Final = Path("predictions/export.json")
 
 
 def metrics(stage: str) -> Path:

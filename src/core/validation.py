@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from src.core.data_params import CATEGORIES, SUPERCATEGORIES, ClassesParam
 from src.core.errors import InputError, brief, invalid
-from src.core.params import Params
+from src.core.params import Params, PrepareParams
 
 # Names that settings had before, and what they are called now; refused with the new name.
 RENAMED: Final = {
@@ -40,6 +40,7 @@ RENAMED: Final = {
     "mask_head.loss_weights.mask": "joint.loss_weights.mask",
     "evaluate.detections": "evaluate.detections_per_image",
 }
+SMALLEST_TILE: Final = 64  # pixels; a large picture has thousands of them
 OUTPUT_FOLDERS: Final = ("data", "metrics", "models", "plots", "report")  # what stages write, by the top folder
 
 
@@ -67,13 +68,7 @@ def check_consistency(params: Params) -> None:
     Raises:
         InputError: naming the keys, what they would have to be, and what they are.
     """
-    frame = params.prepare
-    for key, size in (("height", frame.height), ("padded_width", frame.padded_width)):
-        if size % 32:
-            raise invalid("params.yaml", f"a multiple of 32 for 'prepare.{key}' (the backbone's stride)", size)
-    if frame.width > frame.padded_width or (frame.padded_width - frame.width) % 2:
-        text = "'prepare.padded_width' at least 'prepare.width' and an even number above it"
-        raise invalid("params.yaml", text, f"{frame.padded_width} and {frame.width}")
+    _check_frame(params.prepare)
     for name, section in (("rpn", params.rpn), ("backbone", params.backbone)):
         if section.bg_iou_thresh > section.fg_iou_thresh:
             found = f"{section.bg_iou_thresh} and {section.fg_iou_thresh}"
@@ -81,12 +76,16 @@ def check_consistency(params: Params) -> None:
     if params.features.proposals > params.proposals.post_nms_top_n:
         found = f"{params.features.proposals} and {params.proposals.post_nms_top_n}"
         raise invalid("params.yaml", "'features.proposals' at most 'proposals.post_nms_top_n'", found)
-    if params.evaluate.split == "validation" and not params.data.validation_fraction:
-        text = "a 'data.validation_fraction' above 0 with evaluate.split=validation"
-        raise invalid("params.yaml", text, params.data.validation_fraction)
-    if (params.joint.keep == "best" or params.joint.patience) and not params.data.validation_fraction:
-        text = "a 'data.validation_fraction' above 0 with joint.keep=best or a 'joint.patience'"
-        raise invalid("params.yaml", text, params.data.validation_fraction)
+    if params.evaluate.detections_per_image > params.features.proposals:
+        found = f"{params.evaluate.detections_per_image} and {params.features.proposals}"
+        raise invalid("params.yaml", "'evaluate.detections_per_image' at most 'features.proposals'", found)
+    if 0 < params.predict.tile < SMALLEST_TILE:
+        raise invalid("params.yaml", f"0 or at least {SMALLEST_TILE} for 'predict.tile'", params.predict.tile)
+    # A set in COCO's format may bring a validation part of its own; whether it does is seen once it is read.
+    if not params.data.validation_fraction and params.data.source != "coco":
+        for setting in validated_by(params):
+            text = f"a 'data.validation_fraction' above 0 with {setting}"
+            raise invalid("params.yaml", text, params.data.validation_fraction)
     if params.data.source != "emoji" and not params.data.root:
         text = f"a folder for 'data.root' with data.source={params.data.source}"
         raise invalid("params.yaml", text, "an empty text")
@@ -110,6 +109,25 @@ def _check_classes(setting: ClassesParam) -> None:
                 text = f"each category in one class of 'data.coco.classes', {brief(member)} in '{owners[member]}'"
                 raise invalid("params.yaml", text, f"it again in '{name}'")
             owners[member] = name
+
+
+def _check_frame(frame: PrepareParams) -> None:
+    for key, size in (("height", frame.height), ("padded_width", frame.padded_width)):
+        if size % 32:
+            raise invalid("params.yaml", f"a multiple of 32 for 'prepare.{key}' (the backbone's stride)", size)
+    if frame.width > frame.padded_width or (frame.padded_width - frame.width) % 2:
+        text = "'prepare.padded_width' at least 'prepare.width' and an even number above it"
+        raise invalid("params.yaml", text, f"{frame.padded_width} and {frame.width}")
+
+
+def validated_by(params: Params) -> list[str]:
+    """The settings that need validation images, as `key=value`."""
+    needed = {
+        f"evaluate.split={params.evaluate.split}": params.evaluate.split == "validation",
+        f"joint.keep={params.joint.keep}": params.joint.keep == "best",
+        f"joint.patience={params.joint.patience}": params.joint.patience > 0,
+    }
+    return [setting for setting, is_needed in needed.items() if is_needed]
 
 
 def _check_root(root: str) -> None:

@@ -1,12 +1,14 @@
-"""Which pictures the figures show: the same ones in every run."""
+"""Which pictures are measured, and which the figures show: the same ones in every run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from src.structures.sample import TEST
+from src.core.errors import invalid
+from src.structures.sample import TEST, VALIDATION
 
 
 @runtime_checkable
@@ -20,6 +22,21 @@ class Rows(Protocol):
     def object_count(self, index: int) -> int:
         """Annotated objects of a picture, crowd regions left out."""
         ...
+
+
+def check_validation(rows: Rows, settings: Sequence[str]) -> None:
+    """Refuses settings that need validation pictures where the set has none.
+
+    Args:
+        rows: the set.
+        settings: those in force that need some, as `key=value`; none is fine with any set.
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    if settings and not rows.indices(VALIDATION):
+        text = f"a 'data.validation_fraction' above 0, or a set with a validation part, with {settings[0]}"
+        raise invalid("params.yaml", text, "no validation images")
 
 
 def two_object_row(rows: Rows, split: str = TEST) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from src.detector.checkpoints import load_detector
 from src.detector.mask_rcnn import MaskRCNN
 from src.evaluation.instances import Instances
 from src.evaluation.rle import encode_masks
+from src.evaluation.tiles import Tile, is_cut, make_tiles, merge, moved
 from src.ops.masks import paste_region
 from src.structures.classes import Classes
 from src.structures.detections import Detections
@@ -60,29 +62,53 @@ class Predictor:
             return self.detector.detect(self.batcher.images([example]))[0].cpu()
 
     def predict(self, picture: UInt8[np.ndarray, "h w 3"]) -> Instances:
-        """What is in a picture, in its own pixels, above `predict.score_threshold`."""
+        """What is in a picture, in its own pixels, above `predict.score_threshold`; by tiles if `predict.tile` asks."""
+        height, width = picture.shape[:2]
+        found, options = self._find(picture), self.params.predict
+        if tiles := make_tiles(height, width, options.tile, options.tile_overlap) if options.tile else []:
+            parts = [moved(self._find(_cut_out(picture, tile)), tile) for tile in tiles]
+            cut = [is_cut(part, tile, height, width) for part, tile in zip(parts, tiles, strict=True)]
+            everywhere = torch.zeros(len(found), dtype=torch.bool)
+            found = merge([found, *parts], [everywhere, *cut], self.params.evaluate)
+        return paste(found, (height, width), self.params.evaluate.mask_threshold)
+
+    def _find(self, picture: UInt8[np.ndarray, "h w 3"]) -> Detections:
+        """Detections in the picture's pixels."""
         letterbox = Letterbox.from_params(self.params.prepare, *picture.shape[:2])
         image = torch.from_numpy(letterbox.image_to_canvas(picture)).permute(2, 0, 1)
         example = Example(0, "picture", image, no_target(*image.shape[1:]), letterbox)
         found = self.detect(example)
         # The score decides before masks are pasted: at a phone's 12 megapixels each takes 50 MB on its way.
-        sure = found.keep(found.scores >= self.params.predict.score_threshold)
-        return to_source(sure, letterbox, self.params.evaluate.mask_threshold)
+        return in_source(found.keep(found.scores >= self.params.predict.score_threshold), letterbox)
 
 
 def to_source(found: Detections, letterbox: Letterbox, mask_threshold: float) -> Instances:
-    """Detections in the source picture: boxes moved back, masks pasted bilinearly, then thresholded (task 16).
+    """Detections on the canvas in the source picture: boxes moved back, masks as `paste` makes them."""
+    size = letterbox.source_height, letterbox.source_width
+    return paste(in_source(found, letterbox), size, mask_threshold)
+
+
+def in_source(found: Detections, letterbox: Letterbox) -> Detections:
+    """Detections on the canvas with boxes in the source picture's pixels."""
+    boxes, proposals = (letterbox.boxes_to_source(some) for some in (found.boxes, found.proposals))
+    return dataclasses.replace(found, boxes=boxes, proposals=proposals)
+
+
+def paste(found: Detections, size: tuple[int, int], mask_threshold: float) -> Instances:
+    """Masks in a picture of `size` (height, width), pasted bilinearly, then thresholded (task 16).
 
     One mask after another, so that memory does not grow with their number.
     """
-    boxes = letterbox.boxes_to_source(found.boxes)
-    size = letterbox.source_height, letterbox.source_width
     masks = [
         code
-        for grid, box in zip(found.masks.float(), boxes, strict=True)
+        for grid, box in zip(found.masks.float(), found.boxes, strict=True)
         for code in encode_masks(_pasted(grid, box, size, mask_threshold)[None])
     ]
-    return Instances(boxes, found.labels, found.scores, masks, letterbox.boxes_to_source(found.proposals))
+    return Instances(found.boxes, found.labels, found.scores, masks, found.proposals)
+
+
+def _cut_out(picture: UInt8[np.ndarray, "h w 3"], tile: Tile) -> UInt8[np.ndarray, "rows columns 3"]:
+    return picture[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
 
 
 def _pasted(

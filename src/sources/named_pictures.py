@@ -80,10 +80,21 @@ def result_stem(file: Path, folder: Path) -> Path:
     So pictures of one name from two folders have their own results. The path is that below the working directory, or
     the whole one of a picture elsewhere.
     """
-    path = _absolute(file)
-    here = Path.cwd()
-    place = path.relative_to(here) if path.is_relative_to(here) else path.relative_to(path.anchor)
+    place = place_of(file)
     return folder / place.parent / short_name(place.name)
+
+
+def place_of(file: Path) -> Path:
+    """The path below the working directory, or the whole one of a file elsewhere, without its root."""
+    path, here = _absolute(file), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path.relative_to(path.anchor)
+
+
+def names_below(files: Sequence[Path]) -> list[str]:
+    """Each file's path below the folder that has all of them, with slashes."""
+    places = [place_of(file) for file in files]
+    common = os.path.commonpath([place.parent for place in places]) if places else ""
+    return [place.relative_to(common).as_posix() for place in places]
 
 
 def short_name(name: str) -> str:

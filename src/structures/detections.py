@@ -30,8 +30,8 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def keep(self, chosen: Bool[Tensor, " d"]) -> Detections:
-        """The detections that `chosen` picks, in the same order."""
+    def keep(self, chosen: Bool[Tensor, " d"] | Int64[Tensor, " k"]) -> Detections:
+        """The detections that `chosen` picks: in the same order, or in that of its indices."""
         return Detections(**{field.name: getattr(self, field.name)[chosen] for field in dataclasses.fields(self)})
 
     def cpu(self) -> Detections:

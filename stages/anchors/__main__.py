@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("anchors: stages run from the project's root as: python -m stages.anchors")
+
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,8 +19,10 @@ from src.core import paths
 from src.core.files import write_csv, write_json
 from src.core.params import Params
 from src.core.stage import run
+from src.core.validation import validated_by
 from src.data.letterbox import Frame
 from src.data.prepared import PreparedFile
+from src.data.selection import check_validation
 from src.figures.anchors import plot_best_anchor_iou, plot_histograms
 from src.ops.boxes import is_inside
 from src.plain_rpn.anchor_grid import AnchorGrid
@@ -30,8 +35,12 @@ PLOTS = paths.plots("anchors")
 
 
 def main(params: Params) -> None:
-    """The training objects decide the anchors; best IoUs are measured on the objects of both splits."""
+    """The training objects decide the anchors; best IoUs are measured on the objects of both splits.
+
+    Before the first training it is also checked that what is to be validated can be.
+    """
     with PreparedFile(paths.PREPARED) as prepared:
+        check_validation(prepared, validated_by(params))
         frame, classes = prepared.frame, prepared.classes
         train, test = objects(prepared, TRAIN), objects(prepared, TEST)
         pictures = picture_sizes(prepared)

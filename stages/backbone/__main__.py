@@ -6,6 +6,9 @@ head learns here along with the RPN and makes the features carry classes too. It
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("backbone: stages run from the project's root as: python -m stages.backbone")
+
 import torch
 
 from src.core import paths

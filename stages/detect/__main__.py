@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("detect: stages run from the project's root as: python -m stages.detect")
+
 from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm

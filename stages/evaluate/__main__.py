@@ -6,6 +6,9 @@ and DVC brings a page back only where all outputs of its stage are in the cache.
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("evaluate: stages run from the project's root as: python -m stages.evaluate")
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

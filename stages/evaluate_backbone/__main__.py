@@ -6,6 +6,9 @@ backbone over every image again.
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("evaluate_backbone: stages run from the project's root as: python -m stages.evaluate_backbone")
+
 import dataclasses
 from typing import Any
 

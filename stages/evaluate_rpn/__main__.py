@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("evaluate_rpn: stages run from the project's root as: python -m stages.evaluate_rpn")
+
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

@@ -5,6 +5,9 @@ Where neither head is to be trained on cached features, nothing is cached: joint
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("features: stages run from the project's root as: python -m stages.features")
+
 from collections.abc import Iterator, Sequence
 
 import torch

@@ -6,6 +6,9 @@ It takes each part as the stages before left it, proposes anew in every step, an
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("joint: stages run from the project's root as: python -m stages.joint")
+
 import dataclasses
 from collections.abc import Mapping, Sequence
 

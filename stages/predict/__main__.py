@@ -1,18 +1,24 @@
 """Stage `predict` (task 18): the detector on one's own pictures, drawn and as json.
 
 `python -m stages.predict` takes every picture in `pictures/`; `python -m stages.predict my.jpg` takes that one and
-writes `predictions/my.jpg.png` and `predictions/my.jpg.json`. Several may be named, and folders.
+writes `predictions/my.jpg.png` and `predictions/my.jpg.json`. Several may be named, and folders, and videos. For
+a labeling tool (`predict.export`) all go into one file, `data/export.json` or `predictions/export.json`.
 """
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("predict: stages run from the project's root as: python -m stages.predict")
+
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from src.core import paths
@@ -21,13 +27,15 @@ from src.core.files import write_json
 from src.core.params import Params
 from src.core.runtime import environment_info
 from src.core.stage import run
+from src.evaluation.exports import coco_instances, label_studio_tasks
 from src.evaluation.instances import Instances
 from src.evaluation.predictor import Predictor
 from src.evaluation.rle import to_xywh
 from src.figures.predictions import draw_prediction
 from src.sources.hold_out import read_pictures
-from src.sources.named_pictures import find_pictures, result_stem, short_name
+from src.sources.named_pictures import find_pictures, names_below, place_of, result_stem, short_name
 from src.sources.pictures import list_pictures
+from src.sources.video import VIDEO_SUFFIXES, read_frames
 from src.structures.classes import Classes
 
 logger = logging.getLogger(__name__)
@@ -38,17 +46,18 @@ Writer: TypeAlias = Callable[[Path, np.ndarray, Instances, Classes], None]  # of
 
 def main(params: Params) -> None:
     """Every picture of the folder."""
-    records: list[dict[str, Any]] = []
+    records: dict[Path, dict[str, Any]] = {}
 
     def write(file: Path, picture: np.ndarray, found: Instances, classes: Classes) -> None:
         draw_prediction(picture, found, classes, PLOTS / f"{short_name(file.name)}.png")
-        records.append(record(file.name, picture, found, classes))
+        records[file] = record(file.name, picture, found, classes)
 
-    unreadable = predict_each(list_pictures(paths.OWN_PICTURES), params, write)
+    seen = predict_each(list_pictures(paths.OWN_PICTURES), params, write)
     PLOTS.mkdir(parents=True, exist_ok=True)  # DVC expects it, pictures or none
-    write_json(paths.OWN_DETECTIONS, records)
-    facts = {"pictures": len(records), "detections": sum(len(entry["detections"]) for entry in records)}
-    left_out = {file.name: error.detail for file, error in unreadable.items()}
+    write_json(paths.OWN_EXPORT, exported(records, seen.classes, params))
+    write_json(paths.OWN_DETECTIONS, list(records.values()))
+    facts = {"pictures": len(records), "detections": sum(len(entry["detections"]) for entry in records.values())}
+    left_out = {file.name: error.detail for file, error in seen.unreadable.items()}
     conditions = environment_info(params.runtime)
     write_json(paths.metrics("predict"), {**facts, "unreadable": left_out, "conditions": conditions})
 
@@ -63,21 +72,40 @@ def predict_named(names: Sequence[str], params: Params) -> None:
     Raises:
         InputError: none of them can be read, or a folder has none.
     """
+    records: dict[Path, dict[str, Any]] = {}
 
     def write(file: Path, picture: np.ndarray, found: Instances, classes: Classes) -> None:
         target = result_stem(file, paths.SINGLE_PREDICTIONS)
         draw_prediction(picture, found, classes, target.with_name(f"{target.name}.png"))
-        write_json(target.with_name(f"{target.name}.json"), record(file.name, picture, found, classes))
+        entry = record(file.name, picture, found, classes)
+        write_json(target.with_name(f"{target.name}.json"), entry)
+        if params.predict.export != "none":  # else nothing is kept, of a long video for example
+            records[file] = entry
         tqdm.write(f"{len(found)} found: {one_line(target)}.png, {one_line(target)}.json")
 
-    predict_each(find_pictures(names), params, write)
+    seen = predict_each(find_pictures(names), params, write)
+    if params.predict.export != "none":
+        write_json(paths.SINGLE_EXPORT, exported(records, seen.classes, params))
+        tqdm.write(f"for {params.predict.export}: {paths.SINGLE_EXPORT}")
 
 
-def predict_each(files: Sequence[Path], params: Params, write: Writer) -> dict[Path, InputError]:
+@dataclass(frozen=True)
+class Seen:
+    """What a call has looked at.
+
+    Attributes:
+        unreadable: files that cannot be read, and why.
+        classes: of the detector; None where there was no picture to load it for.
+    """
+
+    unreadable: dict[Path, InputError]
+    classes: Classes | None
+
+
+def predict_each(files: Sequence[Path], params: Params, write: Writer) -> Seen:
     """Predicts one file after another, since all at once may not fit the memory, and gives each picture to `write`.
 
-    Returns:
-        Those that cannot be read, and why; each is named in the log.
+    Files that cannot be read are named in the log.
 
     Raises:
         InputError: none of them can be read; nothing is written then.
@@ -85,19 +113,24 @@ def predict_each(files: Sequence[Path], params: Params, write: Writer) -> dict[P
     predictor: Predictor | None = None
     unreadable: dict[Path, InputError] = {}
     for file in tqdm(files, desc="predict", unit="picture", disable=len(files) == 1):
-        try:
-            pictures = read_pictures(file)
-        except InputError as error:
-            unreadable[file] = error
-            continue
-        predictor = predictor or Predictor.load(params)
-        for name, picture in pictures:
+        for name, picture in pictures_of(file, params.predict.frame_seconds, unreadable):
+            predictor = predictor or Predictor.load(params)
             write(file.with_name(name), picture, predictor.predict(picture), predictor.classes)
-    if unreadable and len(unreadable) == len(files):
+    if unreadable and predictor is None:
         raise next(iter(unreadable.values()))
     for reason in unreadable.values():
         logger.warning("predict: %s; passed over", reason)
-    return unreadable
+    return Seen(unreadable, predictor.classes if predictor else None)
+
+
+def pictures_of(
+    file: Path, seconds: float, unreadable: dict[Path, InputError]
+) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"]]]:
+    """The pictures of a file with their names, and a video's frames; what cannot be read is noted in `unreadable`."""
+    try:
+        yield from read_frames(file, seconds) if file.suffix.lower() in VIDEO_SUFFIXES else read_pictures(file)
+    except InputError as error:
+        unreadable[file] = error
 
 
 def record(name: str, picture: np.ndarray, found: Instances, classes: Classes) -> dict[str, Any]:
@@ -108,6 +141,24 @@ def record(name: str, picture: np.ndarray, found: Instances, classes: Classes) -
         for label, score, box, mask in rows
     ]
     return {"name": name, "height": picture.shape[0], "width": picture.shape[1], "detections": detections}
+
+
+def exported(records: Mapping[Path, dict[str, Any]], classes: Classes | None, params: Params) -> Any:
+    """The tree that `predict.export` asks for, an empty list without one.
+
+    Args:
+        records: by the picture's file. Those that are no file of their own, hold-out images, cannot be labeled.
+        classes: of the detector, where there is a record.
+        params: of the run.
+    """
+    files = [file for file in records if file.is_file()]
+    if params.predict.export == "coco":
+        names = classes.names if classes else ()
+        named = zip(files, names_below(files), strict=True)
+        return coco_instances([records[file] | {"name": name} for file, name in named], names)
+    if params.predict.export == "label_studio":
+        return label_studio_tasks([records[file] | {"name": place_of(file).as_posix()} for file in files])
+    return []
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("prepare: stages run from the project's root as: python -m stages.prepare")
+
 from typing import Any
 
 import torch

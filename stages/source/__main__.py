@@ -7,6 +7,9 @@ The output of this stage is neither in DVC's cache nor in Git, so such a copy al
 
 from __future__ import annotations
 
+if not __package__:  # started as a file, it would find no src
+    raise SystemExit("source: stages run from the project's root as: python -m stages.source")
+
 import os
 from pathlib import Path
 

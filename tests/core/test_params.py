@@ -19,7 +19,7 @@ from src.core.errors import InputError
 from src.core.params import Params
 from src.core.params_file import load_params
 from src.core.schema import Constraint, build
-from src.core.validation import OUTPUT_FOLDERS, RENAMED
+from src.core.validation import OUTPUT_FOLDERS, RENAMED, validated_by
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 TREE = """
@@ -52,7 +52,7 @@ joint: {scheme: end_to_end, rounds: 2, epochs: 3, trainable_layers: 1, batch_siz
 evaluate: {split: test, score_threshold: 0.05, nms_iou: 0.5, class_agnostic_nms: false,
            detections_per_image: 100, border: clip,
            mask_threshold: 0.5, box_passes: 1, objectness_power: 0.0}
-predict: {score_threshold: 0.5}
+predict: {score_threshold: 0.5, tile: 640, tile_overlap: 0.5, frame_seconds: 2.0, export: coco}
 report: {images: 6, settings: default}
 runtime: {precision: auto, threads: 0, devices: auto, nodes: 1}
 """
@@ -313,6 +313,13 @@ def test_choosing_by_validation_images_needs_some(tmp_path: Path, where: str, va
     assert "found 0.0" in text
     content["data"]["validation_fraction"] = 0.1
     assert at(load(tmp_path, content), where) == value
+
+
+@pytest.mark.parametrize(("where", "value"), NEEDS_VALIDATION)
+def test_a_set_in_coco_s_format_may_bring_them(tmp_path: Path, where: str, value: Any) -> None:
+    content = changed(where, value)
+    content["data"]["source"] = "coco"
+    assert len(validated_by(load(tmp_path, content))) == 1
 
 
 def test_validation_images_need_not_be_used(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The pictures that figures show."""
 
-from src.data.selection import rows_with_objects, two_object_row
+import pytest
+
+from src.core.errors import InputError
+from src.data.selection import check_validation, rows_with_objects, two_object_row
 
 
 class Rows:
@@ -26,3 +29,14 @@ def test_the_picture_of_task_9() -> None:
 def test_pictures_of_the_figures() -> None:
     assert rows_with_objects(Rows(1, 1, 0, 1, 0, 2, 1), "test", 2) == [3, 5]
     assert rows_with_objects(Rows(1, 1), "test", 2) == []
+
+
+def test_what_is_to_be_validated_needs_a_validation_part() -> None:
+    class TwoParts(Rows):
+        def indices(self, split: str) -> list[int]:
+            return [] if split == "validation" else super().indices(split)
+
+    check_validation(TwoParts(1, 1, 1), [])
+    check_validation(Rows(1, 1, 1), ["joint.patience=2"])
+    with pytest.raises(InputError, match=r"with joint\.patience=2, found no validation images"):
+        check_validation(TwoParts(1, 1, 1), ["joint.patience=2", "joint.keep=best"])

@@ -29,6 +29,7 @@ OUTPUTS = (
     "models/backbone.pt",
     "models/detector.pt",
     "data/pictures.json",
+    "data/export.json",
 )
 
 Files = dict[str, bytes | str]

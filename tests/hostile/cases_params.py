@@ -99,6 +99,12 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         value(features__proposals=61),
         ("'features.proposals' at most 'proposals.post_nms_top_n'",),
     ),
+    "more detections than proposals": (
+        value(evaluate__detections_per_image=25),
+        ("'evaluate.detections_per_image' at most 'features.proposals', found 25 and 24",),
+    ),
+    "a tile of a few pixels": (value(predict__tile=63), ("0 or at least 64 for 'predict.tile', found 63",)),
+    "tiles that do not move on": (value(predict__tile_overlap=1.0), ("for 'predict.tile_overlap', found 1.0",)),
     "validation images of none": (
         value(evaluate__split="validation"),
         ("a 'data.validation_fraction' above 0 with evaluate.split=validation", "found 0.0"),

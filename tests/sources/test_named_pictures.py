@@ -99,8 +99,9 @@ def test_long_names_leave_room_for_endings() -> None:
 def test_make_passes_a_name_as_it_was_typed(workspace: Path, name: str) -> None:
     """Through the Makefile, with a `python` that says what it is given."""
     shutil.copy(ROOT / "Makefile", workspace)
-    touch("requirements.txt", "requirements-torch.txt", ".venv/made")
+    touch("requirements.txt", "requirements-torch.txt", "tools/dvc.sh", ".venv/made")
     touch(".venv/ready")
+    (workspace / ".venv/made").write_text(f"{workspace}\n", encoding="utf-8")
     python = workspace / ".venv/bin/python"
     python.parent.mkdir()
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')

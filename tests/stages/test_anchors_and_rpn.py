@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from src.core.errors import InputError
 from src.core.params import Params
 from src.data.dataset import DatasetFile
 from src.data.prepared import PreparedFile, write_prepared
@@ -66,6 +67,24 @@ def test_anchors_writes_what_the_training_objects_say(workspace, params):
         assert objects.sum() == len(train)
     assert (workspace / "plots/anchors/histograms.png").stat().st_size > 1000
     assert (workspace / "plots/anchors/best_anchor_iou.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [("evaluate", {"split": "validation"}), ("joint", {"keep": "best"}), ("joint", {"patience": 2})],
+)
+def test_validation_that_a_set_does_not_allow_is_refused_before_a_training(
+    workspace, params, section, values, tmp_path, monkeypatch
+):
+    choosing = dataclasses.replace(params, **{section: dataclasses.replace(getattr(params, section), **values)})
+    setting = f"{section}.{next(iter(values))}"
+    with pytest.raises(InputError, match=rf"data\.validation_fraction.*{setting}"):
+        anchors.main(choosing)
+    assert [file.name for file in (workspace / "data").iterdir()] == ["prepared.h5"]
+    (tmp_path / "own").mkdir()
+    own = make_workspace(tmp_path / "own", monkeypatch, make_prepared(tmp_path, images=8, validation=[2]))
+    anchors.main(choosing)
+    assert (own / "data/anchors.json").is_file()
 
 
 def test_objects_that_fill_their_pictures_are_trained_on_with_an_anchor_cut_to_them(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,6 +114,38 @@ def test_several_pictures_and_folders_by_name(
     assert [HALF in caplog.messages[0], HUGE in caplog.messages[1]] == [True, True]
 
 
+@pytest.mark.parametrize("kind", ["coco", "label_studio"])
+def test_one_file_for_a_labeling_tool(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    params = dataclasses.replace(PARAMS, predict=dataclasses.replace(PARAMS.predict, export=kind))
+    np.savez("pictures/hold_out_images.npz", input_images=np.zeros((1, 1, 3, 8, 12), np.float32))
+    for name in ("pictures/a b.jpg", "one/a.jpg", "two/a.jpg"):
+        save(name)
+    run(params)
+    predict.predict_named(["one", "two"], params)
+
+    def names(path: str) -> list[str]:
+        tree = read_json(Path(path))
+        if kind == "coco":
+            assert len(tree["annotations"]) == len(tree["images"])
+            return [image["file_name"] for image in tree["images"]]
+        return [task["data"]["image"].removeprefix("/data/local-files/?d=") for task in tree]
+
+    is_coco = kind == "coco"
+    assert names("data/export.json") == (["a b.jpg"] if is_coco else ["pictures/a%20b.jpg"])
+    assert names("predictions/export.json") == ["one/a.jpg", "two/a.jpg"]
+    predict.predict_named(["two/a.jpg"], params)
+    assert names("predictions/export.json") == (["a.jpg"] if is_coco else ["two/a.jpg"])
+    assert f"for {kind}: predictions/export.json" in capsys.readouterr().out
+
+
+def test_nothing_is_exported_that_was_not_asked_for() -> None:
+    save("pictures/a.jpg")
+    run()
+    predict.predict_named(["pictures/a.jpg"], PARAMS)
+    assert read_json(Path("data/export.json")) == []
+    assert not Path("predictions/export.json").exists()
+
+
 def test_hold_out_images_are_pictures_of_their_own() -> None:
     save("pictures/z.jpg")
     images = np.zeros((2, 1, 3, 8, 12), np.float32)
@@ -124,6 +158,24 @@ def test_hold_out_images_are_pictures_of_their_own() -> None:
     assert list(read_json(Path("metrics/predict.json"))["unreadable"]) == ["other.npz"]
     predict.predict_named(["pictures/hold_out_images.npz"], PARAMS)
     assert Path("predictions/pictures/hold_out_images-1.json").is_file()
+
+
+def test_frames_of_a_video_are_predicted_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def frames(path: Path, seconds: float) -> Iterator[tuple[str, np.ndarray]]:
+        for number in range(2):
+            yield f"{path.stem}-{number * seconds:08.2f}s", np.zeros((6, 8, 3), np.uint8)
+        raise InputError("clip.MP4: broken")
+
+    monkeypatch.setattr(predict, "read_frames", frames)
+    Path("clip.MP4").touch()
+    params = dataclasses.replace(PARAMS, predict=dataclasses.replace(PARAMS.predict, frame_seconds=2.5, export="coco"))
+    predict.predict_named(["clip.MP4"], params)
+    names = [f"clip-{time}s.{ending}" for time in ("00000.00", "00002.50") for ending in ("json", "png")]
+    assert sorted(path.name for path in Path("predictions").iterdir()) == [*names, "export.json"]
+    assert read_json(Path("predictions/export.json"))["images"] == []  # frames are no files that could be labeled
+    assert "clip.MP4: broken" in caplog.text
 
 
 def test_a_name_as_long_as_the_disk_takes() -> None:
