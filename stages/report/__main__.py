@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +24,15 @@ def main(params: Params) -> None:
         numbers, measured_on = results.value("summary"), results.value("provenance")
         draw_charts(results, Path(folder))
         build_page(results, numbers, measured_on, paths.REPORT)
-    sys.stdout.write(f"\n{headline(numbers, results.seconds)}\n\n  {paths.REPORT.resolve()}\n\n")
+    sys.stdout.write(f"\n{headline(numbers, results.seconds)}\n\n  {place(paths.REPORT)}\n\n")
+
+
+def place(report: Path) -> str:
+    """Where the page is, in words; DVC deletes the folder of a temporary or queued run at once."""
+    main_workspace = Path(os.environ.get("DVC_ROOT", "."))
+    if Path().resolve() == main_workspace.resolve():
+        return str(report.resolve())
+    return f"{report} of this run: dvc exp apply <its name>, or make compare B=<its name>"
 
 
 if __name__ == "__main__":
