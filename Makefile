@@ -4,6 +4,8 @@
 # make check ROOT=folder    reads a labelled set without training: what is in it, what is wrong, whether it is refused
 # make report               everything: set-up, all stages that are out of date, the report
 # make predict IMAGE=x.jpg  boxes, masks, classes and scores on one picture, or IMAGE=folder, or IMAGE="a.jpg b.jpg"
+# make experiments          all runs: the settings in which they differ, the headline numbers
+# make compare A=HEAD B=run  two runs on one page: differences with intervals, objects fixed and broken, curves, settings
 # make test                 lint, types, import contracts, all tests
 # make faults               the tests of killed stages, with a dozen kills a stage
 # make bench                speeds beside torchvision's, after `make report`; writes benchmarks/README.md
@@ -20,7 +22,8 @@ export PIP_ROOT_USER_ACTION := ignore
 CANDIDATES := $(or $(PYTHON),python3.12 python3.11 python3.13 python3.10 python3)
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help repository identity placed quick photos study check report predict test lint types unit faults bench audit lock clean
+.PHONY: help repository identity placed quick photos study check report predict experiments compare test lint types unit faults \
+	bench audit lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -36,7 +39,15 @@ identity:
 	    echo "make: Git does not know your name, which commits and experiments need:" \
 	    "git config user.name 'Your Name' && git config user.email you@example.com" >&2
 
+# In a fresh clone of a project that shares its runs, what others have pushed is fetched, and nothing is trained anew.
+define pull
+	@if [ -f dvc.lock ] && ! [ -e report/index.html ] && dvc config core.remote > /dev/null 2>&1; then \
+	    dvc pull --allow-missing || echo "make: not all could be fetched; what is missing is made here" >&2; \
+	fi
+endef
+
 report: repository identity .venv/ready
+	$(pull)
 	@mkdir -p .cache && touch .cache/report-started
 	@python -m dvc repro
 	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
@@ -72,6 +83,15 @@ predict: export PICTURES := $(value IMAGE)
 predict: .venv/ready
 	@[ -n "$$PICTURES" ] || { echo "make predict: say which picture: make predict IMAGE=my.jpg" >&2; exit 2; }
 	@python -m stages.predict "$$PICTURES"
+
+experiments: repository .venv/ready
+	@python -m tools.experiments
+
+# Each of A and B is `workspace`, a Git revision, or the name of an experiment.
+A := HEAD
+B := workspace
+compare: repository .venv/ready
+	@python -m tools.compare "$(A)" "$(B)"
 
 test: lint types unit
 

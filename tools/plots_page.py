@@ -30,6 +30,7 @@ TEMPLATE = """<!DOCTYPE html>
 body { font-family: sans-serif; margin: 2em; }
 table { border-spacing: 1em; }
 img { max-width: 45vw; height: auto; }
+div { white-space: normal !important; }  /* DVC lays the pictures of all runs in one line, off the page's edge */
 </style>
 </head>
 <body>

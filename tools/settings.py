@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 
 from src.core.errors import InputError, invalid, one_line
 from src.core.files import atomic_write
@@ -127,7 +127,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def put(tree: Any, key: str, value: Any) -> None:
-    """Sets a dotted key of params.yaml in place; a list stays in its line.
+    """Sets a dotted key of params.yaml in place.
 
     Raises:
         InputError: params.yaml has no such key.
@@ -138,9 +138,6 @@ def put(tree: Any, key: str, value: Any) -> None:
         branch = branch.get(section) if isinstance(branch, MutableMapping) else None
     if not isinstance(branch, MutableMapping) or last not in branch:
         raise InputError(f"params.yaml has no setting '{key}'")
-    if isinstance(value, list):
-        value = CommentedSeq(value)
-        value.fa.set_flow_style()
     if isinstance(value, Mapping):
         value = CommentedMap(value)  # keeps its order
     branch[last] = value

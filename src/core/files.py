@@ -37,11 +37,12 @@ def _remove_leftovers(path: Path) -> None:
     """Removes the temporary files of `path` whose processes were killed before they could."""
     for file in path.parent.glob(f".{glob.escape(path.stem)}-*-*{glob.escape(path.suffix)}"):
         owner = re.fullmatch(r"(\d+)-[^-]+", file.name[len(f".{path.stem}-") :])
-        if owner and not _is_running(int(owner[1])):
+        if owner and not is_running(int(owner[1])):
             file.unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether a process of that number lives; True where the system does not say."""
     if os.name != "posix":
         return True  # there, asking by signal would end it
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from src.core.errors import invalid
+from src.core.neighbors import runs_at_once
 from src.core.params import RuntimeParams
 from src.core.processes import launch, make_strategy, process_count
 
@@ -91,8 +92,8 @@ def device_count(runtime: RuntimeParams, kind: str) -> int:
 
 
 def thread_count(runtime: RuntimeParams) -> int:
-    """Processor threads of all processes on this machine together."""
-    return runtime.threads or available_cores()
+    """Processor threads of all processes of this run on this machine; runs of DVC's queue at one time share them."""
+    return runtime.threads or max(1, available_cores() // runs_at_once())
 
 
 def keep_freed_memory() -> None:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from src.core.errors import InputError, one_line
 from src.core.files import write_json
+from src.core.neighbors import noted
 from src.core.params import Params
 from src.core.params_file import load_params
 from src.core.parent_watchdog import STARTED_BY, end_with
 from src.core.processes import are_several, end, end_of_several, follow
-from src.core.runtime import cache_dir
 
+SECONDS = Path(".cache") / "seconds"
 INTERRUPTED = 130  # a shell's status for Ctrl-C
 
 
 def run(name: str, work: Callable[[Params], None]) -> None:
     """Runs a stage's `work` on the params; exits with 1 and one line on a person's mistake or a full disk.
 
-    Seconds go to `.cache/seconds/<name>.json`, which no stage tracks: a timing is no result. Under DVC, which sets
+    Seconds go to `.cache/seconds/<name>.json`, which no stage tracks: a timing is no result. A temporary or queued run
+    has its own, so that runs at the same time do not overwrite each other's. Under DVC, which sets
     DVC_STAGE, the stage ends when DVC does; run by hand it outlives the shell that started it, as `nohup` expects.
     """
     if "DVC_STAGE" in os.environ:
@@ -28,8 +31,9 @@ def run(name: str, work: Callable[[Params], None]) -> None:
     follow()
     start = time.perf_counter()
     try:
-        work(load_params())
-        write_json(cache_dir() / "seconds" / f"{name}.json", round(time.perf_counter() - start, 1))
+        with noted():
+            work(load_params())
+        write_json(SECONDS / f"{name}.json", round(time.perf_counter() - start, 1))
     except (InputError, OSError, MemoryError) as error:
         end(1, f"{name}: {one_line(error) or 'not enough memory'}")
     except KeyboardInterrupt:

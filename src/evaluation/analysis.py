@@ -18,6 +18,7 @@ from torch import Tensor
 
 from src.core.errors import invalid
 from src.core.files import atomic_write
+from src.evaluation.funnel import STEPS
 from src.evaluation.instances import Instances
 
 # What json, torch and the types here raise over a file of another making; an error of memory is not among them.
@@ -38,6 +39,7 @@ class SecondStageAnalysis:
         iou_after: the same after the regressor of the object's class.
         halves_before: IoU of halves of the ground truth boxes with the whole, four per box.
         halves_after: the same after the regressor.
+        lost_at: the step that loses each object, crowd regions left out, unless a detection takes it.
     """
 
     name: str
@@ -49,6 +51,7 @@ class SecondStageAnalysis:
     iou_after: Float[Tensor, " p"]
     halves_before: Float[Tensor, " h"]
     halves_after: Float[Tensor, " h"]
+    lost_at: tuple[str, ...]
 
 
 def write_analyses(path: Path, analyses: Iterable[SecondStageAnalysis]) -> None:
@@ -85,7 +88,10 @@ def _analysis(tree: dict[str, Any]) -> SecondStageAnalysis:
     found = {border: _instances(one) for border, one in tree["found"].items()}
     columns = {name: _floats(tree[name]) for name in ("iou_before", "iou_after", "halves_before", "halves_after")}
     labels = {name: _labels(tree[name]) for name in ("truth", "predicted")}
-    return SecondStageAnalysis(tree["name"], found, _boxes(tree["proposals"]), **labels, **columns)
+    lost_at = tuple(tree["lost_at"])
+    if not set(lost_at) <= set(STEPS):
+        raise ValueError(f"the steps {sorted(set(lost_at) - set(STEPS))}")
+    return SecondStageAnalysis(tree["name"], found, _boxes(tree["proposals"]), **labels, **columns, lost_at=lost_at)
 
 
 def _instances(tree: dict[str, Any]) -> Instances:

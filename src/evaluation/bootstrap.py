@@ -94,15 +94,19 @@ def ap50_intervals(
 
 
 def match_class(
-    ground_truth: Sequence[GroundTruth], detections: Sequence[Instances], label: int, kind: OverlapType
+    ground_truth: Sequence[GroundTruth],
+    detections: Sequence[Instances],
+    label: int,
+    kind: OverlapType,
+    threshold: float = 0.5,
 ) -> ClassMatches:
-    """Matches the detections of one class in every image; those in crowd regions are left out."""
+    """Matches the detections of one class in every image from an IoU on; those in crowd regions are left out."""
     right, scores, image, objects = [], [], [], []
     for place, (truth, found) in enumerate(zip(ground_truth, detections, strict=True)):
         ours = found.keep(_most_confident(found, label))
         overlap = pair_overlaps(truth, ours, kind) * same_class(truth, ours)
         crowd = truth.crowd.numpy()
-        matches = greedy_match(overlap, ours.scores.numpy(), crowd)
+        matches = greedy_match(overlap, ours.scores.numpy(), crowd, threshold)
         counted = np.array([match == UNMATCHED or not crowd[match] for match in matches], bool)
         right.append((matches != UNMATCHED)[counted])
         scores.append(ours.scores.numpy()[counted])

@@ -6,7 +6,7 @@ evaluators mark an unmatched detection with 0. Letters: n objects, h unlabeled o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,3 +152,31 @@ def _picture_annotations(truth: GroundTruth) -> list[dict[str, Any]]:
         }
         for label, box, code, area, crowd in columns
     ]
+
+
+def ground_truth_of(tree: Mapping[str, Any]) -> list[GroundTruth]:
+    """The pictures of `coco_ground_truth`'s json, in its order; unlabeled objects are not in it.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is of another making.
+    """
+    by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in tree["images"]}
+    for entry in tree["annotations"]:
+        by_image[entry["image_id"]].append(entry)
+    return [_picture_truth(image, by_image[image["id"]]) for image in tree["images"]]
+
+
+def _picture_truth(image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> GroundTruth:
+    corners = [[x, y, x + width, y + height] for x, y, width, height in (entry["bbox"] for entry in entries)]
+    return GroundTruth(
+        image_id=image["id"],
+        name=image["file_name"],
+        height=image["height"],
+        width=image["width"],
+        boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor([entry["category_id"] for entry in entries], dtype=torch.int64),
+        masks=[entry["segmentation"] for entry in entries],
+        crowd=torch.tensor([bool(entry["iscrowd"]) for entry in entries], dtype=torch.bool),
+        unlabeled_boxes=torch.zeros((0, 4)),
+        unlabeled_labels=torch.zeros(0, dtype=torch.int64),
+    )

@@ -16,6 +16,7 @@ from src.evaluation.classifier import ClassifierMetrics, classifier_metrics
 from src.evaluation.coco_matching import OverlapType
 from src.evaluation.detection import DetectionMetrics, evaluate_detections
 from src.evaluation.errors import ErrorCounts, count_errors
+from src.evaluation.funnel import Funnel, count_fates, fates
 from src.evaluation.halves import HalvesSummary, summarize_halves
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.mask_iou import MaskIou, mean_mask_iou
@@ -41,6 +42,7 @@ class EvaluationResults:
         iou_after: the same after the regressor.
         halves: the experiment of task 15.
         errors: by kind, of the detections that are drawn.
+        funnel: the step that lost each object that those detections miss.
         unannotated: the detection of task 17.
         detections: of all images.
         images: of the split.
@@ -58,6 +60,7 @@ class EvaluationResults:
     iou_after: float | None
     halves: HalvesSummary
     errors: ErrorCounts
+    funnel: Funnel
     unannotated: Unannotated | None
     detections: int
     images: int
@@ -83,6 +86,7 @@ class EvaluationResults:
             "regressor": {"iou_before": self.iou_before, "iou_after": self.iou_after},
             "halves": self.halves.as_metrics(),
             "errors": self.errors.as_metrics(),
+            "funnel": self.funnel.as_metrics(),
             "unannotated": self.unannotated.as_metrics() if self.unannotated else None,
             "detections": self.detections,
             "split": self.split,
@@ -119,10 +123,17 @@ def evaluate_detector(
         iou_after=_mean(_joined(analyses, "iou_after")),
         halves=summarize_halves(halves_before, halves_after),
         errors=count_errors(truth, chosen, params.predict.score_threshold),
+        funnel=count_fates(all_fates(truth, analyses, params)),
         unannotated=find_unannotated(truth, chosen, classes),
         detections=sum(len(image) for image in chosen),
         images=len(truth),
     )
+
+
+def all_fates(truth: Sequence[GroundTruth], analyses: Sequence[SecondStageAnalysis], params: Params) -> list[list[str]]:
+    """What became of each object of each picture, crowd regions left out: found, or the step that lost it."""
+    rule, threshold = params.evaluate.border, params.predict.score_threshold
+    return [fates(one, image.found[rule], image.lost_at, threshold) for one, image in zip(truth, analyses, strict=True)]
 
 
 def _classifier(analyses: Sequence[SecondStageAnalysis], classes: Classes) -> ClassifierMetrics:

@@ -19,6 +19,7 @@ from src.detector.postprocess import postprocess
 from src.detector.roi_heads import RoiHeads
 from src.evaluation.analysis import SecondStageAnalysis
 from src.evaluation.halves import halves
+from src.evaluation.last_steps import last_steps
 from src.evaluation.predictor import Predictor, to_source
 from src.evaluation.rpn_metrics import paired_iou
 from src.ops.boxes import clip
@@ -46,6 +47,7 @@ def analyze(predictor: Predictor, example: Example) -> SecondStageAnalysis:
         target = example.target.to(predictor.fabric.device)
         matches = match_rois(proposals.boxes, target.boxes, target.crowd, params.rois.fg_iou_thresh)
         half_iou = _halves(detector.roi_heads, features, target, region)
+        anchors = torch.cat(detector.rpn.anchors(images.tensors.shape[-2:], [level.shape[-2:] for level in features]))
     objects = (matches >= 0).nonzero().squeeze(1)
     wholes, labels = target.boxes[matches[objects]], target.labels[matches[objects]]
     refined = refine(candidates.deltas[objects], proposals.boxes[objects], labels, region)
@@ -61,6 +63,7 @@ def analyze(predictor: Predictor, example: Example) -> SecondStageAnalysis:
         iou_after=paired_iou(refined, wholes).cpu(),
         halves_before=half_iou[0].cpu(),
         halves_after=half_iou[1].cpu(),
+        lost_at=tuple(last_steps(target.boxes, target.labels, anchors, candidates, region, params.evaluate)),
     )
 
 

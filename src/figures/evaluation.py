@@ -1,4 +1,4 @@
-"""Figures of tasks 15 to 17: confusion, precision and recall, refined boxes, halves, detections, what is unannotated.
+"""Figures of tasks 15 to 17: confusion, lost objects, precision and recall, refined boxes, halves, detections.
 
 Pictures are in their source's frame, as detections and ground truth are. Over photographs a solid line in a class's
 color is what the detector says, a dashed one what it started from, a dotted white one the ground truth.
@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 
 from src.evaluation.classifier import ClassifierMetrics
 from src.evaluation.detection import RECALLS, DetectionMetrics
+from src.evaluation.funnel import Funnel
 from src.evaluation.halves import EDGES, HalvesSummary
 from src.evaluation.instances import GroundTruth, Instances
 from src.evaluation.unannotated import Unannotated
@@ -99,6 +100,26 @@ def _name_ticks(ax: Axes, names: Sequence[str]) -> None:
     if len(names) > FEW_CLASSES or max(map(len, texts)) > 12:
         for text in ax.get_xticklabels():
             text.set(rotation=45, ha="right", rotation_mode="anchor")
+
+
+def plot_funnel(funnel: Funnel, path: Path) -> None:
+    """Draws what each step of the detector leaves of the objects, and what it loses."""
+    rows = funnel.rows()
+    figure, axes = new_figure(width=6.4, height=3.4)
+    ax = axes[0, 0]
+    names = ["objects", *(str(row["step"]) for row in rows)]
+    left = [funnel.objects, *(int(row["left"]) for row in rows)]
+    lost = [0, *(int(row["lost"]) for row in rows)]
+    ax.barh(names, left, color=SERIES[0], label="left")
+    ax.barh(names, lost, left=left, color=SERIES[1], label="lost at this step")
+    for place, (still, gone) in enumerate(zip(left, lost, strict=True)):
+        text = f"{still}" + (f" ({gone} lost)" if gone else "")
+        ax.text(still + gone, place, f" {text}", va="center", fontsize=8)
+    ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.set(xlabel="objects", xlim=(0, 1.22 * max(funnel.objects, 1)), title="What each step leaves of the objects")
+    _legend(ax)
+    save_figure(figure, path)
 
 
 def plot_precision_recall(metrics: DetectionMetrics, path: Path) -> None:

@@ -10,9 +10,10 @@ import tempfile
 from pathlib import Path
 
 from src.core import paths
+from src.core.neighbors import main_workspace
 from src.core.params import Params
 from src.core.runtime import cache_dir
-from src.core.stage import run
+from src.core.stage import SECONDS, run
 from src.reporting.loss_curves import draw_charts
 from src.reporting.page import build_page
 from src.reporting.run_results import RunResults
@@ -22,11 +23,20 @@ from src.reporting.summary import headline, read_seconds
 def main(params: Params) -> None:
     """Reads what the other stages wrote, writes the page, and says where it is."""
     with tempfile.TemporaryDirectory() as folder:
-        results = RunResults(Path(), params, Path(folder), read_seconds(cache_dir() / "seconds"))
+        # Of stages that this run did not need, where it is a temporary one, the main workspace's.
+        seconds = read_seconds(cache_dir() / "seconds") | read_seconds(SECONDS)
+        results = RunResults(Path(), params, Path(folder), seconds)
         numbers, measured_on = results.value("summary"), results.value("provenance")
         draw_charts(results, Path(folder))
         build_page(results, numbers, measured_on, paths.REPORT)
-    sys.stdout.write(f"\n{headline(numbers, results.seconds)}\n\n  {paths.REPORT.resolve()}\n\n")
+    sys.stdout.write(f"\n{headline(numbers, results.seconds)}\n\n  {place(paths.REPORT)}\n\n")
+
+
+def place(report: Path) -> str:
+    """Where the page is, in words; DVC deletes the folder of a temporary or queued run at once."""
+    if main_workspace() is None:
+        return str(report.resolve())
+    return f"{report} of this run: dvc exp apply <its name>, or make compare B=<its name>"
 
 
 if __name__ == "__main__":

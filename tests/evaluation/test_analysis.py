@@ -19,6 +19,7 @@ from torch import Tensor
 
 from src.core.errors import InputError
 from src.evaluation.analysis import SecondStageAnalysis, read_analyses, write_analyses
+from src.evaluation.funnel import STEPS
 from src.evaluation.instances import Instances
 from src.evaluation.rle import decode_masks, encode_masks
 from tests.evaluation.scenes import HEIGHT, WIDTH, found
@@ -66,6 +67,7 @@ def analyses(draw: st.DrawFn) -> SecondStageAnalysis:
         iou_after=draw(columns(objects)),
         halves_before=draw(columns(4 * objects)),
         halves_after=draw(columns(4 * objects)),
+        lost_at=tuple(draw(st.lists(st.sampled_from(list(STEPS)), max_size=3))),
     )
 
 
@@ -112,6 +114,7 @@ def analysis(name: str = "test/000000") -> SecondStageAnalysis:
         iou_after=torch.tensor([0.9]),
         halves_before=torch.full((4,), 0.5),
         halves_after=torch.tensor([0.5, 0.6, 0.7, 0.8]),
+        lost_at=("background",),
     )
 
 
@@ -170,6 +173,8 @@ BROKEN: dict[str, Change] = {
     "boxes of different lengths": lambda tree: tree | {"proposals": [[1, 2, 3, 4], [1, 2]]},
     "a label too large": lambda tree: tree | {"truth": [2**70]},
     "a score that is a line": clipped(scores=["a\nb\x1b[31m"]),
+    "an unknown step": lambda tree: tree | {"lost_at": [LONG]},
+    "no steps": lambda tree: tree | {"lost_at": None},
     "no scores": clipped(scores=None),
 }
 

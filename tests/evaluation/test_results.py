@@ -18,6 +18,7 @@ from src.evaluation.bootstrap import ap50_intervals
 from src.evaluation.classifier import classifier_metrics
 from src.evaluation.detection import evaluate_detections
 from src.evaluation.errors import count_errors
+from src.evaluation.funnel import STEPS, count_fates, fates
 from src.evaluation.halves import summarize_halves
 from src.evaluation.instances import GroundTruth, coco_ground_truth, coco_results
 from src.evaluation.mask_iou import mean_mask_iou
@@ -33,6 +34,7 @@ KEYS = (  # of metrics/evaluate.json; scripts of people may read them
     *("box_ar_1", "box_ar_10", "box_ar_100", "mask_ap", "mask_ap50", "mask_ap75", "mask_ap_small", "mask_ap_medium"),
     *("mask_ap_large", "mask_ar_1", "mask_ar_10", "mask_ar_100", "by_class", "ap50_interval", "mask_iou"),
     *("mask_iou_coverage", "proposal_recall", "proposals", "classifier", "border", "regressor", "halves", "errors"),
+    "funnel",
     *("unannotated", "detections", "split", "images"),
 )
 PROPOSALS = 5
@@ -68,6 +70,7 @@ def split(seed: int = 2, images: int = 8) -> tuple[list[GroundTruth], list[Secon
                 iou_after=torch.rand(objects),
                 halves_before=torch.rand(4 * objects),
                 halves_after=torch.rand(4 * objects),
+                lost_at=tuple(draw.choice(list(STEPS), int((~one.crowd).sum())).tolist()),
             )
         )
     return truths, analyses
@@ -106,6 +109,9 @@ def test_every_number_is_its_module_s(border: str) -> None:
         },
         "halves": summarize_halves(joined(analyses, "halves_before"), joined(analyses, "halves_after")).as_metrics(),
         "errors": count_errors(truths, chosen, 0.4).as_metrics(),
+        "funnel": count_fates(
+            [fates(one, image, stage.lost_at, 0.4) for one, image, stage in zip(truths, chosen, analyses, strict=True)]
+        ).as_metrics(),
         "unannotated": pick.as_metrics(),
         "detections": sum(map(len, chosen)),
         "split": "test",
@@ -169,6 +175,7 @@ def test_a_split_without_objects_leaves_undefined_what_is_undefined() -> None:
         one,
         found={"remove": found(), "clip": found([[1, 1, 9, 9]], [1], [0.9])},
         truth=torch.zeros(len(one.proposals), dtype=torch.int64),
+        lost_at=(),
         **dict.fromkeys(("iou_before", "iou_after", "halves_before", "halves_after"), empty),
     )
     reported = evaluate_detector([truth()], [bare], CLASSES, params()).as_metrics()

@@ -8,6 +8,7 @@ from PIL import Image
 
 from src.evaluation.classifier import classifier_metrics
 from src.evaluation.detection import evaluate_detections
+from src.evaluation.funnel import FOUND, STEPS, count_fates
 from src.evaluation.halves import summarize_halves
 from src.evaluation.instances import coco_ground_truth, coco_results
 from src.evaluation.unannotated import find_unannotated
@@ -17,6 +18,7 @@ from src.figures.evaluation import (
     plot_before_after,
     plot_confusion,
     plot_detections,
+    plot_funnel,
     plot_halves,
     plot_precision_recall,
     plot_unannotated,
@@ -50,6 +52,19 @@ def drawn(tmp_path, monkeypatch):
 
 def texts(ax):
     return [text.get_text() for text in ax.texts]
+
+
+def test_the_funnel_shows_what_is_left_and_what_is_lost(drawn):
+    ax = drawn(plot_funnel, count_fates([["box", FOUND, FOUND], ["mask"]])).axes[0]
+    rows = dict(zip([label.get_text() for label in ax.get_yticklabels()], texts(ax), strict=True))
+    assert len(rows) == 1 + len(STEPS)
+    assert (rows["objects"], rows["background"], rows["box"], rows["mask"]) == (
+        " 4",
+        " 4",
+        " 3 (1 lost)",
+        " 2 (1 lost)",
+    )
+    assert len(texts(drawn(plot_funnel, count_fates([])).axes[0])) == len(rows)
 
 
 def test_confusion_shows_counts_and_row_percentages(drawn):

@@ -56,6 +56,17 @@ def test_the_two_runs_compare_in_curves_and_pictures_without_a_network(heavier, 
     assert len(re.findall(r'src="static/[^"]*detections[^"]*"', page)) == 2
 
 
+def test_the_two_runs_compare_on_one_page_and_in_the_list_of_all(heavier, committed):
+    said = committed.run("python", "-m", "tools.compare", "HEAD", "heavier", "--resamples", "20")
+    assert "box AP50" in said
+    page = (committed.root / ".cache/compare.html").read_text(encoding="utf-8")
+    assert "joint.loss_weights.mask" in page
+    assert "All parts together: training losses." in page
+    lines = committed.run("python", "-m", "tools.experiments").splitlines()
+    assert any(line.startswith("heavier") and "joint.loss_weights.mask=2" in line for line in lines)
+    assert max(map(len, lines)) <= 160
+
+
 def test_a_temporary_run_leaves_the_workspace_alone(heavier, committed):
     before = (committed.root / "params.yaml").read_bytes(), (committed.root / "metrics/summary.json").read_bytes()
     output = committed.dvc("exp", "run", "--temp", "--set-param", "box_head.loss_weights.box_regression=5")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from src.core.params import Params
 from src.core.params_file import load_params
+from src.evaluation.funnel import STEPS
 from src.evaluation.headline import headline_numbers, provenance
 from src.reporting.run_results import RunResults
 
@@ -27,7 +28,7 @@ FIGURES = (
     *("evaluate_rpn/ground_truth", "evaluate_rpn/proposals", "evaluate_rpn/receptive_field"),
     *("evaluate_backbone/proposals", "evaluate_backbone/before_after", "evaluate_backbone/crops"),
     *("evaluate/detections", "evaluate/before_after", "evaluate/halves", "evaluate/unannotated"),
-    *("evaluate/confusion", "predict/street"),
+    *("evaluate/confusion", "evaluate/funnel", "predict/street"),
 )
 LOSSES = ("objectness", "rpn_regression", "classification", "box_regression", "mask")  # of joint training
 RECALL = {"10": 0.41, "50": 0.66, "100": 0.74, "200": 0.83, "1000": 0.93}
@@ -215,6 +216,12 @@ METRICS: dict[str, Any] = {
             "background": 23,
             "missed": 14,
             "ignored": 0,
+        },
+        "funnel": {
+            "objects": 120,
+            "found": 96,
+            "missed": 24,
+            "lost_at": dict(zip(STEPS, (1, 2, 9, 5, 3, 0, 1, 1, 2), strict=True)),
         },
         "unannotated": {
             "image": "test/000017",

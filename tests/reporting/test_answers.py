@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from src.core.params_file import load_params
+from src.evaluation.funnel import STEPS
 from src.reporting.answers import anchors, detection, masks, part_a, part_b, part_c
 from src.reporting.answers.losses import LossTrend, describe, loss_trend
 from src.reporting.answers.results import overall
@@ -195,6 +196,20 @@ def test_seconds_that_are_not_known(tmp_path: Path) -> None:
 )
 def test_halves(after: float | None, said: str, tmp_path: Path) -> None:
     assert said in words(tmp_path, detection.task_15, evaluate__halves__after=after)["halves"]
+
+
+def test_lost_objects(tmp_path: Path) -> None:
+    assert tuple(detection.STEPS) == STEPS
+    answer = detection.task_15(write_run(tmp_path))
+    assert "Of 120 objects, 96 are found" in answer.words["lost"]
+    assert "proposals lose 3, the classifier 14, what follows 7." in answer.words["lost"]
+    assert "The most, 9, are lost because their proposals are all called background." in answer.words["lost"]
+    assert [row[1] for row in answer.tables["lost"].rows] == ["1", "2", "9", "5", "3", "0", "1", "1", "2"]
+    lost = {"lost_at": dict.fromkeys(STEPS, 0)}
+    all_found = {"objects": 7, "found": 7, "missed": 0, **lost}
+    assert words(tmp_path, detection.task_15, evaluate__funnel=all_found)["lost"].endswith("at IoU 0.5.")
+    nothing = {"objects": 0, "found": 0, "missed": 0, **lost}
+    assert "no objects" in words(tmp_path, detection.task_15, evaluate__funnel=nothing)["lost"]
 
 
 def test_border_rules(tmp_path: Path) -> None:

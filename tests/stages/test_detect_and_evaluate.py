@@ -30,7 +30,7 @@ from tests.factories import make_prepared
 from tests.reporting.runs import METRICS, write_metrics
 from tests.stages.workspace import make_workspace, save_parts, tiny_params, written_by
 
-FIGURES = ("before_after", "confusion", "detections", "halves", "precision_recall", "unannotated")
+FIGURES = ("before_after", "confusion", "detections", "funnel", "halves", "precision_recall", "unannotated")
 
 
 def params(border: str = "clip") -> Params:
@@ -102,7 +102,7 @@ def test_coco_s_format_has_the_chosen_border_rule(workspace: Path, detected: dic
 
 def test_evaluate_writes_numbers_tables_and_figures(workspace: Path, evaluated: dict[str, bytes]) -> None:
     figures = {f"plots/evaluate/{name}.png" for name in FIGURES}
-    tables = {f"plots/evaluate/{name}.csv" for name in ("confusion", "precision_recall")}
+    tables = {f"plots/evaluate/{name}.csv" for name in ("confusion", "funnel", "precision_recall")}
     numbers = {f"metrics/{name}.json" for name in ("evaluate", "summary", "provenance")}
     assert set(evaluated) == {*numbers, *tables, *figures}
     assert all(len(evaluated[name]) > 1000 for name in figures)

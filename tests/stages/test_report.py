@@ -36,6 +36,16 @@ def test_page_and_headline(workspace: Path, capsys: pytest.CaptureFixture[str]) 
     assert "61 s" in printed
 
 
+def test_a_temporary_run_names_no_folder_that_is_deleted(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(workspace.parent))
+    report.main(load_params(ROOT / "params.yaml"))
+    printed = capsys.readouterr().out
+    assert str(workspace) not in printed
+    assert "dvc exp apply" in printed
+
+
 def test_seconds_and_the_commit_are_in_the_page(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "commit", lambda root: "abc1234")
     (workspace / ".cache/seconds/rpn.json").write_text("7000.0")

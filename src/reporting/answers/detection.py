@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.formatting import TIMES, change, count, listing, percent, score
+from src.reporting.formatting import TIMES, change, count, listing, percent, plural, score
 from src.reporting.run_results import RunResults
 from src.structures.classes import BACKGROUND_NAME
 
@@ -19,6 +19,17 @@ KINDS = {
     "both": "wrong class and IoU between 0.1 and 0.5",
     "background": "nothing there",
     "missed": "objects without a correct detection, and without a mistake of class or of place about them",
+}
+STEPS = {
+    "no_anchor": "no proposal covers it, and no anchor does",
+    "no_proposal": "an anchor covers it, but none of the proposals that are kept",
+    "background": "its proposals are all called background",
+    "other_class": "its proposals are called background or another class",
+    "box": "the regressor leaves no box of its class on it",
+    "border": "its boxes cross the border and are removed",
+    "suppressed": "its boxes are suppressed for others, beyond the most confident ones, or taken for its neighbor's",
+    "score": "its boxes are scored below the threshold",
+    "mask": "its box is found, but the mask does not fit",
 }
 
 
@@ -39,6 +50,7 @@ def task_15(results: RunResults) -> Answer:
         "regressor": _regressor(results.value("evaluate", "regressor")),
         "halves": _halves(halves),
         "sides": _sides(halves.get("after_by_side")),
+        "lost": _lost(results.value("evaluate", "funnel"), results.params.predict.score_threshold),
         "trained": _trained(results.params.rois.fg_iou_thresh),
     }
     tables = {
@@ -47,6 +59,7 @@ def task_15(results: RunResults) -> Answer:
         "sizes": _sizes_table(results),
     }
     tables["errors"] = _errors_table(results.value("evaluate", "errors"), results.params.predict.score_threshold)
+    tables["lost"] = _lost_table(results.value("evaluate", "funnel"))
     return Answer(words, _figures(results), tables)
 
 
@@ -56,6 +69,11 @@ def _figures(results: RunResults) -> dict[str, Picture]:
             results.plot("evaluate/confusion.png"),
             "Confusion matrix of the classifier over test regions",
             "Confusion matrix over test regions, background included: rows the truth, columns the prediction.",
+        ),
+        "funnel": Picture(
+            results.plot("evaluate/funnel.png"),
+            "How many test objects are left after each step of the detector, and how many each step loses",
+            "Test objects that are left after each step, and those that it loses.",
         ),
         "refined": Picture(
             results.plot("evaluate/before_after.png"),
@@ -151,6 +169,31 @@ def _trained(foreground: float) -> str:
             f"0.5. It has never been asked to double a box, and must extrapolate from milder cuts"
         )
     return f"with proposals from an IoU of {foreground:g} on, training does include boxes as short as a half"
+
+
+def _lost(funnel: dict[str, Any], threshold: float) -> str:
+    """Which steps lost the objects that were missed."""
+    objects, missed, steps = funnel["objects"], funnel["missed"], funnel["lost_at"]
+    if not objects:
+        return "The test split has no objects to lose."
+    text = (
+        f"Of {plural(objects, 'object')}, {count(objects - missed)} are found: a detection of the right class scored "
+        f"at least {threshold:g} fits them with box and mask, both at IoU 0.5."
+    )
+    if not missed:
+        return text
+    worst = max(steps, key=lambda step: steps[step])
+    first, second = steps["no_anchor"] + steps["no_proposal"], steps["background"] + steps["other_class"]
+    return (
+        f"{text} Each of the others is lost at the first step that leaves nothing of it; proposals lose "
+        f"{count(first)}, the classifier {count(second)}, what follows {count(missed - first - second)}. The most, "
+        f"{count(steps[worst])}, are lost because {STEPS[worst].replace('its ', 'their ').replace('it ', 'them ')}."
+    )
+
+
+def _lost_table(funnel: dict[str, Any]) -> Table:
+    rows = [[step.replace("_", " "), count(funnel["lost_at"][step]), meaning] for step, meaning in STEPS.items()]
+    return Table(("step", "objects lost", "meaning"), rows, "Missed objects by the step that lost them.")
 
 
 def _classifier_table(classifier: dict[str, Any]) -> Table:
