@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from src.core.errors import InputError, invalid
-from src.core.params import Params
+from src.core.params import OneStageParams, Params
 
 # Names that settings had before, and what they are called now; refused with the new name.
 RENAMED: Final = {
@@ -73,10 +73,11 @@ def check_consistency(params: Params) -> None:
     if frame.width > frame.padded_width or (frame.padded_width - frame.width) % 2:
         text = "'prepare.padded_width' at least 'prepare.width' and an even number above it"
         raise invalid("params.yaml", text, f"{frame.padded_width} and {frame.width}")
-    for name, section in (("rpn", params.rpn), ("backbone", params.backbone)):
+    for name, section in (("rpn", params.rpn), ("backbone", params.backbone), ("one_stage", params.one_stage)):
         if section.bg_iou_thresh > section.fg_iou_thresh:
             found = f"{section.bg_iou_thresh} and {section.fg_iou_thresh}"
             raise invalid("params.yaml", f"'{name}.bg_iou_thresh' at most '{name}.fg_iou_thresh'", found)
+    _check_one_stage(params.one_stage)
     if params.features.proposals > params.proposals.post_nms_top_n:
         found = f"{params.features.proposals} and {params.proposals.post_nms_top_n}"
         raise invalid("params.yaml", "'features.proposals' at most 'proposals.post_nms_top_n'", found)
@@ -90,6 +91,15 @@ def check_consistency(params: Params) -> None:
         text = f"a folder for 'data.root' with data.source={params.data.source}"
         raise invalid("params.yaml", text, "an empty text")
     _check_root(params.data.root)
+
+
+def _check_one_stage(options: OneStageParams) -> None:
+    """Refuses to train the body below an FPN that stands still."""
+    if options.trainable_layers and not options.train_fpn:
+        text = (
+            "'one_stage.train_fpn: true' with a 'one_stage.trainable_layers' above 0, since the FPN lies over the body"
+        )
+        raise invalid("params.yaml", text, "false")
 
 
 def _check_root(root: str) -> None:

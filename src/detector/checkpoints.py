@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -15,11 +15,13 @@ from src.core.tensors import State, cpu_state_dict, load_strictly, read_states, 
 from src.detector.box_head import BoxHead
 from src.detector.mask_head import MaskHead
 from src.detector.mask_rcnn import BackboneWithFpn, MaskRCNN
+from src.detector.one_stage import OneStageDetector
 from src.detector.roi_heads import RoiHeads
 from src.detector.rpn import RegionProposalNetwork
 from src.detector.sampling import LossRules
-from src.detector.weights import assemble, load_states
+from src.detector.weights import assemble, load_states, make_backbone
 from src.structures.classes import NUM_CLASSES
+from src.structures.detector import MASK_RCNN, ONE_STAGE, Detector
 
 
 def make_box_head(params: Params) -> BoxHead:
@@ -88,6 +90,46 @@ def load_detector(params: Params, device: torch.device) -> MaskRCNN:
     load_states(backbone, rpn, states, str(paths.DETECTOR))
     heads = _load_heads(params, states, paths.DETECTOR)
     return _ready(MaskRCNN(backbone, rpn, heads, params), device)
+
+
+def start_one_stage(params: Params, device: torch.device) -> OneStageDetector:
+    """The fine-tuned backbone under a head at random, drawn from torch's global generator; ready to learn.
+
+    Raises:
+        InputError: `models/backbone.pt` is missing, broken or does not fit `params.backbone`.
+    """
+    model = _make_one_stage(params)
+    load_strictly(model.backbone, _read(paths.BACKBONE, "backbone")["backbone"], f"{paths.BACKBONE}[backbone]")
+    model.prepare_to_learn()
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def save_one_stage(model: OneStageDetector) -> None:
+    """Writes backbone and head to `models/one_stage.pt`."""
+    save_tensors(paths.ONE_STAGE, {name: cpu_state_dict(part) for name, part in model.named_children()})
+
+
+def load_one_stage(params: Params, device: torch.device) -> OneStageDetector:
+    """The one-stage detector, frozen, as stage `one_stage` left it.
+
+    Raises:
+        InputError: the file is missing, broken or does not fit `params`.
+    """
+    model = _make_one_stage(params)
+    states = _read(paths.ONE_STAGE, "backbone", "head")
+    for part, module in model.named_children():
+        load_strictly(module, states[part], f"{paths.ONE_STAGE}[{part}]")
+    return _ready(model, device)
+
+
+LOADERS: Final[Mapping[str, Callable[[Params, torch.device], Detector]]] = {
+    MASK_RCNN: load_detector,
+    ONE_STAGE: load_one_stage,
+}
+
+
+def _make_one_stage(params: Params) -> OneStageDetector:
+    return OneStageDetector(make_backbone(params.backbone, pretrained=False), NUM_CLASSES - 1, params)
 
 
 def _load_heads(params: Params, states: Mapping[str, State], path: Path) -> RoiHeads:

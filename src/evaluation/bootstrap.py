@@ -17,8 +17,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 
 from src.evaluation.coco_matching import UNMATCHED, OverlapType, greedy_match, pair_overlaps, same_class
-from src.evaluation.detection import RECALLS
+from src.evaluation.detection import RECALLS, AreaRange
 from src.evaluation.instances import GroundTruth, Instances
+from src.evaluation.rle import mask_areas
+from src.ops.boxes import box_area
 from src.structures.classes import OBJECT_CLASSES
 
 LEVEL: Final = 0.95
@@ -94,24 +96,46 @@ def ap50_intervals(
 
 
 def match_class(
-    ground_truth: Sequence[GroundTruth], detections: Sequence[Instances], label: int, kind: OverlapType
+    ground_truth: Sequence[GroundTruth],
+    detections: Sequence[Instances],
+    label: int,
+    kind: OverlapType,
+    threshold: float = 0.5,
+    areas: AreaRange | None = None,
 ) -> ClassMatches:
-    """Matches the detections of one class in every image; those in crowd regions are left out."""
+    """Matches the detections of one class in every image; those in crowd regions are left out.
+
+    Args:
+        ground_truth: the pictures.
+        detections: of the same pictures in the same order.
+        label: the class.
+        kind: whether boxes or masks are matched.
+        threshold: overlap from which on a detection may take an object.
+        areas: count objects of this size alone, and box detections that take none by their own, as COCO does.
+    """
     right, scores, image, objects = [], [], [], []
     for place, (truth, found) in enumerate(zip(ground_truth, detections, strict=True)):
         ours = found.keep(_most_confident(found, label))
         overlap = pair_overlaps(truth, ours, kind) * same_class(truth, ours)
         crowd = truth.crowd.numpy()
-        matches = greedy_match(overlap, ours.scores.numpy(), crowd)
-        counted = np.array([match == UNMATCHED or not crowd[match] for match in matches], bool)
-        right.append((matches != UNMATCHED)[counted])
+        aside = np.zeros_like(crowd) if areas is None else ~holds(areas, np.array(mask_areas(truth.masks)))
+        matches = greedy_match(overlap, ours.scores.numpy(), crowd, threshold, aside)
+        free = np.ones(len(ours), bool) if areas is None else holds(areas, box_area(ours.boxes.double()).numpy())
+        taken = matches != UNMATCHED
+        counted = np.where(taken, ~(crowd | aside)[matches], free) if len(crowd) else free
+        right.append(taken[counted])
         scores.append(ours.scores.numpy()[counted])
         image.append(np.full(int(counted.sum()), place))
-        objects.append(int((~crowd & (truth.labels.numpy() == label)).sum()))
+        objects.append(int((~crowd & ~aside & (truth.labels.numpy() == label)).sum()))
     if not objects:
         return ClassMatches(np.zeros(0, bool), np.zeros(0, np.int64), np.zeros(0, np.int64))
     order = np.argsort(-np.concatenate(scores), kind="stable")
     return ClassMatches(np.concatenate(right)[order], np.concatenate(image)[order], np.array(objects))
+
+
+def holds(areas: AreaRange, values: np.ndarray) -> Bool[np.ndarray, " n"]:
+    """Which areas, square pixels, lie in a range, its ends included."""
+    return (values >= areas[0]) & (values <= areas[1])
 
 
 def _most_confident(found: Instances, label: int) -> torch.Tensor:

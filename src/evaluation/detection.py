@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 RECALLS: Final = tuple(round(0.01 * step, 2) for step in range(101))  # COCO's recall levels
 IOU_50, IOU_75 = 0, 5  # places of the thresholds in COCO's 0.50, 0.55, ... 0.95
+AreaRange: TypeAlias = tuple[float, float]
+SIZES: Final[Mapping[str, AreaRange]] = {  # COCO's, square pixels of the picture, in its evaluator's order after "all"
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e5**2),
+}
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,12 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class DetectionMetrics:
-    """AP over the classes that have objects, and of each class by name."""
+    """AP over the classes that have objects, of each class by name, and of boxes by the size of the object."""
 
     box: AveragePrecision
     mask: AveragePrecision
     by_class: dict[str, ClassMetrics]
+    box_by_size: dict[str, AveragePrecision]
 
     def as_metrics(self) -> dict[str, Any]:
         """The entries of `metrics/evaluate.json`: box_ap ... mask_ap75 and by_class."""
@@ -69,19 +76,21 @@ def evaluate_detections(ground_truth: Mapping[str, Any], results: Sequence[Mappi
     unknown = {entry["image_id"] for entry in results} - {image["id"] for image in ground_truth["images"]}
     if unknown:
         raise ValueError(f"results: expected images of the ground truth, found image_id {min(unknown)}")
-    box = _precision(ground_truth, results, "bbox")  # [10, 101, classes]
+    by_area = _precision(ground_truth, results, "bbox")  # [10, 101, classes, all and each of SIZES]
+    box = by_area[..., 0]
     with_masks = all("segmentation" in entry for entry in results)
-    mask = _precision(ground_truth, results, "segm") if with_masks else np.full_like(box, -1.0)
+    mask = _precision(ground_truth, results, "segm")[..., 0] if with_masks else np.full_like(box, -1.0)
     categories = sorted(ground_truth["categories"], key=lambda category: category["id"])
     by_class = {
         category["name"]: ClassMetrics(_average(box[..., [k]]), _average(mask[..., [k]]), _curve(box[IOU_50, :, k]))
         for k, category in enumerate(categories)
     }
-    return DetectionMetrics(_average(box), _average(mask), by_class)
+    by_size = {name: _average(by_area[..., place]) for place, name in enumerate(SIZES, start=1)}
+    return DetectionMetrics(_average(box), _average(mask), by_class, by_size)
 
 
 def _precision(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], kind: str) -> np.ndarray:
-    """COCO's precision [10 thresholds, 101 recalls, classes], all areas, 100 detections; -1 where undefined."""
+    """COCO's precision [10 thresholds, 101 recalls, classes, 4 areas] at 100 detections; -1 where undefined."""
     # Entries are copied on both sides, as the evaluator writes ids, areas and run lengths into them; what they hold is
     # only read.
     truth = COCO({**ground_truth, "annotations": [dict(entry) for entry in ground_truth["annotations"]]})
@@ -89,7 +98,7 @@ def _precision(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, A
     evaluator = COCOeval_faster(truth, found, kind, print_function=_silence, rle_iou_max_workers=1)
     evaluator.evaluate()
     evaluator.accumulate()
-    return np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]
+    return np.asarray(evaluator.eval["precision"])[:, :, :, :, -1]
 
 
 def _silence(*_: object) -> None:

@@ -1,8 +1,9 @@
-"""The assembled detector on whole pictures: from the canvas back to the picture's own pixels (tasks 16 to 18)."""
+"""A detector on whole pictures: from the canvas back to the picture's own pixels (tasks 13 and 16 to 18)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,17 +17,19 @@ from src.data.batches import Batcher
 from src.data.letterbox import Letterbox
 from src.data.prepared import Example
 from src.detector.backbones import NORMALIZATIONS
-from src.detector.checkpoints import load_detector
-from src.detector.mask_rcnn import MaskRCNN
+from src.detector.checkpoints import LOADERS
 from src.evaluation.instances import Instances
 from src.evaluation.rle import encode_masks
 from src.ops.masks import paste_region
 from src.structures.detections import Detections
+from src.structures.detector import MASK_RCNN, Detector
 from src.structures.target import no_target
+
+Model = TypeVar("Model", bound=Detector)
 
 
 @dataclass(frozen=True)
-class Predictor:
+class Predictor(Generic[Model]):
     """A trained detector with what it needs to see pictures.
 
     Attributes:
@@ -35,15 +38,21 @@ class Predictor:
         params: of the run.
     """
 
-    detector: MaskRCNN
+    detector: Model
     fabric: Fabric
     params: Params
 
     @classmethod
-    def load(cls, params: Params, fabric: Fabric | None = None) -> Predictor:
-        """The detector that the pipeline trained; on one device of this machine where nothing else is said."""
+    def load(cls, params: Params, fabric: Fabric | None = None, *, detector: str = MASK_RCNN) -> Predictor[Any]:
+        """A detector that the pipeline trained; on one device of this machine where nothing else is said.
+
+        Args:
+            params: of the run.
+            fabric: device and precision.
+            detector: which one, of `DETECTORS`.
+        """
         fabric = fabric or make_fabric(params.runtime)
-        return cls(load_detector(params, fabric.device), fabric, params)
+        return Predictor(LOADERS[detector](params, fabric.device), fabric, params)
 
     def batcher(self, letterbox: Letterbox) -> Batcher:
         """Minibatches of pictures that lie on the canvas as `letterbox` says."""
@@ -69,16 +78,19 @@ class Predictor:
 def to_source(found: Detections, letterbox: Letterbox, mask_threshold: float) -> Instances:
     """Detections in the source picture: boxes moved back, masks pasted bilinearly, then thresholded (task 16).
 
-    One mask after another, so that memory does not grow with their number.
+    One mask after another, so that memory does not grow with their number. A detector without a mask head has none.
     """
     boxes = letterbox.boxes_to_source(found.boxes)
+    proposals = letterbox.boxes_to_source(found.proposals)
+    if not found.masks.shape[1:].numel():
+        return Instances(boxes, found.labels, found.scores, None, proposals)
     size = letterbox.source_height, letterbox.source_width
     masks = [
         code
         for grid, box in zip(found.masks.float(), boxes, strict=True)
         for code in encode_masks(_pasted(grid, box, size, mask_threshold)[None])
     ]
-    return Instances(boxes, found.labels, found.scores, masks, letterbox.boxes_to_source(found.proposals))
+    return Instances(boxes, found.labels, found.scores, masks, proposals)
 
 
 def _pasted(
