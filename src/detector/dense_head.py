@@ -9,11 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+GROUPS = 32  # of channels that are normalized together
 PRIOR = 0.01  # probability of each class at the start: without it the many background anchors swamp the first steps
 
 
 class DenseHead(nn.Module):
-    """Two towers of 3 x 3 convolutions with ReLU, one for classes and one for boxes; shared by all levels.
+    """Two towers of 3 x 3 convolutions, one for classes and one for boxes; shared by all levels.
+
+    Each convolution is followed by group normalization, as in torchvision's second RetinaNet, and ReLU: the pyramid's
+    levels differ in scale, and with so few steps the towers would spend them on that.
 
     Args:
         anchors: of a location.
@@ -36,7 +40,9 @@ class DenseHead(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.bbox_pred.weight, std=0.001)  # the anchors as they are, to begin with
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
 
     def forward(self, levels: Sequence[Float[Tensor, "b c _ _"]]) -> tuple[list[Tensor], list[Tensor]]:
@@ -49,7 +55,8 @@ class DenseHead(nn.Module):
 def _tower(in_channels: int, channels: int, convolutions: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for number in range(convolutions):
-        layers += [nn.Conv2d(channels if number else in_channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
+        convolution = nn.Conv2d(channels if number else in_channels, channels, 3, padding=1, bias=False)
+        layers += [convolution, nn.GroupNorm(math.gcd(GROUPS, channels), channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 

@@ -86,7 +86,7 @@ class Comparison:
 
     detectors: dict[str, OneDetector]
     differences: Mapping[str, dict[str, Interval] | None]
-    found: Sequence[Bool[np.ndarray, "2 g"]]
+    found: Sequence[Bool[np.ndarray, "2 _"]]
     names: Sequence[str]
 
     def only(self, place: int) -> list[int]:

@@ -1,7 +1,8 @@
 """How much of the difference between two detectors another draw of test images would leave: paired intervals.
 
 Both detectors are measured on the same draws of images (see `bootstrap`), so what makes an image easy or hard for both
-cancels; an interval that leaves out 0 says that the difference is more than the luck of the draw. Letters: i images.
+cancels; an interval that leaves out 0 says that the difference is more than the luck of the draw. Letters: i images,
+d detections of one class, s draws.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
-from src.evaluation.bootstrap import LEVEL, ClassMatches, Interval, match_class, weighted_ap50
-from src.evaluation.detection import IOU_50, IOU_75, SIZES, AreaRange
+from src.evaluation.bootstrap import LEVEL, ClassMatches, Interval, match_class
+from src.evaluation.detection import IOU_50, IOU_75, RECALLS, SIZES, AreaRange
 from src.evaluation.instances import GroundTruth, Instances
 from src.structures.classes import OBJECT_CLASSES
 
 THRESHOLDS: Final = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 ALL: Final = "all"
 MEASURES: Final = ("ap", "ap50", "ap75")
-
-Matches = list[list[ClassMatches]]  # of each threshold, of each class
+CELLS: Final = 2_000_000  # numbers of a table at a time
 
 
 @dataclass(frozen=True)
@@ -66,39 +66,74 @@ def paired_intervals(
     """
     images = len(ground_truth)
     drawn = [torch.randint(images, (images,), generator=generator).numpy() for _ in range(resamples)]
-    weights = [np.bincount(draw, minlength=images) for draw in drawn]
+    # The images as they are come first: the estimate.
+    weights = np.stack([np.ones(images, np.int64), *(np.bincount(draw, minlength=images) for draw in drawn)])
     result = {}
     for group in groups():
-        both = tuple(_matches(ground_truth, found, group) for found in (first, second))
-        result[group.name] = _differences(both, weights)
+        ours, theirs = (group_measures(ground_truth, found, group, weights) for found in (first, second))
+        result[group.name] = _intervals(ours - theirs, resamples)
     return result
 
 
-def _matches(ground_truth: Sequence[GroundTruth], found: Sequence[Instances], group: Group) -> Matches:
-    return [
-        [match_class(ground_truth, found, label, "box", threshold, group.areas) for label in group.labels]
-        for threshold in THRESHOLDS
-    ]
+def group_measures(
+    ground_truth: Sequence[GroundTruth],
+    found: Sequence[Instances],
+    group: Group,
+    weights: Int64[np.ndarray, "s i"],
+) -> Float64[np.ndarray, "s 3"]:
+    """AP, AP50 and AP75 of a group in each draw: means over its classes that have objects there, NaN without any.
+
+    Args:
+        ground_truth: the pictures.
+        found: of the same pictures in the same order.
+        group: what is measured.
+        weights: how often each draw has each picture.
+    """
+    columns = []
+    for threshold in THRESHOLDS:
+        classes = [match_class(ground_truth, found, label, "box", threshold, group.areas) for label in group.labels]
+        values = np.stack([resampled_ap(one, weights) for one in classes])  # [classes, s]
+        known = ~np.isnan(values)
+        count = known.sum(axis=0)
+        columns.append(np.where(count, np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1), np.nan))
+    table = np.stack(columns, axis=1)  # [s, thresholds]
+    return np.stack([table.mean(axis=1), table[:, IOU_50], table[:, IOU_75]], axis=1)
 
 
-def _differences(both: tuple[Matches, ...], weights: Sequence[Int64[np.ndarray, " i"]]) -> dict[str, Interval] | None:
-    """The group's intervals, by measure."""
-    estimate = _difference(both, np.ones_like(both[0][0][0].objects))
-    if estimate is None:
+def resampled_ap(one: ClassMatches, weights: Int64[np.ndarray, "s i"]) -> Float64[np.ndarray, " s"]:
+    """COCO's AP of one class at one threshold in each draw, NaN where it has no objects: as `weighted_ap50` counts."""
+    rows = max(1, CELLS // max(len(one.right), len(RECALLS)))
+    parts = [_ap_of(one, weights[first : first + rows]) for first in range(0, len(weights), rows)]
+    return np.concatenate(parts)
+
+
+def _ap_of(one: ClassMatches, weights: Int64[np.ndarray, "s i"]) -> Float64[np.ndarray, " s"]:
+    objects = weights @ one.objects  # [s]
+    times = weights[:, one.image]  # [s, d]
+    true, everything = np.cumsum(times * one.right, axis=1), np.cumsum(times, axis=1)
+    precision = true / np.maximum(everything, 1)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    padded = np.pad(envelope, ((0, 0), (0, 1)))  # what is never reached has precision 0
+    # How many must be found for each recall, then after how many detections they are: whole numbers, so that one
+    # search serves all rows and no tie is lost to rounding.
+    levels = np.linspace(0.0, 1.0, len(RECALLS))
+    needed = {count: np.searchsorted(np.arange(count + 1) / max(count, 1), levels) for count in np.unique(objects)}
+    wanted = np.stack([needed[count] for count in objects])  # [s, 101]
+    row = np.arange(len(weights))[:, None]
+    step = int(objects.max(initial=0)) + 2
+    places = np.searchsorted((true + step * row).ravel(), (wanted + step * row).ravel()).reshape(wanted.shape)
+    values = np.take_along_axis(padded, places - true.shape[1] * row, axis=1).mean(axis=1)
+    return np.where(objects > 0, values, np.nan)
+
+
+def _intervals(differences: Float64[np.ndarray, "s 3"], resamples: int) -> dict[str, Interval] | None:
+    """The group's intervals, by measure, of the estimate and the draws after it."""
+    estimate, known = differences[0], differences[~np.isnan(differences[:, 0])]
+    if np.isnan(estimate[0]):
         return None
-    values = [value for one in weights if (value := _difference(both, one)) is not None] or [estimate]
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    draws = known[1:] if len(known) > 1 else known
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return {
-        name: Interval(float(estimate[place]), float(low[place]), float(high[place]), len(weights))
+        name: Interval(float(estimate[place]), float(low[place]), float(high[place]), resamples)
         for place, name in enumerate(MEASURES)
     }
-
-
-def _difference(both: tuple[Matches, ...], weights: Int64[np.ndarray, " i"]) -> np.ndarray | None:
-    """First less second, of each of `MEASURES`; None where the pictures have no objects."""
-    values = [[weighted_ap50(classes, weights) for classes in matches] for matches in both]
-    if None in values[0]:
-        return None
-    first, second = (np.array(one, np.float64) for one in values)
-    gap = first - second
-    return np.array([gap.mean(), gap[IOU_50], gap[IOU_75]])

@@ -13,13 +13,14 @@ from src.core.stage import run
 from src.reporting.loss_curves import draw_charts
 from src.reporting.page import build_page
 from src.reporting.run_results import RunResults
-from src.reporting.summary import headline, read_seconds
+from src.reporting.summary import headline, read_seconds, read_seconds_an_image
 
 
 def main(params: Params) -> None:
     """Reads what the other stages wrote, writes the page, and says where it is."""
     with tempfile.TemporaryDirectory() as folder:
-        results = RunResults(Path(), params, Path(folder), read_seconds(cache_dir() / "seconds"))
+        times = cache_dir() / "seconds"
+        results = RunResults(Path(), params, Path(folder), read_seconds(times), read_seconds_an_image(times))
         numbers, measured_on = results.value("summary"), results.value("provenance")
         draw_charts(results, Path(folder))
         build_page(results, numbers, measured_on, paths.REPORT)
