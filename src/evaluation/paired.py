@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from src.evaluation.bootstrap import LEVEL, ClassMatches, Interval, match_class
+from src.evaluation.bootstrap import LEVEL, ClassMatches, Interval, match_class_at
 from src.evaluation.detection import IOU_50, IOU_75, RECALLS, SIZES, AreaRange
 from src.evaluation.instances import GroundTruth, Instances
 from src.structures.classes import OBJECT_CLASSES
@@ -89,9 +89,9 @@ def group_measures(
         group: what is measured.
         weights: how often each draw has each picture.
     """
+    matches = [match_class_at(THRESHOLDS, ground_truth, found, label, "box", group.areas) for label in group.labels]
     columns = []
-    for threshold in THRESHOLDS:
-        classes = [match_class(ground_truth, found, label, "box", threshold, group.areas) for label in group.labels]
+    for classes in zip(*matches, strict=True):  # of one threshold
         values = np.stack([resampled_ap(one, weights) for one in classes])  # [classes, s]
         known = ~np.isnan(values)
         count = known.sum(axis=0)

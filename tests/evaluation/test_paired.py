@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.evaluation.bootstrap import match_class, weighted_ap50
+from src.evaluation.bootstrap import match_class, match_class_at, weighted_ap50
 from src.evaluation.comparison import best_operating, compare
 from src.evaluation.detection import SIZES, evaluate_detections
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
@@ -61,11 +61,11 @@ def scene(seed: int, pictures: int = 6) -> tuple[list[GroundTruth], list[Instanc
     return truth, first, second
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**20))
 def test_ap_by_class_and_size_is_coco_s(seed: int) -> None:
     """With each picture once, `group_measures` is what COCO's evaluator says of the class or the size."""
-    truth, found, _ = scene(seed)
+    truth, found, _ = scene(seed, pictures=4)
     score = evaluate_detections(coco_ground_truth(truth), coco_results(truth, found))
     expected = {ALL: score.box, **{name: one.box for name, one in score.by_class.items()}, **score.box_by_size}
     once = np.ones((1, len(truth)), np.int64)
@@ -76,20 +76,20 @@ def test_ap_by_class_and_size_is_coco_s(seed: int) -> None:
         np.testing.assert_allclose(values, wanted, atol=1e-9, err_msg=group.name)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**20), label=st.integers(1, 3), threshold=st.sampled_from([0.5, 0.75]))
 def test_all_draws_at_once_are_those_one_by_one(seed: int, label: int, threshold: float) -> None:
     truth, found, _ = scene(seed)
     weights = np.random.default_rng(seed).integers(0, 3, (20, len(truth)))
-    one = match_class(truth, found, label, "box", threshold)
+    (one,) = match_class_at((threshold,), truth, found, label, "box")
     expected = [weighted_ap50([one], draw) for draw in weights]
     values = resampled_ap(one, weights)
     assert np.array_equal(values, [np.nan if value is None else value for value in expected], equal_nan=True)
 
 
 def test_a_difference_is_that_of_the_two_and_its_interval_is_paired() -> None:
-    truth, first, second = scene(3, pictures=30)
-    intervals = paired_intervals(truth, first, second, torch.Generator().manual_seed(0), 200)
+    truth, first, second = scene(3, pictures=12)
+    intervals = paired_intervals(truth, first, second, torch.Generator().manual_seed(0), 100)
     scores = [evaluate_detections(coco_ground_truth(truth), coco_results(truth, one)).box for one in (first, second)]
     everything = intervals[ALL]
     assert everything is not None
@@ -112,10 +112,10 @@ def test_a_size_without_objects_has_no_difference() -> None:
     assert all(one is None for one in intervals.values())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**20))
 def test_no_other_threshold_has_a_higher_f1(seed: int) -> None:
-    truth, found, _ = scene(seed)
+    truth, found, _ = scene(seed, pictures=3)
     best = best_operating(truth, found)
 
     def f1(threshold: float) -> float:
