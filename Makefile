@@ -4,6 +4,7 @@
 # make check ROOT=folder    reads a labelled set without training: what is in it, what is wrong, whether it is refused
 # make report               everything: set-up, all stages that are out of date, the report
 # make predict IMAGE=x.jpg  boxes, masks, classes and scores on one picture, or IMAGE=folder, or IMAGE="a.jpg b.jpg"
+# make predict IMAGE=x.jpg DETECTOR=one_stage   the same with the one-stage detector, which finds boxes alone
 # make experiments          all runs: the settings in which they differ, the headline numbers
 # make compare A=HEAD B=run  two runs on one page: differences with intervals, objects fixed and broken, curves, settings
 # make test                 lint, types, import contracts, all tests
@@ -78,11 +79,12 @@ check: .venv/ready
 	@python -m tools.check_data "$(ROOT)" $(SET)
 
 # The name as it was typed, through the environment: neither make nor a shell reads $, # or quotes in it.
-unexport IMAGE
+unexport IMAGE DETECTOR
 predict: export PICTURES := $(value IMAGE)
+predict: export WITH := $(value DETECTOR)
 predict: .venv/ready
 	@[ -n "$$PICTURES" ] || { echo "make predict: say which picture: make predict IMAGE=my.jpg" >&2; exit 2; }
-	@python -m stages.predict "$$PICTURES"
+	@python -m stages.predict $${WITH:+"--detector=$$WITH"} "$$PICTURES"
 
 experiments: repository .venv/ready
 	@python -m tools.experiments

@@ -23,9 +23,9 @@ from src.core.errors import InputError, invalid, one_line
 from src.core.files import read_json
 from src.data.dataset import DatasetFile
 from src.evaluation.analysis import read_analyses
-from src.evaluation.run_comparison import Changed, Run, changed_objects, compare, shared_images
 from src.evaluation.funnel import FOUND
 from src.evaluation.instances import ground_truth_of
+from src.evaluation.run_comparison import Changed, Run, changed_objects, compare, shared_images
 from src.figures.comparison import plot_both, plot_funnels, plot_overlaid
 from src.reporting.answers.answer import Picture
 from src.reporting.comparison import Compared, build_comparison, signed, verdict

@@ -12,6 +12,8 @@ LEFT_OUT: Final = Path("data/left_out.csv")  # what of a set in COCO's format is
 PREPARED: Final = Path("data/prepared.h5")  # the same on the canvas
 ANCHORS: Final = Path("data/anchors.json")  # part (a)'s anchors
 FEATURES: Final = Path("data/features.h5")  # proposals and pooled features for the heads
+ONE_STAGE_DETECTIONS: Final = Path("data/one_stage.jsonl")  # the one-stage detector's on the same images
+ONE_STAGE_PREDICTIONS: Final = Path("data/one_stage_predictions.json")  # the same as COCO results
 DETECTIONS: Final = Path("data/detections.jsonl")  # the detector on the test split, its second stage taken apart
 PREDICTIONS: Final = Path("data/predictions.json")  # the detections as COCO results
 GROUND_TRUTH: Final = Path("data/ground_truth.json")  # the test split as COCO instances
@@ -25,6 +27,7 @@ BACKBONE: Final = Path("models/backbone.pt")
 BOX_HEAD: Final = Path("models/box_head.pt")
 MASK_HEAD: Final = Path("models/mask_head.pt")  # both heads, as their training on cached features left them
 DETECTOR: Final = Path("models/detector.pt")  # every part, as `detect`, `predict` and others load it
+ONE_STAGE: Final = Path("models/one_stage.pt")  # the two-stage detector's rival, with its backbone
 
 # Results
 SUMMARY: Final = Path("metrics/summary.json")

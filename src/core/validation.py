@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from src.core.data_params import CATEGORIES, SUPERCATEGORIES, ClassesParam
 from src.core.errors import InputError, brief, invalid
-from src.core.params import Params, PrepareParams
+from src.core.params import OneStageParams, Params, PrepareParams
 
 # Names that settings had before, and what they are called now; refused with the new name.
 RENAMED: Final = {
@@ -69,10 +69,11 @@ def check_consistency(params: Params) -> None:
         InputError: naming the keys, what they would have to be, and what they are.
     """
     _check_frame(params.prepare)
-    for name, section in (("rpn", params.rpn), ("backbone", params.backbone)):
+    for name, section in (("rpn", params.rpn), ("backbone", params.backbone), ("one_stage", params.one_stage)):
         if section.bg_iou_thresh > section.fg_iou_thresh:
             found = f"{section.bg_iou_thresh} and {section.fg_iou_thresh}"
             raise invalid("params.yaml", f"'{name}.bg_iou_thresh' at most '{name}.fg_iou_thresh'", found)
+    _check_one_stage(params.one_stage)
     if params.features.proposals > params.proposals.post_nms_top_n:
         found = f"{params.features.proposals} and {params.proposals.post_nms_top_n}"
         raise invalid("params.yaml", "'features.proposals' at most 'proposals.post_nms_top_n'", found)
@@ -128,6 +129,15 @@ def validated_by(params: Params) -> list[str]:
         f"joint.patience={params.joint.patience}": params.joint.patience > 0,
     }
     return [setting for setting, is_needed in needed.items() if is_needed]
+
+
+def _check_one_stage(options: OneStageParams) -> None:
+    """Refuses to train the body below an FPN that stands still."""
+    if options.trainable_layers and not options.train_fpn:
+        text = (
+            "'one_stage.train_fpn: true' with a 'one_stage.trainable_layers' above 0, since the FPN lies over the body"
+        )
+        raise invalid("params.yaml", text, "false")
 
 
 def _check_root(root: str) -> None:

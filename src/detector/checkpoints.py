@@ -5,7 +5,7 @@ A file with heads has the names of their classes beside them: heads of other cla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,11 +27,13 @@ from src.core.tensors import (
 from src.detector.box_head import BoxHead
 from src.detector.mask_head import MaskHead
 from src.detector.mask_rcnn import BackboneWithFpn, MaskRCNN
+from src.detector.one_stage import OneStageDetector
 from src.detector.roi_heads import RoiHeads
 from src.detector.rpn import RegionProposalNetwork
 from src.detector.sampling import LossRules
-from src.detector.weights import assemble, load_states
+from src.detector.weights import assemble, load_states, make_backbone
 from src.structures.classes import Classes, require_same
+from src.structures.detector import MASK_RCNN, ONE_STAGE, Detector
 
 CLASSES: Final = "classes"  # the names' place beside the state dicts
 
@@ -111,6 +113,47 @@ def load_detector(params: Params, device: torch.device) -> tuple[MaskRCNN, Class
     load_states(backbone, rpn, states, str(paths.DETECTOR))
     heads = _load_heads(params, classes, states, paths.DETECTOR)
     return _ready(MaskRCNN(backbone, rpn, heads, params), device), classes
+
+
+def start_one_stage(params: Params, classes: Classes, device: torch.device) -> OneStageDetector:
+    """The fine-tuned backbone under a head at random, drawn from torch's global generator; ready to learn.
+
+    Raises:
+        InputError: `models/backbone.pt` is missing, broken or does not fit `params.backbone`.
+    """
+    model = _make_one_stage(params, classes)
+    states = read_states(_made(paths.BACKBONE), ("backbone",))
+    load_strictly(model.backbone, states["backbone"], f"{paths.BACKBONE}[backbone]")
+    model.prepare_to_learn()
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def save_one_stage(model: OneStageDetector, classes: Classes) -> None:
+    """Writes backbone and head to `models/one_stage.pt`."""
+    save_heads(paths.ONE_STAGE, dict(model.named_children()), classes)
+
+
+def load_one_stage(params: Params, device: torch.device) -> tuple[OneStageDetector, Classes]:
+    """The one-stage detector, frozen, as stage `one_stage` left it, and what its labels stand for.
+
+    Raises:
+        InputError: the file is missing, broken or does not fit `params`.
+    """
+    states, classes = _read(paths.ONE_STAGE, "backbone", "head")
+    model = _make_one_stage(params, classes)
+    for part, module in model.named_children():
+        load_strictly(module, states[part], f"{paths.ONE_STAGE}[{part}]")
+    return _ready(model, device), classes
+
+
+LOADERS: Final[Mapping[str, Callable[[Params, torch.device], tuple[Detector, Classes]]]] = {
+    MASK_RCNN: load_detector,
+    ONE_STAGE: load_one_stage,
+}
+
+
+def _make_one_stage(params: Params, classes: Classes) -> OneStageDetector:
+    return OneStageDetector(make_backbone(params.backbone, pretrained=False), len(classes.names), params)
 
 
 def _load_box_head(params: Params, classes: Classes, path: Path) -> BoxHead:

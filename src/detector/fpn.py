@@ -43,17 +43,25 @@ class FeaturePyramid(nn.Module):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
             nn.init.zeros_(convolution.bias)
 
-    def top_down(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Lateral convolutions and the top-down sum, finest level first: what the output convolutions read."""
-        laterals = [block(features) for block, features in zip(self.inner_blocks, maps, strict=True)]
+    def top_down(self, maps: Sequence[Tensor], finest: int = 0) -> list[Tensor]:
+        """Lateral convolutions and the top-down sum, finest level first: what the output convolutions read.
+
+        The `finest` first levels are left out; no coarser one needs them.
+        """
+        pairs = list(zip(self.inner_blocks, maps, strict=True))[finest:]
+        laterals = [block(features) for block, features in pairs]
         top_down_maps = [laterals[-1]]
         for lateral in reversed(laterals[:-1]):
             top_down_maps.insert(0, lateral + F.interpolate(top_down_maps[0], size=lateral.shape[-2:], mode="nearest"))
         return top_down_maps
 
     def outputs(self, top_down_maps: Sequence[Tensor], finest: int = 0) -> list[Tensor]:
-        """P2..P5 and the pooled level (every second cell of P5) from `top_down`'s maps, less the `finest` first."""
-        pairs = list(zip(self.layer_blocks, top_down_maps, strict=True))[finest:]
+        """P2..P5 and the pooled level (every second cell of P5) from `top_down`'s maps, less the `finest` first.
+
+        Where `top_down` has left levels out, those that it has made.
+        """
+        blocks = list(self.layer_blocks)[-len(top_down_maps) :]
+        pairs = list(zip(blocks, top_down_maps, strict=True))[finest:]
         levels = [block(features) for block, features in pairs]
         return [*levels, F.max_pool2d(levels[-1], kernel_size=1, stride=2)]
 

@@ -51,6 +51,10 @@ class BackboneWithFpn(nn.Module):
         """P2..P5 and pool, [B, 256, H / stride, W / stride] each."""
         return self.fpn(self.body(images))
 
+    def levels_from(self, images: Float[Tensor, "b 3 h w"], finest_level: int) -> list[Tensor]:
+        """P<finest_level>..P5 and pool; what finer levels alone need is not computed."""
+        return self.fpn.outputs(self.fpn.top_down(self.body(images), finest_level - FINEST))
+
     def top_down_maps(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """The FPN's maps before their output convolutions."""
         return self.fpn.top_down(self.body(images))

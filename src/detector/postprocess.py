@@ -1,7 +1,8 @@
-"""From what the box head says of each proposal to detections (task 15)."""
+"""From what a detector says of its candidates to detections (task 15)."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -49,10 +50,7 @@ class Candidates:
 
 
 def postprocess(candidates: Candidates, region: Float[Tensor, " 4"], params: EvaluateParams) -> Detections:
-    """Drops empty and cross-boundary boxes and low scores, suppresses within each class, keeps the best 100.
-
-    With `params.border` "clip", boxes are cut at the picture's border instead of being removed; with
-    `params.class_agnostic_nms` a box suppresses those of all classes.
+    """Drops low scores of the box head's, and selects among the others.
 
     Args:
         candidates: of one image.
@@ -61,11 +59,28 @@ def postprocess(candidates: Candidates, region: Float[Tensor, " 4"], params: Eva
     """
     rows, classes = (candidates.scores > params.score_threshold).nonzero(as_tuple=True)
     boxes, scores = candidates.boxes[rows, classes], candidates.scores[rows, classes]
+    return select(without_masks(boxes, classes + 1, scores, candidates.proposals[rows]), region, params)
+
+
+def without_masks(boxes: Tensor, labels: Tensor, scores: Tensor, proposals: Tensor) -> Detections:
+    """Detections whose masks are not known, or never will be."""
+    return Detections(boxes, labels, scores, proposals, boxes.new_zeros((len(boxes), 0, 0)))
+
+
+def select(found: Detections, region: Float[Tensor, " 4"], params: EvaluateParams) -> Detections:
+    """Drops empty and cross-boundary boxes, suppresses within each class, keeps the best 100.
+
+    With `params.border` "clip", boxes are cut at the picture's border instead of being removed; with
+    `params.class_agnostic_nms` a box suppresses those of all classes.
+
+    Args:
+        found: in one image, in any order.
+        region: the picture on the canvas.
+        params: thresholds and counts.
+    """
     if params.border == "clip":
-        boxes = clip(boxes, region)
-    valid = is_not_empty(boxes, SMALLEST_SIDE) & is_inside(boxes, region)
-    rows, classes, boxes, scores = rows[valid], classes[valid], boxes[valid], scores[valid]
-    groups = torch.zeros_like(classes) if params.class_agnostic_nms else classes
-    kept = batched_nms(boxes, scores, groups, params.nms_iou)[: params.detections_per_image]
-    empty = boxes.new_zeros((len(kept), 0, 0))
-    return Detections(boxes[kept], classes[kept] + 1, scores[kept], candidates.proposals[rows[kept]], empty)
+        found = dataclasses.replace(found, boxes=clip(found.boxes, region))
+    found = found.keep(is_not_empty(found.boxes, SMALLEST_SIDE) & is_inside(found.boxes, region))
+    groups = torch.zeros_like(found.labels) if params.class_agnostic_nms else found.labels - 1
+    kept = batched_nms(found.boxes, found.scores, groups, params.nms_iou)[: params.detections_per_image]
+    return found.keep(kept)

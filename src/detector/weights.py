@@ -49,13 +49,18 @@ def assemble(
     `params.weights` decides the epsilon of ResNet's normalization, which is part of the function that weights stand
     for and in no state dict: who loads weights that were fine-tuned from them needs the same one.
     """
+    backbone = make_backbone(params, pretrained=pretrained)
+    return backbone, RegionProposalNetwork(params.anchor_sizes, params.anchor_ratios, proposals)
+
+
+def make_backbone(params: BackboneParams, *, pretrained: bool) -> BackboneWithFpn:
+    """The first of the two networks that `assemble` makes."""
     body: LiteBody | ResNetBody
     if params.name in LITE_WEIGHTS:
         body = LiteBody(params.name, pretrained)
     else:
         body = ResNetBody(pretrained, eps=FROZEN_NORM_EPS if params.weights in ("imagenet", "none") else 0.0)
-    backbone = BackboneWithFpn(params.name, body)
-    return backbone, RegionProposalNetwork(params.anchor_sizes, params.anchor_ratios, proposals)
+    return BackboneWithFpn(params.name, body)
 
 
 def torchvision_state(params: BackboneParams) -> State:

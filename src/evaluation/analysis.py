@@ -1,4 +1,4 @@
-"""What the detector did on each test image: the type, and the file in which stage `detect` hands it to `evaluate`.
+"""What a detector did on each test image: the types, and the files in which stage `detect` hands them to `evaluate`.
 
 Letters: r proposals of an image, p proposals that cover an object, h halves of objects.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -20,6 +20,8 @@ from src.core.errors import invalid
 from src.core.files import atomic_write
 from src.evaluation.funnel import STEPS
 from src.evaluation.instances import Instances
+
+Parsed = TypeVar("Parsed")
 
 # What json, torch and the types here raise over a file of another making; an error of memory is not among them.
 BROKEN_FILE: Final = (OSError, AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
@@ -54,7 +56,20 @@ class SecondStageAnalysis:
     lost_at: tuple[str, ...]
 
 
-def write_analyses(path: Path, analyses: Iterable[SecondStageAnalysis]) -> None:
+@dataclass(frozen=True)
+class ImageDetections:
+    """What a detector without a second stage found in one image.
+
+    Attributes:
+        name: of the image.
+        found: in the picture's own pixels, under the border rule of the params.
+    """
+
+    name: str
+    found: Instances
+
+
+def write_analyses(path: Path, analyses: Iterable[SecondStageAnalysis | ImageDetections]) -> None:
     """Writes one JSON object per line and image, as they come; numbers keep every bit. Atomic."""
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for analysis in analyses:
@@ -67,10 +82,23 @@ def read_analyses(path: Path) -> Iterator[SecondStageAnalysis]:
     Raises:
         InputError: the file is missing or of another making.
     """
+    return _read(path, _analysis)
+
+
+def read_detections(path: Path) -> Iterator[ImageDetections]:
+    """The same of a detector without a second stage.
+
+    Raises:
+        InputError: the file is missing or of another making.
+    """
+    return _read(path, lambda tree: ImageDetections(str(tree["name"]), _instances(tree["found"])))
+
+
+def _read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
-                yield _analysis(json.loads(line))
+                yield parse(json.loads(line))
     except BROKEN_FILE as error:
         raise invalid(path, "a file that stage `detect` wrote", error) from None
 

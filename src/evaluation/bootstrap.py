@@ -14,11 +14,13 @@ from typing import Final, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from src.evaluation.coco_matching import UNMATCHED, OverlapType, greedy_match, pair_overlaps, same_class
-from src.evaluation.detection import RECALLS
+from src.evaluation.detection import RECALLS, AreaRange
 from src.evaluation.instances import GroundTruth, Instances
+from src.evaluation.rle import mask_areas
+from src.ops.boxes import box_area
 
 LEVEL: Final = 0.95
 SEED: Final = 0  # of the draws behind the intervals that are reported
@@ -101,21 +103,91 @@ def match_class(
     threshold: float = 0.5,
 ) -> ClassMatches:
     """Matches the detections of one class in every image from an IoU on; those in crowd regions are left out."""
-    right, scores, image, objects = [], [], [], []
-    for place, (truth, found) in enumerate(zip(ground_truth, detections, strict=True)):
-        ours = found.keep(_most_confident(found, label))
-        overlap = pair_overlaps(truth, ours, kind) * same_class(truth, ours)
-        crowd = truth.crowd.numpy()
-        matches = greedy_match(overlap, ours.scores.numpy(), crowd, threshold)
-        counted = np.array([match == UNMATCHED or not crowd[match] for match in matches], bool)
-        right.append((matches != UNMATCHED)[counted])
-        scores.append(ours.scores.numpy()[counted])
+    return match_class_at((threshold,), ground_truth, detections, label, kind)[0]
+
+
+def match_class_at(
+    thresholds: Sequence[float],
+    ground_truth: Sequence[GroundTruth],
+    detections: Sequence[Instances],
+    label: int,
+    kind: OverlapType,
+    areas: AreaRange | None = None,
+) -> list[ClassMatches]:
+    """The same at several thresholds.
+
+    Args:
+        thresholds: overlaps from which on a detection may take an object.
+        ground_truth: the pictures.
+        detections: of the same pictures in the same order.
+        label: the class.
+        kind: whether boxes or masks are matched.
+        areas: count objects of this size alone, and box detections that take none by their own, as COCO does.
+    """
+    scenes = [
+        _Scene.of(truth, found.keep(_most_confident(found, label)), label, kind, areas)
+        for truth, found in zip(ground_truth, detections, strict=True)
+    ]
+    return [_matches(scenes, threshold) for threshold in thresholds]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """One class in one picture: d detections, g objects of any class.
+
+    Attributes:
+        overlap: 0 where the classes differ.
+        scores: of the detections.
+        crowd: which objects are crowd regions.
+        aside: which do not count for another reason.
+        counts: which detections count where they take nothing.
+        objects: how many there are to find.
+    """
+
+    overlap: Float64[np.ndarray, "_ _"]
+    scores: Float[np.ndarray, " _"]
+    crowd: Bool[np.ndarray, " _"]
+    aside: Bool[np.ndarray, " _"]
+    counts: Bool[np.ndarray, " _"]
+    objects: int
+
+    @classmethod
+    def of(cls, truth: GroundTruth, ours: Instances, label: int, kind: OverlapType, areas: AreaRange | None) -> _Scene:
+        """The class's detections among the picture's objects."""
+        overlap, crowd = pair_overlaps(truth, ours, kind) * same_class(truth, ours), truth.crowd.numpy()
+        aside, counts = np.zeros_like(crowd), np.ones(len(ours), bool)
+        if areas is not None:
+            aside = ~_holds(areas, np.array(mask_areas(truth.masks)))
+            counts = _holds(areas, box_area(ours.boxes.double()).numpy())
+        objects = int((~crowd & ~aside & (truth.labels.numpy() == label)).sum())
+        return cls(overlap, ours.scores.numpy(), crowd, aside, counts, objects)
+
+    def match(self, threshold: float) -> tuple[Bool[np.ndarray, " _"], Bool[np.ndarray, " _"]]:
+        """Which detections take an object, and which count."""
+        matches = greedy_match(self.overlap, self.scores, self.crowd, threshold, self.aside)
+        taken = matches != UNMATCHED
+        counted = np.where(taken, ~(self.crowd | self.aside)[matches], self.counts) if len(self.crowd) else self.counts
+        return taken, counted
+
+
+def _matches(scenes: Sequence[_Scene], threshold: float) -> ClassMatches:
+    """All pictures' detections by falling score."""
+    right, scores, image = [], [], []
+    for place, scene in enumerate(scenes):
+        taken, counted = scene.match(threshold)
+        right.append(taken[counted])
+        scores.append(scene.scores[counted])
         image.append(np.full(int(counted.sum()), place))
-        objects.append(int((~crowd & (truth.labels.numpy() == label)).sum()))
-    if not objects:
+    if not scenes:
         return ClassMatches(np.zeros(0, bool), np.zeros(0, np.int64), np.zeros(0, np.int64))
     order = np.argsort(-np.concatenate(scores), kind="stable")
-    return ClassMatches(np.concatenate(right)[order], np.concatenate(image)[order], np.array(objects))
+    objects = np.array([scene.objects for scene in scenes])
+    return ClassMatches(np.concatenate(right)[order], np.concatenate(image)[order], objects)
+
+
+def _holds(areas: AreaRange, values: np.ndarray) -> Bool[np.ndarray, " n"]:
+    """Which areas, square pixels, lie in a range, its ends included."""
+    return (values >= areas[0]) & (values <= areas[1])
 
 
 def _most_confident(found: Instances, label: int) -> torch.Tensor:

@@ -43,24 +43,28 @@ def greedy_match(
     scores: Float[np.ndarray, " d"],
     crowd: Bool[np.ndarray, " g"],
     threshold: float = 0.5,
+    aside: Bool[np.ndarray, " g"] | None = None,
 ) -> Int64[np.ndarray, " d"]:
     """The object that each detection takes, or UNMATCHED.
 
     In order of falling score (equal scores: in the given order) a detection takes the free object that it overlaps
-    most, if by at least `threshold`. Crowd regions come last and are never used up: a detection that takes one is to
-    be left out of the count. A second detection of one object is UNMATCHED: a false positive.
+    most, if by at least `threshold`. What does not count comes last: crowd regions, which are never used up, and
+    objects that are set aside, as those of another size, each only once. A detection that takes one of these is to be
+    left out of the count. A second detection of one object is UNMATCHED: a false positive.
 
     Args:
         overlap: IoU, and 0 for pairs that may not match, as those of different classes.
         scores: of the detections.
         crowd: which objects are crowd regions.
         threshold: above 0.
+        aside: objects that do not count, beside crowd regions; none where nothing is said.
     """
     matches = np.full(len(scores), UNMATCHED, np.int64)
-    free = ~crowd
+    counted = ~crowd if aside is None else ~(crowd | aside)
+    free = np.ones_like(crowd)
     for index in np.argsort(-scores, kind="stable"):
-        close = overlap[index] >= threshold
-        candidates = close & free if (close & free).any() else close & crowd
+        close = (overlap[index] >= threshold) & (free | crowd)
+        candidates = close & counted if (close & counted).any() else close & ~counted
         if candidates.any():
             chosen = _last_largest(np.where(candidates, overlap[index], -1.0))
             matches[index] = chosen

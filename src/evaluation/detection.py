@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -18,6 +18,12 @@ RECALLS: Final = tuple(round(0.01 * step, 2) for step in range(101))  # COCO's r
 IOU_50, IOU_75 = 0, 5  # places of the thresholds in COCO's 0.50, 0.55, ... 0.95
 ALL, SMALL, MEDIUM, LARGE = range(4)  # places of COCO's areas: any, below 32^2, 32^2 to 96^2, above it
 FIRST_1, FIRST_10, FIRST_100 = range(3)  # places of COCO's limits of detections in an image
+AreaRange: TypeAlias = tuple[float, float]
+SIZES: Final[Mapping[str, AreaRange]] = {  # COCO's, square pixels of the picture, in its evaluator's order after "all"
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e5**2),
+}
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,12 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class DetectionMetrics:
-    """AP over the classes that have objects, and of each class by name."""
+    """AP over the classes that have objects, of each class by name, and of boxes by the size of the object."""
 
     box: AveragePrecision
     mask: AveragePrecision
     by_class: dict[str, ClassMetrics]
+    box_by_size: dict[str, AveragePrecision]
 
     def as_metrics(self) -> dict[str, Any]:
         """The entries of `metrics/evaluate.json`: box_ap ... mask_ar_100 and by_class."""
@@ -98,7 +105,8 @@ def evaluate_detections(ground_truth: Mapping[str, Any], results: Sequence[Mappi
         category["name"]: ClassMetrics(box.of_class(k).average(), mask.of_class(k).average(), box.of_class(k).curve())
         for k, category in enumerate(categories)
     }
-    return DetectionMetrics(box.average(), mask.average(), by_class)
+    by_size = {name: box.of_size(place) for place, name in enumerate(SIZES, start=SMALL)}
+    return DetectionMetrics(box.average(), mask.average(), by_class, by_size)
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,11 @@ class _Curves:
         recalls = [_mean(self.recall[..., ALL, limit]) for limit in (FIRST_1, FIRST_10, FIRST_100)]
         whole = self.precision[..., ALL, FIRST_100]
         return AveragePrecision(_mean(whole), _mean(whole[IOU_50]), _mean(whole[IOU_75]), *sizes, *recalls)
+
+    def of_size(self, area: int) -> AveragePrecision:
+        """AP, AP50 and AP75 of the objects of one of COCO's areas, by its place."""
+        part = self.precision[..., area, FIRST_100]
+        return AveragePrecision(_mean(part), _mean(part[IOU_50]), _mean(part[IOU_75]))
 
     def curve(self) -> tuple[float, ...] | None:
         """Precision of the first class at IoU 0.5, at each of `RECALLS`; None where it has no objects."""

@@ -1,9 +1,10 @@
-"""The assembled detector on whole pictures: from the canvas back to the picture's own pixels (tasks 16 to 18)."""
+"""A detector on whole pictures: from the canvas back to the picture's own pixels (tasks 13 and 16 to 18)."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -17,19 +18,21 @@ from src.data.batches import Batcher
 from src.data.letterbox import Letterbox
 from src.data.prepared import Example
 from src.detector.backbones import NORMALIZATIONS
-from src.detector.checkpoints import load_detector
-from src.detector.mask_rcnn import MaskRCNN
+from src.detector.checkpoints import LOADERS
 from src.evaluation.instances import Instances
 from src.evaluation.rle import encode_masks
 from src.evaluation.tiles import Tile, is_cut, make_tiles, merge, moved
 from src.ops.masks import paste_region
 from src.structures.classes import Classes
 from src.structures.detections import Detections
+from src.structures.detector import MASK_RCNN, Detector
 from src.structures.target import no_target
+
+Model = TypeVar("Model", bound=Detector)
 
 
 @dataclass(frozen=True)
-class Predictor:
+class Predictor(Generic[Model]):
     """A trained detector with what it needs to see pictures.
 
     Attributes:
@@ -39,16 +42,22 @@ class Predictor:
         params: of the run.
     """
 
-    detector: MaskRCNN
+    detector: Model
     classes: Classes
     fabric: Fabric
     params: Params
 
     @classmethod
-    def load(cls, params: Params, fabric: Fabric | None = None) -> Predictor:
-        """The detector that the pipeline trained; on one device of this machine where nothing else is said."""
+    def load(cls, params: Params, fabric: Fabric | None = None, *, detector: str = MASK_RCNN) -> Predictor[Any]:
+        """A detector that the pipeline trained; on one device of this machine where nothing else is said.
+
+        Args:
+            params: of the run.
+            fabric: device and precision.
+            detector: which one, of `DETECTORS`.
+        """
         fabric = fabric or make_fabric(params.runtime)
-        return cls(*load_detector(params, fabric.device), fabric, params)
+        return Predictor(*LOADERS[detector](params, fabric.device), fabric, params)
 
     @property
     def batcher(self) -> Batcher:
@@ -97,8 +106,10 @@ def in_source(found: Detections, letterbox: Letterbox) -> Detections:
 def paste(found: Detections, size: tuple[int, int], mask_threshold: float) -> Instances:
     """Masks in a picture of `size` (height, width), pasted bilinearly, then thresholded (task 16).
 
-    One mask after another, so that memory does not grow with their number.
+    One mask after another, so that memory does not grow with their number. A detector without a mask head has none.
     """
+    if not found.masks.shape[1:].numel():  # of a detector of boxes alone
+        return Instances(found.boxes, found.labels, found.scores, None, found.proposals)
     masks = [
         code
         for grid, box in zip(found.masks.float(), found.boxes, strict=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from src.data.prepared import Example
 from src.detector.box_head import decode_scaled
+from src.detector.mask_rcnn import MaskRCNN
 from src.detector.postprocess import postprocess
 from src.detector.roi_heads import RoiHeads
 from src.evaluation.analysis import SecondStageAnalysis
@@ -30,7 +31,7 @@ BORDERS: Final = ("remove", "clip")  # the rules for boxes across the border; bo
 
 
 @torch.no_grad()
-def analyze(predictor: Predictor, example: Example) -> SecondStageAnalysis:
+def analyze(predictor: Predictor[MaskRCNN], example: Example) -> SecondStageAnalysis:
     """Detections under both border rules, and the second stage taken apart."""
     detector, params, letterbox = predictor.detector, predictor.params, example.letterbox
     with predictor.fabric.autocast():

@@ -67,17 +67,25 @@ def grid_anchors(
 
 @functools.lru_cache(maxsize=8)
 def pyramid_anchors(
-    sizes: tuple[float, ...], ratios: tuple[float, ...], canvas: tuple[int, int], grids: tuple[tuple[int, int], ...]
+    sizes: tuple[float, ...],
+    ratios: tuple[float, ...],
+    canvas: tuple[int, int],
+    grids: tuple[tuple[int, int], ...],
+    scales: tuple[float, ...] = (1.0,),
 ) -> list[Tensor]:
     """Anchors of each level, [H*W*A, 4] canvas pixels, sides rounded and strides whole numbers as in torchvision.
+
+    A location's anchors are those of the first ratio in all scales, then of the second, as torchvision has them.
 
     Args:
         sizes: square root of the anchors' area on each level, pixels.
         ratios: height / width.
         canvas: height and width, pixels.
         grids: rows and columns of each level.
+        scales: of a level's anchors, in shares of its size.
     """
-    return [
-        grid_anchors(size_ratio_anchors(size, ratios).round(), *grid, (canvas[0] // grid[0], canvas[1] // grid[1]))
-        for size, grid in zip(sizes, grids, strict=True)
-    ]
+    anchors = []
+    for size, grid in zip(sizes, grids, strict=True):
+        cell = torch.cat([size_ratio_anchors(scale * size, [ratio]) for ratio in ratios for scale in scales])
+        anchors.append(grid_anchors(cell.round(), *grid, (canvas[0] // grid[0], canvas[1] // grid[1])))
+    return anchors

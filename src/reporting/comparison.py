@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from src.core.files import write_text
-from src.evaluation.run_comparison import Difference
 from src.evaluation.funnel import Funnel
+from src.evaluation.run_comparison import Difference
 from src.reporting.answers.answer import Picture, Table
 from src.reporting.formatting import MINUS, count, listing, plural, score
 from src.reporting.page import environment

@@ -16,6 +16,7 @@ HISTORIES = {
     "box_head": (("classification", "box_regression"), "Box head"),
     "mask_head": (("classification", "box_regression", "mask"), "Box head and mask branch on cached features"),
     "joint": (ALL_LOSSES, "All parts together"),
+    "one_stage": (("classification", "box_regression"), "One-stage detector"),
 }
 
 

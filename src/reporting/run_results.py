@@ -37,12 +37,14 @@ class RunResults:
         params: the run's parameters.
         charts: folder of the curves that `src.reporting.loss_curves` draws.
         seconds: how long each stage took, as far as it is known.
+        seconds_an_image: how long each detector takes for an image, likewise.
     """
 
     root: Path
     params: Params
     charts: Path
     seconds: dict[str, float] = field(default_factory=dict)
+    seconds_an_image: dict[str, float] = field(default_factory=dict)
     _files: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def value(self, stage: str, *keys: str) -> Any:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from src.core.errors import invalid
 from src.core.files import read_json
 from src.reporting.formatting import count, duration, percent, plural, score
+from src.structures.detector import DETECTORS
 from src.structures.sample import VALIDATION
 
 STAGES: Final = (
     *("ingest", "prepare", "anchors", "rpn", "evaluate_rpn", "backbone", "evaluate_backbone", "features"),
-    *("box_head", "mask_head", "joint", "detect", "evaluate", "predict"),
+    *("box_head", "mask_head", "joint", "one_stage", "detect", "evaluate", "predict"),
 )
 SOURCES: Final = {
     "emoji": "scenes composed from vector art",
@@ -23,21 +25,26 @@ SOURCES: Final = {
 }
 
 
-def read_seconds(folder: Path) -> dict[str, float]:
+def read_seconds(folder: Path, names: Sequence[str] = STAGES) -> dict[str, float]:
     """Seconds of the stages before the report, from `<folder>/<stage>.json`; those without a file are left out.
 
     Raises:
         InputError: a file holds no number.
     """
     seconds = {}
-    for stage in STAGES:
-        path = folder / f"{stage}.json"
+    for name in names:
+        path = folder / f"{name}.json"
         if path.is_file():
             value = read_json(path)
             if not isinstance(value, int | float):
                 raise invalid(path, "a number of seconds", repr(value))
-            seconds[stage] = float(value)
+            seconds[name] = float(value)
     return seconds
+
+
+def read_seconds_an_image(folder: Path) -> dict[str, float]:
+    """What each detector takes for an image on this machine, as stage `detect` left it in `<folder>/an_image`."""
+    return read_seconds(folder / "an_image", DETECTORS)
 
 
 def commit(root: Path) -> str:

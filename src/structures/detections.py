@@ -1,4 +1,4 @@
-"""What a detector says of one image (tasks 15 and 16)."""
+"""What a detector says of one image (tasks 13, 15 and 16)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Detections:
         boxes: x1 y1 x2 y2 in canvas pixels.
         labels: 1 and up.
         scores: probability of the label, 0..1.
-        proposals: the RPN's box that each detection was refined from.
-        masks: probability of the object in the cells of its box; none until the mask head has run.
+        proposals: the box that each detection was refined from: the RPN's, or an anchor where there is no RPN.
+        masks: probability of the object in the cells of its box; of no cells until a mask head has run.
     """
 
     boxes: Float[Tensor, "d 4"]
@@ -30,8 +30,8 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def keep(self, chosen: Bool[Tensor, " d"] | Int64[Tensor, " k"]) -> Detections:
-        """The detections that `chosen` picks: in the same order, or in that of its indices."""
+    def keep(self, chosen: Bool[Tensor, " d"] | Int64[Tensor, " c"]) -> Detections:
+        """The detections that `chosen` picks: a mask, which keeps their order, or indices, in theirs."""
         return Detections(**{field.name: getattr(self, field.name)[chosen] for field in dataclasses.fields(self)})
 
     def cpu(self) -> Detections:

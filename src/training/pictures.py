@@ -1,4 +1,4 @@
-"""What trainings on pictures have in common: stages `rpn`, `backbone` and `joint` learn from the prepared file."""
+"""What trainings on pictures have in common: `rpn`, `backbone`, `joint`, `one_stage` learn from the prepared file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 
 from src.core import paths
 from src.core.errors import invalid
-from src.core.params import BackboneParams, JointParams, RpnParams
+from src.core.params import BackboneParams, JointParams, OneStageParams, RpnParams
 from src.data.augmentation import Augmentation
 from src.data.batches import Batcher
 from src.data.loading import Loader
@@ -21,7 +21,7 @@ from src.training.loop import Training
 
 
 def from_pictures(
-    options: RpnParams | BackboneParams | JointParams,
+    options: RpnParams | BackboneParams | JointParams | OneStageParams,
     normalization: Normalization,
     fabric: Fabric,
     *,

@@ -23,29 +23,34 @@ from src.core.params import Params
 from src.core.runtime import environment_info
 from src.core.stage import run
 from src.data.dataset import DatasetFile
-from src.evaluation.analysis import SecondStageAnalysis, read_analyses
+from src.evaluation.analysis import SecondStageAnalysis, read_analyses, read_detections
 from src.evaluation.classifier import confusion_rows
-from src.evaluation.detection import curve_rows
+from src.evaluation.comparison import compare
+from src.evaluation.detection import DetectionMetrics, curve_rows, evaluate_detections
 from src.evaluation.headline import headline_numbers, provenance
-from src.evaluation.instances import GroundTruth
+from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.results import EvaluationResults, evaluate_detector
 from src.figures import evaluation as figures
+from src.figures.detectors import Apart, plot_apart
 from src.figures.view import LARGEST_PANEL, View
 from src.structures.classes import Classes
+from src.structures.detector import MASK_RCNN, ONE_STAGE
 
 PLOTS = paths.plots("evaluate")
 REFINED_SHOWN = 3  # detections per image whose proposals are drawn
+SIDE_BY_SIDE = 2  # images drawn in which one detector finds what the other misses, and as many the other way round
 
 
 def main(params: Params) -> None:
     """Measures, then draws."""
-    analyses = list(read_analyses(paths.DETECTIONS))
+    analyses, others = list(read_analyses(paths.DETECTIONS)), list(read_detections(paths.ONE_STAGE_DETECTIONS))
     with DatasetFile(paths.DATASET) as dataset:
         rows = dataset.indices(params.evaluate.split)
         truth = [GroundTruth.from_dataset(dataset, row, number) for number, row in enumerate(rows, start=1)]
-        if len(analyses) != len(truth):
-            expected = f"a line for each of {len(truth)} {params.evaluate.split} images"
-            raise invalid(paths.DETECTIONS, expected, len(analyses))
+        for path, lines in ((paths.DETECTIONS, analyses), (paths.ONE_STAGE_DETECTIONS, others)):
+            if len(lines) != len(truth):
+                expected = f"a line for each of {len(truth)} {params.evaluate.split} images"
+                raise invalid(path, expected, len(lines))
         classes = dataset.classes
         results = evaluate_detector(truth, analyses, classes, params)
         pick = results.unannotated.picture if results.unannotated else 0
@@ -59,6 +64,8 @@ def main(params: Params) -> None:
     figures.plot_funnel(results.funnel, PLOTS / "funnel.png")
     figures.plot_precision_recall(results.score, PLOTS / "precision_recall.png")
     figures.plot_halves(results.halves, PLOTS / "halves.png")
+    found = {MASK_RCNN: [one.found[results.border] for one in analyses], ONE_STAGE: [one.found for one in others]}
+    put_side_by_side(truth, rows, found, results.score, classes)
     shown_scenes = scenes(images, truth, analyses, results.border)
     draw(shown_scenes, shown, results, classes, params.predict.score_threshold)
 
@@ -74,6 +81,39 @@ def write_numbers(evaluated: dict[str, Any]) -> None:
 def drawn(dataset: DatasetFile, row: int) -> np.ndarray:
     """An image as a figure shows it."""
     return View.of(*dataset.source_size(row), largest=LARGEST_PANEL).picture(dataset.image(row))
+
+
+def put_side_by_side(
+    truth: Sequence[GroundTruth],
+    rows: Sequence[int],
+    found: dict[str, list[Instances]],
+    score: DetectionMetrics,
+    classes: Classes,
+) -> None:
+    """Both detectors' numbers, and images in which one finds what the other misses.
+
+    Args:
+        truth: the images.
+        rows: of the dataset file, in which they stand.
+        found: by each detector.
+        score: of the two-stage detector, which is measured already.
+        classes: of the data set.
+    """
+    other = evaluate_detections(coco_ground_truth(truth, classes), coco_results(truth, found[ONE_STAGE]))
+    comparison = compare(truth, found, {MASK_RCNN: score, ONE_STAGE: other}, classes)
+    write_json(paths.metrics("detectors"), comparison.as_metrics())
+    chosen = list(dict.fromkeys(number for place in (0, 1) for number in comparison.only(place)[:SIDE_BY_SIDE]))
+    with DatasetFile(paths.DATASET) as dataset:
+        apart = [
+            Apart(
+                drawn(dataset, rows[number]),
+                truth[number],
+                {name: one.operating.surest(found[name][number]) for name, one in comparison.detectors.items()},
+                np.logical_xor(*comparison.found[number]),
+            )
+            for number in chosen
+        ]
+    plot_apart(apart, classes, PLOTS / "detectors.png")
 
 
 def scenes(

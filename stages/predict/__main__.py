@@ -2,7 +2,8 @@
 
 `python -m stages.predict` takes every picture in `pictures/`; `python -m stages.predict my.jpg` takes that one and
 writes `predictions/my.jpg.png` and `predictions/my.jpg.json`. Several may be named, and folders, and videos. For
-a labeling tool (`predict.export`) all go into one file, `data/export.json` or `predictions/export.json`.
+a labeling tool (`predict.export`) all go into one file, `data/export.json` or `predictions/export.json`. With
+`--detector one_stage` before the names it is the one-stage detector's boxes, without masks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from src.core import paths
-from src.core.errors import InputError, one_line
+from src.core.errors import InputError, invalid, one_line
 from src.core.files import write_json
 from src.core.params import Params
 from src.core.runtime import environment_info
@@ -37,6 +38,7 @@ from src.sources.named_pictures import find_pictures, names_below, place_of, res
 from src.sources.pictures import list_pictures
 from src.sources.video import VIDEO_SUFFIXES, read_frames
 from src.structures.classes import Classes
+from src.structures.detector import DETECTORS, MASK_RCNN
 
 logger = logging.getLogger(__name__)
 
@@ -62,16 +64,19 @@ def main(params: Params) -> None:
     write_json(paths.metrics("predict"), {**facts, "unreadable": left_out, "conditions": conditions})
 
 
-def predict_named(names: Sequence[str], params: Params) -> None:
+def predict_named(names: Sequence[str], params: Params, detector: str = MASK_RCNN) -> None:
     """Pictures from anywhere, and those of folders.
 
     Args:
         names: as on the command line; each may name several, with spaces between.
         params: of the run.
+        detector: which one looks at them.
 
     Raises:
-        InputError: none of them can be read, or a folder has none.
+        InputError: none of them can be read, or a folder has none; masks are to be exported of a detector without.
     """
+    if params.predict.export != "none" and detector != MASK_RCNN:
+        raise invalid("predict.export", f"'none' with {detector}, which finds no masks", f"'{params.predict.export}'")
     records: dict[Path, dict[str, Any]] = {}
 
     def write(file: Path, picture: np.ndarray, found: Instances, classes: Classes) -> None:
@@ -83,10 +88,33 @@ def predict_named(names: Sequence[str], params: Params) -> None:
             records[file] = entry
         tqdm.write(f"{len(found)} found: {one_line(target)}.png, {one_line(target)}.json")
 
-    seen = predict_each(find_pictures(names), params, write)
+    seen = predict_each(find_pictures(names), params, write, detector)
     if params.predict.export != "none":
         write_json(paths.SINGLE_EXPORT, exported(records, seen.classes, params))
         tqdm.write(f"for {params.predict.export}: {paths.SINGLE_EXPORT}")
+
+
+def read_command_line(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The detector and the pictures that are named. Only the first word can be an option: a file may have any name.
+
+    Raises:
+        InputError: there is no such detector, or no picture is named for it.
+    """
+    option, equals, name = words[0].partition("=")
+    if option != "--detector":
+        return MASK_RCNN, words
+    name, *names = [name, *words[1:]] if equals else [*words[1:], ""]
+    if name not in DETECTORS:
+        raise invalid("--detector", " or ".join(DETECTORS), f"'{name}'")
+    if not any(names):
+        raise InputError("--detector: expected a picture or a folder after it, found none")
+    return name, [text for text in names if text]
+
+
+def predict_from(words: Sequence[str], params: Params) -> None:
+    """What the command line says."""
+    detector, names = read_command_line(words)
+    predict_named(names, params, detector)
 
 
 @dataclass(frozen=True)
@@ -102,7 +130,7 @@ class Seen:
     classes: Classes | None
 
 
-def predict_each(files: Sequence[Path], params: Params, write: Writer) -> Seen:
+def predict_each(files: Sequence[Path], params: Params, write: Writer, detector: str = MASK_RCNN) -> Seen:
     """Predicts one file after another, since all at once may not fit the memory, and gives each picture to `write`.
 
     Files that cannot be read are named in the log.
@@ -110,11 +138,11 @@ def predict_each(files: Sequence[Path], params: Params, write: Writer) -> Seen:
     Raises:
         InputError: none of them can be read; nothing is written then.
     """
-    predictor: Predictor | None = None
+    predictor: Predictor[Any] | None = None
     unreadable: dict[Path, InputError] = {}
     for file in tqdm(files, desc="predict", unit="picture", disable=len(files) == 1):
         for name, picture in pictures_of(file, params.predict.frame_seconds, unreadable):
-            predictor = predictor or Predictor.load(params)
+            predictor = predictor or Predictor.load(params, detector=detector)
             write(file.with_name(name), picture, predictor.predict(picture), predictor.classes)
     if unreadable and predictor is None:
         raise next(iter(unreadable.values()))
@@ -134,12 +162,13 @@ def pictures_of(
 
 
 def record(name: str, picture: np.ndarray, found: Instances, classes: Classes) -> dict[str, Any]:
-    """One picture's entry: size, and class, score, box (x, y, width, height) and mask of each detection."""
-    rows = zip(found.labels.tolist(), found.scores.tolist(), to_xywh(found.boxes), found.masks or [], strict=True)
-    detections = [
-        {"class": classes.name_of(label), "score": score, "bbox": box, "segmentation": mask}
-        for label, score, box, mask in rows
+    """One picture's entry: size, and class, score, box (x, y, width, height) and, if known, mask of each detection."""
+    rows = zip(found.labels.tolist(), found.scores.tolist(), to_xywh(found.boxes), strict=True)
+    detections: list[dict[str, Any]] = [
+        {"class": classes.name_of(label), "score": score, "bbox": box} for label, score, box in rows
     ]
+    for entry, mask in zip(detections, found.masks or [], strict=found.masks is not None):
+        entry["segmentation"] = mask
     return {"name": name, "height": picture.shape[0], "width": picture.shape[1], "detections": detections}
 
 
@@ -163,6 +192,6 @@ def exported(records: Mapping[Path, dict[str, Any]], classes: Classes | None, pa
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        run("predict", lambda params: predict_named(sys.argv[1:], params))
+        run("predict", lambda params: predict_from(sys.argv[1:], params))
     else:
         run("predict", main)

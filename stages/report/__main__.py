@@ -17,7 +17,7 @@ from src.core.stage import SECONDS, run
 from src.reporting.loss_curves import draw_charts
 from src.reporting.page import build_page
 from src.reporting.run_results import RunResults
-from src.reporting.summary import headline, read_seconds
+from src.reporting.summary import headline, read_seconds, read_seconds_an_image
 
 
 def main(params: Params) -> None:
@@ -25,7 +25,8 @@ def main(params: Params) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Of stages that this run did not need, where it is a temporary one, the main workspace's.
         seconds = read_seconds(cache_dir() / "seconds") | read_seconds(SECONDS)
-        results = RunResults(Path(), params, Path(folder), seconds)
+        each = read_seconds_an_image(cache_dir() / "seconds")
+        results = RunResults(Path(), params, Path(folder), seconds, each)
         numbers, measured_on = results.value("summary"), results.value("provenance")
         draw_charts(results, Path(folder))
         build_page(results, numbers, measured_on, paths.REPORT)

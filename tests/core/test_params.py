@@ -49,6 +49,10 @@ joint: {scheme: end_to_end, rounds: 2, epochs: 3, trainable_layers: 1, batch_siz
         backbone_rate_factor: 0.1, weight_decay: 0.0001, box_batch_size_per_image: 96, mask_batch_size_per_image: 8,
         finest_level: 4, flip: true, keep: last, patience: 0, gradient_interval: 25,
         loss_weights: {objectness: 1, rpn_regression: 1, classification: 1, box_regression: 1, mask: 1}, seed: 1}
+one_stage: {epochs: 3, batch_size: 2, learning_rate: 0.0005, backbone_rate_factor: 0.1, weight_decay: 0.0001,
+            finest_level: 4, convolutions: 1, channels: 128, train_fpn: true, trainable_layers: 0,
+            anchor_scales: [0.5, 0.63, 0.794], fg_iou_thresh: 0.5, bg_iou_thresh: 0.4, focal_alpha: 0.25,
+            focal_gamma: 2, flip: true, loss_weights: {classification: 1, box_regression: 1}, seed: 1}
 evaluate: {split: test, score_threshold: 0.05, nms_iou: 0.5, class_agnostic_nms: false,
            detections_per_image: 100, border: clip,
            mask_threshold: 0.5, box_passes: 1, objectness_power: 0.0}

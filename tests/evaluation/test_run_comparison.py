@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from src.evaluation.bootstrap import bootstrap_ap50
-from src.evaluation.run_comparison import Run, changed_objects, compare, shared_images
 from src.evaluation.detection import evaluate_detections
 from src.evaluation.funnel import FOUND, STEPS
 from src.evaluation.instances import GroundTruth, coco_ground_truth, coco_results, ground_truth_of
+from src.evaluation.run_comparison import Run, changed_objects, compare, shared_images
 from tests.evaluation.scenes import found, random_scene, truth
 
 

@@ -87,6 +87,15 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "no epochs of joint training": (value(joint__epochs=0), ("a number in [1, inf] for 'joint.epochs', found 0",)),
     "a faster body": (value(joint__backbone_rate_factor=1.5), ("for 'joint.backbone_rate_factor', found 1.5",)),
     "no level": (value(joint__finest_level=6), ("a number in [2, 5] for 'joint.finest_level', found 6",)),
+    "body under a frozen pyramid": (
+        value(one_stage__trainable_layers=1, one_stage__train_fpn=False),
+        ("'one_stage.train_fpn: true' with a 'one_stage.trainable_layers' above 0", "found false"),
+    ),
+    "one stage's IoUs crossed": (
+        value(one_stage__bg_iou_thresh=0.6),
+        ("'one_stage.bg_iou_thresh' at most 'one_stage.fg_iou_thresh'", "0.6 and 0.5"),
+    ),
+    "no scale": (value(one_stage__anchor_scales=[0]), ("above 0 and at most 8 for 'one_stage.anchor_scales'", "[0]")),
     "scheme": (value(joint__scheme="end to end"), ("one of none, end_to_end, alternating", "found 'end to end'")),
     "misspelled choice": (value(evaluate__border="remvoe"), ("one of remove, clip", "found 'remvoe'")),
     "two colors": (value(prepare__mean=[0.5, 0.5]), ("3 values for 'prepare.mean'",)),

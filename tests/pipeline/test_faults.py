@@ -29,7 +29,9 @@ from tests.pipeline.workspace import MINUTES, TINY, Workspace, make_workspace
 pytestmark = pytest.mark.timeout(60 * MINUTES)  # runs of whole stages, on a machine that may be busy
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-LONG = {f"{stage}.epochs": 6 for stage in ("rpn", "backbone", "box_head", "mask_head")}  # a checkpoint each epoch
+LONG = {
+    f"{stage}.epochs": 6 for stage in ("rpn", "backbone", "box_head", "mask_head", "one_stage")
+}  # a checkpoint each epoch
 LONG |= {"joint.scheme": "alternating", "joint.epochs": 2}  # three phases
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, asks the kernel to end orphans")
 
@@ -101,7 +103,10 @@ def locked(workspace: Workspace) -> dict[str, str]:
     return {entry["path"]: entry["md5"] for made in stages.values() for entry in made["outs"]}
 
 
-@pytest.mark.parametrize("name", ["prepare", "rpn", "backbone", "features", "box_head", "mask_head", "joint", "detect"])
+@pytest.mark.parametrize(
+    "name",
+    ["prepare", "rpn", "backbone", "features", "box_head", "mask_head", "joint", "one_stage", "detect"],
+)
 def test_killed_at_random_a_stage_ends_as_undisturbed(
     copy: Workspace, name: str, request: pytest.FixtureRequest
 ) -> None:

@@ -40,13 +40,14 @@ def test_every_stage_ran_once_and_in_order(finished):
         ("prepare", "backbone", "evaluate_backbone", "evaluate"),
         ("prepare", "backbone", *HEADS),
         ("joint", "predict", "report"),
+        ("backbone", "one_stage", "detect"),
     ):
         assert [stage for stage in ran if stage in chain] == list(chain)
 
 
 def test_every_metrics_file_is_json_without_nan(finished):
     files = list((finished.workspace.root / "metrics").glob("*.json"))
-    assert len(files) == 10
+    assert len(files) == 11
     for path in files:
         assert finished.workspace.json(path.relative_to(finished.workspace.root).as_posix())
 

@@ -29,7 +29,8 @@ TOUCHES = {
     "src/training/loop.py": set(TRAINING),
     "stages/backbone/__main__.py": {"backbone"},  # the scheme of fine-tuning
     "src/detector/mask_rcnn.py": {
-        *("backbone", "evaluate_backbone", "features", "box_head", "mask_head", "joint", "detect", "predict"),
+        *("backbone", "evaluate_backbone", "features", "box_head", "mask_head", "joint", "one_stage", "detect"),
+        "predict",
     },
     "src/plain_rpn/losses.py": {"anchors", "rpn", "evaluate_rpn"},
     "src/sources/course.py": {"ingest", "predict"},

@@ -41,6 +41,7 @@ def params(devices: int | str) -> Params:
     return dataclasses.replace(
         whole,
         joint=dataclasses.replace(whole.joint, learning_rate=1e-5),
+        one_stage=dataclasses.replace(whole.one_stage, learning_rate=1e-5),
         runtime=RuntimeParams("float32", threads, devices, 1),
     )
 

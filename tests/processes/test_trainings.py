@@ -20,11 +20,12 @@ from stages.detect import __main__ as detect
 from stages.features import __main__ as features
 from stages.joint import __main__ as joint
 from stages.mask_head import __main__ as mask_head
+from stages.one_stage import __main__ as one_stage
 from stages.rpn import __main__ as rpn
 from tests.factories import make_prepared
 from tests.processes import program
 from tests.processes.conftest import Start
-from tests.stages.workspace import make_workspace, save_parts, states
+from tests.stages.workspace import make_workspace, save_parts, save_rival, states
 from tests.training.toy import Killed
 
 STEPS = 6  # of `joint`: two epochs of three
@@ -102,6 +103,21 @@ def test_joint_training_draws_and_loses_the_same_on_two_processes(start: Start, 
     assert len(drawn) > 20
     compare_draws(draws(), drawn)
     found = states(paths.DETECTOR)
+    for part, state in weights.items():
+        for name, value in state.items():
+            torch.testing.assert_close(found[part][name], value, rtol=2e-3, atol=2e-4, msg=f"{part}.{name}")
+
+
+def test_the_one_stage_detector_loses_the_same_on_two_processes(start: Start, workspace: Path) -> None:
+    alone("one_stage", one_stage.main)
+    expected = {name: history("one_stage", name) for name in ("train", "test")}
+    weights = torch.load(paths.ONE_STAGE, weights_only=True)
+    ended = start("one_stage", "2")
+    assert ended.status == 0, ended.lines
+    close(history("one_stage"), expected["train"], rows=1)
+    for name, table in expected.items():
+        close(history("one_stage", name), table, tolerance=2e-3)
+    found = torch.load(paths.ONE_STAGE, weights_only=True)
     for part, state in weights.items():
         for name, value in state.items():
             torch.testing.assert_close(found[part][name], value, rtol=2e-3, atol=2e-4, msg=f"{part}.{name}")
@@ -191,7 +207,9 @@ def test_part_a_learns_the_same_on_two_processes(start: Start, workspace: Path) 
 
 def test_features_and_detections_are_the_same_to_the_byte(start: Start, workspace: Path) -> None:
     joint.main(one_process())
-    outputs = {"features": [paths.FEATURES, paths.metrics("features")], "detect": [paths.DETECTIONS, paths.PREDICTIONS]}
+    save_rival(one_process())
+    found = [paths.DETECTIONS, paths.PREDICTIONS, paths.ONE_STAGE_DETECTIONS]
+    outputs = {"features": [paths.FEATURES, paths.metrics("features")], "detect": found}
     for stage, main in (("features", features.main), ("detect", detect.main)):
         main(one_process())
         expected = [path.read_bytes() for path in outputs[stage]]

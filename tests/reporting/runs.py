@@ -28,11 +28,19 @@ FIGURES = (
     *("evaluate_rpn/ground_truth", "evaluate_rpn/proposals", "evaluate_rpn/receptive_field"),
     *("evaluate_backbone/proposals", "evaluate_backbone/before_after", "evaluate_backbone/crops"),
     *("evaluate/detections", "evaluate/before_after", "evaluate/halves", "evaluate/unannotated"),
-    *("evaluate/confusion", "evaluate/funnel", "predict/street"),
+    *("evaluate/confusion", "evaluate/funnel", "evaluate/detectors", "predict/street"),
 )
 LOSSES = ("objectness", "rpn_regression", "classification", "box_regression", "mask")  # of joint training
 RECALL = {"10": 0.41, "50": 0.66, "100": 0.74, "200": 0.83, "1000": 0.93}
 FIRST_RECALL = {"10": 0.02, "50": 0.06, "100": 0.10, "200": 0.17, "1000": 0.42}
+
+ERRORS = ("correct", "duplicate", "classification", "localization", "both", "background", "missed", "ignored")
+
+
+def gap(estimate: float, low: float, high: float) -> dict[str, float | int]:
+    """A difference with its interval."""
+    return {"estimate": estimate, "low": low, "high": high, "resamples": 1000}
+
 
 METRICS: dict[str, Any] = {
     "ingest": {
@@ -236,6 +244,42 @@ METRICS: dict[str, Any] = {
         "conditions": CONDITIONS,
     },
     "predict": {"pictures": 1, "detections": 2, "unreadable": {}, "conditions": CONDITIONS},
+    "detectors": {
+        "detectors": {
+            "mask_rcnn": {
+                "ap": 0.487,
+                "ap50": 0.782,
+                "ap75": 0.521,
+                "by_class": {name: {"ap": 0.4, "ap50": 0.7, "ap75": 0.5} for name in CLASSES},
+                "by_size": {name: {"ap": 0.4, "ap50": 0.7, "ap75": 0.5} for name in ("small", "medium", "large")},
+                "threshold": 0.61,
+                "precision": 0.8,
+                "recall": 0.7,
+                "errors": dict(zip(ERRORS, (84, 2, 6, 7, 1, 11, 20, 0), strict=True)),
+                "detections_per_image": 4.5,
+            },
+            "one_stage": {
+                "ap": 0.387,
+                "ap50": 0.702,
+                "ap75": 0.321,
+                "by_class": {name: {"ap": 0.3, "ap50": 0.6, "ap75": 0.4} for name in CLASSES},
+                "by_size": {name: {"ap": 0.3, "ap50": 0.6, "ap75": 0.4} for name in ("small", "medium", "large")},
+                "threshold": 0.33,
+                "precision": 0.7,
+                "recall": 0.6,
+                "errors": dict(zip(ERRORS, (72, 5, 6, 17, 1, 9, 25, 0), strict=True)),
+                "detections_per_image": 14.5,
+            },
+        },
+        "differences": {
+            "all": {"ap": gap(0.1, 0.05, 0.16), "ap50": gap(0.08, 0.02, 0.13), "ap75": gap(0.2, 0.1, 0.3)},
+            **{name: {key: gap(0.1, -0.02, 0.2) for key in ("ap", "ap50", "ap75")} for name in CLASSES},
+            "small": None,
+            **{name: {key: gap(0.1, 0.02, 0.2) for key in ("ap", "ap50", "ap75")} for name in ("medium", "large")},
+        },
+        "objects": {"both": 70, "mask_rcnn_only": 14, "one_stage_only": 2, "neither": 34},
+        "images": {"mask_rcnn": ["test/000003"], "one_stage": ["test/000004"]},
+    },
 }
 
 
@@ -290,10 +334,18 @@ def write_run(root: Path, content: dict[str, Any] | None = None, params: Params 
     write_tables(root / "plots")
     charts = root / "charts"
     charts.mkdir(exist_ok=True)
-    for name in ("rpn", "rpn_recall", "backbone", "recall", "box_head", "mask_head", "joint", "gradients"):
+    for name in ("rpn", "rpn_recall", "backbone", "recall", "box_head", "mask_head", "joint", "one_stage", "gradients"):
         picture(charts / f"{name}.png")
-    seconds = {"backbone": 402.0, "features": 61.0, "box_head": 118.0, "mask_head": 150.5, "joint": 489.0}
-    return RunResults(root, params or training_params(), charts, seconds)
+    seconds = {
+        "backbone": 402.0,
+        "features": 61.0,
+        "box_head": 118.0,
+        "mask_head": 150.5,
+        "joint": 489.0,
+        "one_stage": 120.0,
+    }
+    an_image = {"mask_rcnn": 0.9, "one_stage": 0.3}
+    return RunResults(root, params or training_params(), charts, seconds, an_image)
 
 
 def write_metrics(root: Path, content: dict[str, Any]) -> None:
@@ -316,6 +368,7 @@ def write_tables(plots: Path) -> None:
     history(plots / "box_head", ("classification", "box_regression"))
     history(plots / "mask_head", ("classification", "box_regression", "mask"))
     history(plots / "joint", LOSSES, weights={"mask": 2.0})
+    history(plots / "one_stage", ("classification", "box_regression"))
     gradients(plots, dict(zip(LOSSES, (0.1, 0.05, 0.3, 0.15, 0.4), strict=True)))
     counts = [int(key) for key in RECALL]
     recall = {"proposals": counts, "recall": list(RECALL.values())}

@@ -16,11 +16,13 @@ import torch
 
 from src.core import paths
 from src.core.errors import InputError
+from src.core.files import read_json
 from src.core.params import Params
 from src.data.dataset import DatasetFile
 from src.evaluation import detection, results
-from src.evaluation.analysis import read_analyses, write_analyses
+from src.evaluation.analysis import read_analyses, read_detections, write_analyses
 from src.evaluation.instances import GroundTruth, coco_results
+from src.structures.detector import DETECTORS
 from stages.detect import __main__ as detect
 from stages.evaluate import __main__ as evaluate
 from stages.joint import __main__ as joint
@@ -28,9 +30,11 @@ from tests.detector.small import evaluate_params
 from tests.evaluation.test_results import KEYS, counted
 from tests.factories import make_prepared
 from tests.reporting.runs import METRICS, write_metrics
-from tests.stages.workspace import make_workspace, save_parts, tiny_params, written_by
+from tests.stages.workspace import make_workspace, save_parts, save_rival, tiny_params, written_by
 
-FIGURES = ("before_after", "confusion", "detections", "funnel", "halves", "precision_recall", "unannotated")
+FIGURES = (
+    *("before_after", "confusion", "detections", "detectors", "funnel", "halves", "precision_recall", "unannotated"),
+)
 
 
 def params(border: str = "clip") -> Params:
@@ -51,6 +55,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = make_workspace(tmp_path_factory.mktemp("workspace"), patch, prepared, prepared.with_name("dataset.h5"))
         save_parts(params())
         joint.main(params())
+        save_rival(params())
         for parts in (paths.BACKBONE, paths.MASK_HEAD):
             parts.unlink()  # the whole detector is in a file of its own
         write_metrics(folder, {name: METRICS[name] for name in ("ingest", "rpn", "backbone")})
@@ -72,7 +77,14 @@ def no_network(*arguments: Any, **options: Any) -> None:
 
 
 def test_detect_writes_what_was_found_also_in_coco_s_formats(workspace: Path, detected: dict[str, bytes]) -> None:
-    assert list(detected) == ["data/detections.jsonl", "data/ground_truth.json", "data/predictions.json"]
+    names = (
+        "detections.jsonl",
+        "ground_truth.json",
+        "one_stage.jsonl",
+        "one_stage_predictions.json",
+        "predictions.json",
+    )
+    assert list(detected) == [f"data/{name}" for name in names]
     analyses = list(read_analyses(workspace / paths.DETECTIONS))
     with DatasetFile(workspace / paths.DATASET) as dataset:
         rows = dataset.indices("test")
@@ -89,6 +101,35 @@ def test_detect_writes_what_was_found_also_in_coco_s_formats(workspace: Path, de
     assert all(entry["segmentation"]["size"] == [300, 400] for entry in found)  # the picture's own pixels
 
 
+def test_the_one_stage_detector_s_detections_are_boxes_of_the_same_images(
+    workspace: Path, detected: dict[str, bytes]
+) -> None:
+    found = list(read_detections(workspace / paths.ONE_STAGE_DETECTIONS))
+    assert [one.name for one in found] == [one.name for one in read_analyses(workspace / paths.DETECTIONS)]
+    assert all(len(one.found) > 0 and one.found.masks is None for one in found)
+    entries = json.loads(detected["data/one_stage_predictions.json"])
+    assert len(entries) == sum(len(one.found) for one in found)
+    assert not any("segmentation" in entry for entry in entries)
+    right = torch.cat([one.found.boxes for one in found]).amax(dim=0)
+    assert (right <= torch.tensor([400.0, 300.0, 400.0, 300.0]) + 1e-3).all()  # the picture's own pixels
+
+
+def test_each_detector_is_timed_where_no_stage_looks(workspace: Path, detected: dict[str, bytes]) -> None:
+    for name in DETECTORS:
+        assert read_json(workspace / f".cache/seconds/an_image/{name}.json") > 0
+
+
+def test_both_detectors_are_measured_on_the_same_images(workspace: Path, evaluated: dict[str, bytes]) -> None:
+    whole, both = (json.loads(evaluated[f"metrics/{name}.json"]) for name in ("evaluate", "detectors"))
+    two, one = (both["detectors"][name] for name in DETECTORS)
+    for measure in ("ap", "ap50", "ap75"):
+        assert two[measure] == whole[f"box_{measure}"]
+        assert both["differences"]["all"][measure]["estimate"] == pytest.approx(two[measure] - one[measure], abs=1e-9)
+    assert sum(both["objects"].values()) == sum(two["errors"][kind] for kind in ("correct",)) + (
+        both["objects"]["one_stage_only"] + both["objects"]["neither"]
+    )
+
+
 def test_coco_s_format_has_the_chosen_border_rule(workspace: Path, detected: dict[str, bytes]) -> None:
     detect.main(params("remove"))
     analyses = list(read_analyses(workspace / paths.DETECTIONS))
@@ -103,7 +144,7 @@ def test_coco_s_format_has_the_chosen_border_rule(workspace: Path, detected: dic
 def test_evaluate_writes_numbers_tables_and_figures(workspace: Path, evaluated: dict[str, bytes]) -> None:
     figures = {f"plots/evaluate/{name}.png" for name in FIGURES}
     tables = {f"plots/evaluate/{name}.csv" for name in ("confusion", "funnel", "precision_recall")}
-    numbers = {f"metrics/{name}.json" for name in ("evaluate", "summary", "provenance")}
+    numbers = {f"metrics/{name}.json" for name in ("evaluate", "summary", "provenance", "detectors")}
     assert set(evaluated) == {*numbers, *tables, *figures}
     assert all(len(evaluated[name]) > 1000 for name in figures)
     facts = json.loads(evaluated["metrics/evaluate.json"])
@@ -128,7 +169,7 @@ def test_evaluate_counts_once_and_runs_no_network(
     runs = counted(monkeypatch, detection, "COCOeval_faster")
     picks = counted(monkeypatch, results, "find_unannotated")
     evaluate.main(params())
-    assert len(runs) == 4  # boxes and masks under each border rule
+    assert len(runs) == 5  # boxes and masks under each border rule, and the one-stage detector's boxes
     assert len(picks) == 1
     assert {name: (workspace / name).read_bytes() for name in evaluated} == evaluated
 

@@ -25,7 +25,7 @@ from stages.joint import __main__ as joint
 from stages.rpn import __main__ as rpn
 from tests.factories import make_prepared
 from tests.reporting.runs import METRICS, write_metrics
-from tests.stages.workspace import make_workspace, read, save_parts, tiny_params
+from tests.stages.workspace import make_workspace, read, save_parts, save_rival, tiny_params
 
 MEASURING = {
     "evaluate_rpn": evaluate_rpn.main,
@@ -56,6 +56,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         save_parts(params("test"))
         for main in (anchors.main, rpn.main, joint.main):
             main(params("test"))
+        save_rival(params("test"))
         write_metrics(folder, {"ingest": METRICS["ingest"]})
         yield folder
 

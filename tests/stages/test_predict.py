@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +39,7 @@ PREDICTOR = SimpleNamespace(predict=find_one, classes=CLASSES)
 @pytest.fixture(autouse=True)
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict, "Predictor", SimpleNamespace(load=lambda _: PREDICTOR))
+    monkeypatch.setattr(predict, "Predictor", SimpleNamespace(load=load))
     (tmp_path / "pictures").mkdir()
     return tmp_path
 
@@ -54,6 +55,12 @@ def break_two(folder: str) -> None:
     Image.effect_noise((64, 64), 80).save(buffer, "JPEG")
     Path(folder, "half.jpg").write_bytes(buffer.getvalue()[: buffer.tell() // 2])
     Image.new("1", (13_000, 12_000)).save(Path(folder, "huge.png"))
+
+
+def load(_: Params, *, detector: str) -> SimpleNamespace:
+    """Any detector finds the same; the one-stage detector has no masks."""
+    found = find_one if detector == "mask_rcnn" else lambda picture: dataclasses.replace(find_one(picture), masks=None)
+    return SimpleNamespace(predict=found, classes=CLASSES)
 
 
 def run(params: Params = PARAMS) -> None:
@@ -186,3 +193,30 @@ def test_a_name_as_long_as_the_disk_takes() -> None:
     assert read_json(Path("data/pictures.json"))[0]["name"] == name
     assert len(list(Path("plots/predict").iterdir())) == 1
     assert len(list(Path("predictions/pictures").iterdir())) == 2
+
+
+def test_another_detector_is_named_before_the_pictures() -> None:
+    save("pictures/a.jpg")
+    for words in (["--detector", "one_stage", "pictures"], ["--detector=one_stage", "pictures"]):
+        assert predict.read_command_line(words) == ("one_stage", ["pictures"])
+    assert predict.read_command_line(["pictures", "--detector"]) == ("mask_rcnn", ["pictures", "--detector"])
+    predict.predict_from(["--detector", "one_stage", "pictures"], PARAMS)
+    (found,) = read_json(Path("predictions/pictures/a.jpg.json"))["detections"]
+    assert set(found) == {"class", "score", "bbox"}
+    predict.predict_from(["pictures"], PARAMS)
+    (found,) = read_json(Path("predictions/pictures/a.jpg.json"))["detections"]
+    assert set(found) == {"class", "score", "bbox", "segmentation"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--detector", "yolo", "a.jpg"], "--detector: expected mask_rcnn or one_stage, found 'yolo'"),
+        (["--detector"], "--detector: expected mask_rcnn or one_stage, found ''"),
+        (["--detector", "one_stage"], "--detector: expected a picture or a folder after it, found none"),
+        (["--detector=one_stage"], "--detector: expected a picture or a folder after it, found none"),
+    ],
+)
+def test_a_detector_that_is_none_or_has_nothing_to_look_at(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        predict.predict_from(words, PARAMS)

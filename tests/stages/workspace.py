@@ -17,7 +17,7 @@ from src.core import paths
 from src.core.params import Params, RuntimeParams
 from src.core.params_file import load_params
 from src.core.tensors import State
-from src.detector.checkpoints import make_box_head, make_mask_head, save_heads
+from src.detector.checkpoints import make_box_head, make_mask_head, save_heads, save_one_stage, start_one_stage
 from src.detector.weights import build
 from src.sources.assignment import CLASSES
 from tests.detector.small import randomize
@@ -56,6 +56,9 @@ def tiny_params() -> Params:
             mask_batch_size_per_image=4,
             gradient_interval=2,
         ),
+        one_stage=dataclasses.replace(
+            whole.one_stage, epochs=2, trainable_layers=0, batch_size=2, convolutions=1, channels=8
+        ),
         runtime=RuntimeParams("float32", 1, 1, 1),
     )
 
@@ -92,6 +95,14 @@ def save_parts(params: Params) -> None:
         save_heads(path, parts, CLASSES)
 
 
+def save_rival(params: Params) -> None:
+    """The one-stage detector on the backbone of `save_parts`, its head at random but alive."""
+    torch.manual_seed(0)
+    model = start_one_stage(params, CLASSES, torch.device("cpu"))
+    randomize(model.head.parameters(), 0, 0.1)
+    save_one_stage(model, CLASSES)
+
+
 def written_by(main: Callable[[Params], None], params: Params, workspace: Path) -> dict[str, bytes]:
     """Runs a stage; gives the files that it made by their names. It may have changed no other."""
     before = _files(workspace)
@@ -102,8 +113,9 @@ def written_by(main: Callable[[Params], None], params: Params, workspace: Path) 
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    """All files below a folder, without the code, which is linked to."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files below a folder, without the code, which is linked to, and what says how long something took."""
+    named = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in named.items() if not name.startswith(".cache/seconds/")}
 
 
 def states(file: Any) -> Parts:

@@ -24,6 +24,7 @@ ORDER = (
     "box_head",
     "mask_head",
     "joint",
+    "one_stage",
     "detect",
     "evaluate",
     "predict",
@@ -35,6 +36,7 @@ TRAINING = {  # and what of the detector each leaves
     "box_head": "box_head",
     "mask_head": "mask_head",
     "joint": "detector",
+    "one_stage": "one_stage",
 }
 UNTRACKED = {"runtime.devices", "runtime.nodes"}  # any number of processes gives the same results
 EVALUATION = ("evaluate_rpn", "evaluate_backbone", "detect", "evaluate", "predict")

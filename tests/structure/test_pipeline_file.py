@@ -65,7 +65,7 @@ def test_code_dependencies_are_the_folders_that_the_stage_imports(stage):
 
 def test_the_file_reads_as_prose_and_lists_no_module():
     lines = (PROJECT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 460
+    assert len(lines) <= 500
     assert [dep for stage in STAGES.values() for dep in stage["deps"] if dep.endswith(".py")] == []
 
 
@@ -124,7 +124,7 @@ def test_a_stage_reads_what_an_earlier_one_writes():
 
 
 def test_loss_weights_touch_nothing_before_their_stage():
-    for section in ("rpn", "backbone", "box_head", "joint"):
+    for section in ("rpn", "backbone", "box_head", "joint", "one_stage"):
         readers = [s for s in ORDER if any(covers(p, f"{section}.loss_weights") for p in STAGES[s].get("params", []))]
         assert readers[0] == section
 
@@ -139,6 +139,7 @@ def test_the_numbers_of_evaluation_are_in_git_and_nothing_expensive_is_outside_t
         ("predict", "metrics/predict.json"),
         ("evaluate", "metrics/summary.json"),
         ("evaluate", "metrics/provenance.json"),
+        ("evaluate", "metrics/detectors.json"),
     }, "an uncached output switches the run-cache off for its stage"
 
 

@@ -1,12 +1,15 @@
-"""Tasks 8 to 13: the pretrained backbone, its proposals, RoIAlign, two stages. Task 8: `fine_tuning`; 11: `joint`."""
+"""Tasks 8 to 13: the pretrained backbone, its proposals, RoIAlign, two stages.
+
+Task 8 stands in `fine_tuning`, 11 in `joint`, 13 in `detectors`.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.answers.fine_tuning import task_8, where_measured
+from src.reporting.answers.detectors import candidates, shape_of, task_13
+from src.reporting.answers.fine_tuning import task_8
 from src.reporting.answers.joint import task_11
 from src.reporting.formatting import MINUS, count, is_above, percent, plural, score, size, small
 from src.reporting.loss_curves import was_trained
@@ -69,7 +72,7 @@ def task_10(results: RunResults) -> Answer:
     rows = [
         [
             str(output["name"]),
-            size(*_shape(output)),
+            size(*shape_of(output)),
             count(output["stride"]),
             count(output["anchor_size"]),
             LEVELS.get(str(output["name"]), ""),
@@ -81,7 +84,7 @@ def task_10(results: RunResults) -> Answer:
     words = {
         "backbone": str(results.value("backbone", "backbone")),
         "levels": count(len(outputs)),
-        "channels": count(_shape(outputs[0])[0]),
+        "channels": count(shape_of(outputs[0])[0]),
         "proposals": plural(found, "proposal"),
         "limit": "the limit" if found >= most else f"below the limit of {count(most)}, since the rest overlapped",
         "objectness": score(losses["objectness"]),
@@ -119,32 +122,6 @@ def task_12(results: RunResults) -> Answer:
         "The same image and many of its crops after RoIAlign.",
     )
     return Answer(words, {"crops": figure})
-
-
-def task_13(results: RunResults) -> Answer:
-    """Two stages against one, with the numbers of candidates in this run."""
-    recall = results.value("backbone", "proposal_recall")
-    kept = results.params.proposals.post_nms_top_n
-    words = {
-        "candidates": count(candidates(results)),
-        "kept": count(kept),
-        "share": "an unknown share" if recall is None else percent(recall),
-        "where": where_measured(results),
-        "heads": count(results.params.features.proposals),
-        "thinning": count(candidates(results) / kept),
-    }
-    return Answer(words)
-
-
-def candidates(results: RunResults) -> int:
-    """Anchors of one image over all levels of the pyramid."""
-    cells = sum(math.prod(_shape(output)[1:]) for output in results.value("backbone", "outputs"))
-    return cells * len(results.params.backbone.anchor_ratios)
-
-
-def _shape(output: dict[str, Any]) -> list[int]:
-    """Channels, rows, columns, with or without a leading batch axis."""
-    return list(output["shape"])[-3:]
 
 
 def _fed(normalization: dict[str, Any] | None, results: RunResults) -> str:
