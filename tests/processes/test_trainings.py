@@ -111,13 +111,13 @@ def test_joint_training_draws_and_loses_the_same_on_two_processes(start: Start, 
 def test_the_one_stage_detector_loses_the_same_on_two_processes(start: Start, workspace: Path) -> None:
     alone("one_stage", one_stage.main)
     expected = {name: history("one_stage", name) for name in ("train", "test")}
-    weights = torch.load(paths.ONE_STAGE, weights_only=True)
+    weights = states(paths.ONE_STAGE)
     ended = start("one_stage", "2")
     assert ended.status == 0, ended.lines
     close(history("one_stage"), expected["train"], rows=1)
     for name, table in expected.items():
         close(history("one_stage", name), table, tolerance=2e-3)
-    found = torch.load(paths.ONE_STAGE, weights_only=True)
+    found = states(paths.ONE_STAGE)
     for part, state in weights.items():
         for name, value in state.items():
             torch.testing.assert_close(found[part][name], value, rtol=2e-3, atol=2e-4, msg=f"{part}.{name}")

@@ -18,7 +18,7 @@ from src.detector.checkpoints import load_one_stage
 from src.training import loop
 from stages.one_stage import __main__ as one_stage
 from tests.factories import make_prepared
-from tests.stages.workspace import learned, make_workspace, names, save_parts, tiny_params, written_by
+from tests.stages.workspace import learned, make_workspace, names, save_parts, states, tiny_params, written_by
 
 TERMS = ("classification", "box_regression")
 
@@ -37,7 +37,7 @@ def workspace(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypa
 
 
 def detector() -> dict[str, dict[str, torch.Tensor]]:
-    return torch.load(paths.ONE_STAGE, weights_only=True)
+    return states(paths.ONE_STAGE)
 
 
 def test_it_writes_weights_and_histories(workspace: Path) -> None:
