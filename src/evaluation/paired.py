@@ -18,6 +18,7 @@ from jaxtyping import Float64, Int64
 from src.evaluation.bootstrap import LEVEL, ClassMatches, Interval, match_class_at
 from src.evaluation.detection import IOU_50, IOU_75, RECALLS, SIZES, AreaRange
 from src.evaluation.instances import GroundTruth, Instances
+from src.evaluation.rle import mask_areas
 from src.structures.classes import OBJECT_CLASSES
 
 THRESHOLDS: Final = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
@@ -46,6 +47,17 @@ def groups() -> list[Group]:
     labels = tuple(range(1, 1 + len(OBJECT_CLASSES)))
     classes = [Group(name, (label,)) for label, name in enumerate(OBJECT_CLASSES, start=1)]
     return [Group(ALL, labels), *classes, *(Group(name, labels, areas) for name, areas in SIZES.items())]
+
+
+def count_objects(ground_truth: Sequence[GroundTruth], group: Group) -> int:
+    """Objects of a group, crowd regions left out."""
+    low, high = group.areas or (0.0, np.inf)
+    total = 0
+    for truth in ground_truth:
+        areas = np.array(mask_areas(truth.masks), np.float64)
+        inside = (areas >= low) & (areas <= high) & np.isin(truth.labels.numpy(), group.labels)
+        total += int((inside & ~truth.crowd.numpy()).sum())
+    return total
 
 
 def paired_intervals(

@@ -14,6 +14,7 @@ from src.evaluation.detection import SIZES, evaluate_detections
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.paired import ALL, group_measures, groups, paired_intervals, resampled_ap
 from src.evaluation.rle import encode_masks
+from src.structures.classes import OBJECT_CLASSES
 
 SIDE = 200  # pixels of a picture, so that objects of every size fit
 
@@ -139,7 +140,10 @@ def test_objects_are_told_apart_by_who_finds_them() -> None:
     comparison = compare(truth, {"a": first, "b": nothing}, {"a": score, "b": score})
     facts = comparison.as_metrics()
     objects = sum(int((~one.crowd).sum()) for one in truth)
-    assert sum(facts["objects"].values()) == objects
+    assert sum(facts["objects"].values()) == objects == facts["counts"][ALL]
+    assert (
+        sum(facts["counts"][name] for name in OBJECT_CLASSES) == sum(facts["counts"][name] for name in SIZES) == objects
+    )
     assert facts["objects"]["both"] == facts["objects"]["b_only"] == 0
     assert facts["objects"]["a_only"] == round(facts["detectors"]["a"]["recall"] * objects) > 0
     assert facts["detectors"]["b"]["threshold"] is None
