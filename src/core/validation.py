@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from src.core.errors import InputError, invalid
-from src.core.params import OneStageParams, Params
+from src.core.one_stage_params import OneStageParams
+from src.core.params import Params
 
 # Names that settings had before, and what they are called now; refused with the new name.
 RENAMED: Final = {
