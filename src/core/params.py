@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from src.core.data_params import DataParams
+from src.core.one_stage_params import OneStageParams
 from src.core.param_types import Color, Count, Fraction, Positive, Rate, Seed, Weight
 from src.core.schema import Constraint
 
@@ -188,38 +189,6 @@ class JointParams:
     patience: Count
     gradient_interval: Count
     loss_weights: JointLossWeights
-    seed: Seed
-
-
-@dataclass(frozen=True)
-class OneStageLossWeights:
-    """Weights of the two losses of the one-stage detector."""
-
-    classification: Weight
-    box_regression: Weight
-
-
-@dataclass(frozen=True)
-class OneStageParams:
-    """Task 13: a dense head on the same backbone and FPN, the two-stage detector's rival (RetinaNet)."""
-
-    epochs: Count
-    batch_size: Positive
-    learning_rate: Rate
-    backbone_rate_factor: Annotated[float, Constraint(above=0, high=1)]
-    weight_decay: Weight
-    finest_level: Annotated[int, Constraint(low=2, high=5)]
-    convolutions: Annotated[int, Constraint(low=0, high=8)]
-    channels: Positive
-    train_fpn: bool
-    trainable_layers: Annotated[int, Constraint(low=0, high=5)]
-    anchor_scales: Annotated[tuple[float, ...], Constraint(above=0, high=8)]
-    fg_iou_thresh: Fraction
-    bg_iou_thresh: Fraction
-    focal_alpha: Annotated[float, Constraint(above=0, high=1)]
-    focal_gamma: Annotated[float, Constraint(low=0, high=10)]
-    flip: bool
-    loss_weights: OneStageLossWeights
     seed: Seed
 
 

@@ -31,6 +31,7 @@ ONE_STAGE: Final = Path("models/one_stage.pt")  # the two-stage detector's rival
 
 # Results
 SUMMARY: Final = Path("metrics/summary.json")
+COMPARISON: Final = Path("metrics/detectors.json")  # both detectors side by side
 PROVENANCE: Final = Path("metrics/provenance.json")  # what the summary was measured on
 REPORT: Final = Path("report/index.html")
 SINGLE_PREDICTIONS: Final = Path("predictions")  # of `make predict`, tracked by no stage

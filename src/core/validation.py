@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from src.core.data_params import CATEGORIES, SUPERCATEGORIES, ClassesParam
 from src.core.errors import InputError, brief, invalid
-from src.core.params import OneStageParams, Params, PrepareParams
+from src.core.one_stage_params import OneStageParams
+from src.core.params import Params, PrepareParams
 
 # Names that settings had before, and what they are called now; refused with the new name.
 RENAMED: Final = {

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.core.params import OneStageParams, Params
+from src.core.one_stage_params import OneStageParams
+from src.core.params import Params
 from src.detector.backbones import set_trainable_layers
 from src.detector.dense_head import DenseHead
 from src.detector.mask_rcnn import FINEST, BackboneWithFpn

@@ -21,7 +21,7 @@ from src.evaluation.coco_matching import UNMATCHED, greedy_match, pair_overlaps,
 from src.evaluation.detection import DetectionMetrics
 from src.evaluation.errors import ErrorCounts, count_errors
 from src.evaluation.instances import GroundTruth, Instances
-from src.evaluation.paired import paired_intervals
+from src.evaluation.paired import count_objects, groups, paired_intervals
 from src.structures.classes import Classes
 
 
@@ -83,12 +83,14 @@ class Comparison:
         differences: AP, AP50 and AP75 of the first less the second with paired intervals, by class and size.
         found: which objects of each image the first finds, and which the second: [2, g] each.
         names: of the images.
+        counts: objects of each class and size, by its name, and of all.
     """
 
     detectors: dict[str, OneDetector]
     differences: Mapping[str, dict[str, Interval] | None]
     found: Sequence[Bool[np.ndarray, "2 _"]]
     names: Sequence[str]
+    counts: Mapping[str, int]
 
     def only(self, place: int) -> list[int]:
         """Numbers of the images in which one detector, by its place, finds what the other misses; most such first."""
@@ -111,6 +113,7 @@ class Comparison:
                 name: None if one is None else {measure: dataclasses.asdict(each) for measure, each in one.items()}
                 for name, one in self.differences.items()
             },
+            "counts": dict(self.counts),
             "objects": {name: int(chosen.sum()) for name, chosen in objects.items()},
             "images": {name: [self.names[i] for i in self.only(place)] for place, name in enumerate(self.detectors)},
         }
@@ -144,6 +147,7 @@ def compare(
         paired_intervals(truth, first, second, classes, generator),
         [np.stack(pair)[:, ~image.crowd.numpy()] for *pair, image in zip(*marks, truth, strict=True)],
         [image.name for image in truth],
+        {group.name: count_objects(truth, group) for group in groups(classes)},
     )
 
 

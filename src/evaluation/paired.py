@@ -18,6 +18,7 @@ from jaxtyping import Float64, Int64
 from src.evaluation.bootstrap import LEVEL, ClassMatches, Interval, match_class_at
 from src.evaluation.detection import IOU_50, IOU_75, RECALLS, SIZES, AreaRange
 from src.evaluation.instances import GroundTruth, Instances
+from src.evaluation.rle import mask_areas
 from src.structures.classes import Classes
 
 THRESHOLDS: Final = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
@@ -45,6 +46,17 @@ def groups(classes: Classes) -> list[Group]:
     """All objects, those of each class, those of each size."""
     labels, each = tuple(classes.labels), [Group(name, (label,)) for name, label in classes.items()]
     return [Group(ALL, labels), *each, *(Group(name, labels, areas) for name, areas in SIZES.items())]
+
+
+def count_objects(ground_truth: Sequence[GroundTruth], group: Group) -> int:
+    """Objects of a group, crowd regions left out."""
+    low, high = group.areas or (0.0, np.inf)
+    total = 0
+    for truth in ground_truth:
+        areas = np.array(mask_areas(truth.masks), np.float64)
+        inside = (areas >= low) & (areas <= high) & np.isin(truth.labels.numpy(), group.labels)
+        total += int((inside & ~truth.crowd.numpy()).sum())
+    return total
 
 
 def paired_intervals(

@@ -9,7 +9,8 @@ from lightning_fabric import Fabric
 
 from src.core import paths
 from src.core.errors import invalid
-from src.core.params import BackboneParams, JointParams, OneStageParams, RpnParams
+from src.core.one_stage_params import OneStageParams
+from src.core.params import BackboneParams, JointParams, RpnParams
 from src.data.augmentation import Augmentation
 from src.data.batches import Batcher
 from src.data.loading import Loader

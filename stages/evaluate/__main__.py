@@ -101,7 +101,7 @@ def put_side_by_side(
     """
     other = evaluate_detections(coco_ground_truth(truth, classes), coco_results(truth, found[ONE_STAGE]))
     comparison = compare(truth, found, {MASK_RCNN: score, ONE_STAGE: other}, classes)
-    write_json(paths.metrics("detectors"), comparison.as_metrics())
+    write_json(paths.COMPARISON, comparison.as_metrics())
     chosen = list(dict.fromkeys(number for place in (0, 1) for number in comparison.only(place)[:SIDE_BY_SIDE]))
     with DatasetFile(paths.DATASET) as dataset:
         apart = [

@@ -13,7 +13,8 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from src.core.params import OneStageParams, Params
+from src.core.one_stage_params import OneStageParams
+from src.core.params import Params
 from src.detector.mask_rcnn import BackboneWithFpn
 from src.detector.one_stage import OneStageDetector
 from src.structures.image_list import ImageList

@@ -146,7 +146,10 @@ def test_objects_are_told_apart_by_who_finds_them() -> None:
     comparison = compare(truth, {"a": first, "b": nothing}, {"a": score, "b": score}, CLASSES)
     facts = comparison.as_metrics()
     objects = sum(int((~one.crowd).sum()) for one in truth)
-    assert sum(facts["objects"].values()) == objects
+    assert sum(facts["objects"].values()) == objects == facts["counts"][ALL]
+    assert (
+        sum(facts["counts"][name] for name in CLASSES.names) == sum(facts["counts"][name] for name in SIZES) == objects
+    )
     assert facts["objects"]["both"] == facts["objects"]["b_only"] == 0
     assert facts["objects"]["a_only"] == round(facts["detectors"]["a"]["recall"] * objects) > 0
     assert facts["detectors"]["b"]["threshold"] is None

@@ -277,6 +277,7 @@ METRICS: dict[str, Any] = {
             "small": None,
             **{name: {key: gap(0.1, 0.02, 0.2) for key in ("ap", "ap50", "ap75")} for name in ("medium", "large")},
         },
+        "counts": {"all": 120, **dict.fromkeys(CLASSES, 40), "small": 0, "medium": 100, "large": 20},
         "objects": {"both": 70, "mask_rcnn_only": 14, "one_stage_only": 2, "neither": 34},
         "images": {"mask_rcnn": ["test/000003"], "one_stage": ["test/000004"]},
     },

@@ -16,6 +16,7 @@ from src.structures.detector import DETECTORS, MASK_RCNN, ONE_STAGE
 NAMES: Final = {MASK_RCNN: "two stages", ONE_STAGE: "one stage"}
 MEASURES: Final = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 SECOND_STAGE: Final = ("features", "box_head", "mask_head", "joint")  # what it costs after the fine-tuning
+FEWEST: Final = 10  # objects of a class or size of which something is said in words
 MISTAKES: Final = ("localization", "classification", "duplicate", "background", "both", "missed")
 
 
@@ -32,7 +33,7 @@ def task_13(results: RunResults) -> Answer:
         "thinning": count(candidates(results) / kept),
         "rival": _rival(results),
         "verdict": _verdict(results.value("detectors", "differences")["all"]),
-        "groups": _groups(results.value("detectors", "differences"), list(results.value("evaluate", "by_class"))),
+        "groups": _groups(results.value("detectors")),
         "mistakes": _mistakes(results.value("detectors", "detectors")),
         "objects": _objects(results.value("detectors", "objects")),
         "cost": _cost(results),
@@ -121,11 +122,14 @@ def is_clear(one: dict[str, float]) -> bool:
     return one["low"] > 0 or one["high"] < 0
 
 
-def _groups(differences: dict[str, Any], classes: list[str]) -> str:
-    """Where the difference in AP50 is clear, and where it is largest."""
+def _groups(content: dict[str, Any]) -> str:
+    """Where the difference in AP50 is clear, and where it is largest; of groups that have enough objects to tell."""
+    differences, classes = content["differences"], list(content["detectors"][MASK_RCNN]["by_class"])
+    enough = [name for name, number in content["counts"].items() if number >= FEWEST and differences[name] is not None]
     texts = []
-    for noun, names in (("class", classes), ("size", [name for name in differences if name not in ("all", *classes)])):
-        known = {name: differences[name]["ap50"] for name in names if differences[name] is not None}
+    for noun, among in (("class", True), ("size", False)):
+        names = [name for name in enough if name != "all" and (name in classes) == among]
+        known = {name: differences[name]["ap50"] for name in names}
         if not known:
             continue
         clear = [name for name, one in known.items() if is_clear(one)]
@@ -135,7 +139,7 @@ def _groups(differences: dict[str, Any], classes: list[str]) -> str:
             f"by {noun} the difference in AP50 is more than luck {said} and largest for {largest} "
             f"({_signed(known[largest]['estimate'])})"
         )
-    return f"{sentence(' and '.join(texts))}." if texts else ""
+    return f"{sentence('; '.join(texts))}. Groups of fewer than {FEWEST} objects are left out of this." if texts else ""
 
 
 def _mistakes(detectors: dict[str, Any]) -> str:
@@ -195,8 +199,14 @@ def _precision_table(results: RunResults) -> Table:
         interval = f"{_signed(gap['estimate'])} ({_signed(gap['low'])} to {_signed(gap['high'])})"
         whole = differences["ap"]
         in_ap = f"{_signed(whole['estimate'])} ({_signed(whole['low'])} to {_signed(whole['high'])})"
-        rows.append([group, *cells, in_ap, interval])
-    head = ("objects", *(f"{name}, two / one" for name in MEASURES.values()), "AP, two less one", "AP50, two less one")
+        rows.append([group, count(content["counts"][group]), *cells, in_ap, interval])
+    head = (
+        "objects",
+        "number",
+        *(f"{name}, two / one" for name in MEASURES.values()),
+        "AP, two less one",
+        "AP50, two less one",
+    )
     caption = (
         "Boxes of both detectors on the same test images, by class and by COCO's sizes (areas below 32 squared, up to "
         "96 squared, above, in the picture's own pixels), with paired 95% intervals of the differences."
