@@ -11,12 +11,11 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from src.figures.base import FAINT, INK, SERIES, new_figure, save_figure
-from src.figures.classes import color_of, label_text, largest, shorten
+from src.figures.classes import MOST_DRAWN, color_of, label_text, largest, shorten
 from src.plain_rpn.statistics import BoxStatistics, Histogram
 
 OVERALL: Final = "all classes"
 OVERALL_COLOR: Final = SERIES[3]  # no class has it
-MOST_CLASSES: Final = 5  # drawn, those with the most objects
 
 
 def plot_histograms(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics], path: Path) -> None:
@@ -27,7 +26,7 @@ def plot_histograms(overall: BoxStatistics, by_class: Mapping[str, BoxStatistics
         by_class: histograms by class name in label order, with the same bins.
         path: PNG to write.
     """
-    drawn = largest({name: group.objects for name, group in by_class.items()}, MOST_CLASSES)
+    drawn = largest({name: group.objects for name, group in by_class.items()}, MOST_DRAWN)
     groups = [(OVERALL, overall, OVERALL_COLOR)]
     groups += [(shorten(name), by_class[name], color_of(label)) for name, label in drawn.items()]
     figure, axes = new_figure(2, len(groups), width=2.9, height=2.4)
@@ -75,7 +74,7 @@ def plot_best_anchor_iou(
     ax = axes[0, 0]
     everything = np.concatenate([*part_a.values(), np.zeros(0)])
     _draw_shares(ax, everything, f"part (a), {OVERALL}", OVERALL_COLOR, 2.2)
-    for name, label in largest({name: len(ious) for name, ious in part_a.items()}, MOST_CLASSES).items():
+    for name, label in largest({name: len(ious) for name, ious in part_a.items()}, MOST_DRAWN).items():
         _draw_shares(ax, part_a[name], label_text(f"part (a), {shorten(name)}"), color_of(label), 1.1)
     _draw_shares(ax, fpn, "part (b): 5 sizes x 3 ratios", INK, 2.2)
     for iou, meaning in ((0.3, "negative below"), (0.7, "positive above")):

@@ -18,6 +18,7 @@ SATURATION: Final = 0.75
 START: Final = 0.1  # with these, 40 classes are as far apart as a search found
 LONGEST: Final = 22  # characters of a name in a figure
 MOST_NAMED: Final = 12  # classes that a legend lists
+MOST_DRAWN: Final = 5  # classes with histograms of their own, those with the most objects
 
 
 def color_of(label: int) -> str:

@@ -19,8 +19,18 @@ from src.evaluation.detection import RECALLS, AveragePrecision, ClassMetrics, De
 from src.evaluation.instances import Instances
 from src.evaluation.rle import encode_masks
 from src.figures import anchors, data, evaluation
-from src.figures.anchors import MOST_CLASSES, plot_best_anchor_iou, plot_histograms
-from src.figures.classes import FIRST_COLORS, LONGEST, MOST_NAMED, NO_CLASS, color_of, label_text, largest, shorten
+from src.figures.anchors import plot_best_anchor_iou, plot_histograms
+from src.figures.classes import (
+    FIRST_COLORS,
+    LONGEST,
+    MOST_DRAWN,
+    MOST_NAMED,
+    NO_CLASS,
+    color_of,
+    label_text,
+    largest,
+    shorten,
+)
 from src.figures.data import count_text, draw_samples
 from src.figures.evaluation import plot_confusion, plot_precision_recall
 from src.figures.predictions import draw_prediction
@@ -133,7 +143,7 @@ def test_histograms_and_best_anchors(count: int, drawn: Callable[..., Figure]) -
     boxes = np.tile(np.array([[0, 0, 40, 50]], np.float32), (len(labels), 1))
     by_class = statistics_by_class(boxes, labels, classes, 8, (106, 80))
     figure = drawn(plot_histograms, box_statistics(boxes, 8, (106, 80)), by_class)
-    shown = min(count, MOST_CLASSES)
+    shown = min(count, MOST_DRAWN)
     assert len(figure.axes) == 2 * (1 + shown)
     assert figure.axes[shown].get_title(loc="left").startswith(shorten(classes.names[-1]))
     best = {name: np.full(label, 0.6) for name, label in classes.items()}

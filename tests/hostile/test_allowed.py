@@ -19,6 +19,7 @@ from src.core.params_file import load_params
 from src.data.dataset import DatasetFile
 from src.evaluation.instances import Instances
 from src.sources import left_out
+from src.sources.assignment import CLASSES
 from src.sources.pictures import read_picture
 from stages.ingest import __main__ as ingest
 from stages.predict import __main__ as predict
@@ -157,7 +158,7 @@ def test_numbers_as_yaml_1_2_has_them(stage: Stage, name: str) -> None:
 def test_pictures_of_all_kinds_in_one_folder(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a model: what matters is what the pictures are read, drawn and recorded as."""
     none = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0), [])
-    blind = SimpleNamespace(predict=lambda picture: none)
+    blind = SimpleNamespace(predict=lambda picture: none, classes=CLASSES)
     monkeypatch.setattr(predict, "Predictor", SimpleNamespace(load=lambda params: blind))
     lay_out(stage.folder, params_text())
     (stage.folder / "pictures").mkdir()

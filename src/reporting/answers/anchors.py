@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from src.figures.anchors import MOST_CLASSES
+from src.figures.classes import MOST_DRAWN
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.formatting import count, few, listing, percent, score, size
 from src.reporting.run_results import RunResults
@@ -45,7 +45,7 @@ def task_2(results: RunResults) -> Answer:
 
 def _drawn(classes: int) -> str:
     """Which classes the figure has, where it has not all."""
-    return f" Of {count(classes)} classes the {MOST_CLASSES} with the most objects." if classes > MOST_CLASSES else ""
+    return f" Of {count(classes)} classes the {MOST_DRAWN} with the most objects." if classes > MOST_DRAWN else ""
 
 
 def _tail(median: float | None, mode: float | None) -> str:
