@@ -13,7 +13,7 @@ from tests.structure.project import PROJECT, paths_of, read_pipeline
 
 CONSTANTS = {name: value for name, value in vars(paths).items() if isinstance(value, Path)}
 NUMBERS_OF = {"evaluate_rpn": "rpn", "evaluate_backbone": "backbone"}  # named for what they evaluate
-NO_OUTPUTS = {"OWN_PICTURES", "SINGLE_PREDICTIONS"}  # a person's own folder; and what no stage tracks
+NO_OUTPUTS = {"OWN_PICTURES", "SINGLE_PREDICTIONS", "SINGLE_EXPORT"}  # a person's own folder; and what no stage tracks
 STAGES = read_pipeline()["stages"]
 OUTS = {name: set(paths_of(stage["outs"])) for name, stage in STAGES.items()}
 MODULES = [path for folder in ("src", "stages") for path in sorted((PROJECT / folder).rglob("*.py"))]
@@ -34,7 +34,7 @@ def test_every_output_is_a_path_or_the_stage_s_own_numbers_and_plots(stage: str)
 
 def test_a_person_s_pictures_are_read_and_never_written() -> None:
     assert paths.OWN_PICTURES.as_posix() in paths_of(STAGES["predict"]["deps"])
-    untouched = (paths.OWN_PICTURES, paths.SINGLE_PREDICTIONS)
+    untouched = (paths.OWN_PICTURES, paths.SINGLE_PREDICTIONS, paths.SINGLE_EXPORT)
     outs = [Path(out) for outs in OUTS.values() for out in outs]
     assert [out for out in outs if any(out.is_relative_to(folder) for folder in untouched)] == []
 

@@ -13,6 +13,7 @@ from src.evaluation.detection import evaluate_detections
 from src.evaluation.funnel import FOUND, STEPS
 from src.evaluation.instances import GroundTruth, coco_ground_truth, coco_results, ground_truth_of
 from src.evaluation.run_comparison import Run, changed_objects, compare, shared_images
+from src.sources.assignment import CLASSES
 from tests.evaluation.scenes import found, random_scene, truth
 
 
@@ -30,7 +31,7 @@ def test_the_numbers_are_coco_s_and_their_differences() -> None:
     first, second = random_runs()
     reported = {one.name: one for one in compare(first, second, resamples=3)}
     assert list(reported) == ["box AP50", "box AP", "mask AP50", "mask AP", "objects found"]
-    annotations = coco_ground_truth(first.truth)
+    annotations = coco_ground_truth(first.truth, CLASSES)
     for run, side in ((first, "first"), (second, "second")):
         scores = evaluate_detections(annotations, coco_results(run.truth, run.found))
         for name, expected in (
@@ -109,7 +110,7 @@ def test_images_are_the_same_where_name_and_objects_are() -> None:
 
 def test_ground_truth_comes_back_from_its_json() -> None:
     truths, _ = random_scene(7, 8)
-    again = ground_truth_of(coco_ground_truth(truths))
+    again = ground_truth_of(coco_ground_truth(truths, CLASSES))
     for before, after in zip(truths, again, strict=True):
         for field in dataclasses.fields(GroundTruth):
             one, other = getattr(before, field.name), getattr(after, field.name)

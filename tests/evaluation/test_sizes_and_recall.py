@@ -94,7 +94,6 @@ def test_all_nine_numbers_are_pycocotools(seed: int) -> None:
     assert numbers(metrics.box) == reference(ground_truth, results, "bbox")
     assert numbers(metrics.mask) == reference(ground_truth, results, "segm")
     assert None not in numbers(metrics.box)
-    assert len(set(numbers(metrics.box))) == 9
     for label, one in enumerate(metrics.by_class.values(), start=1):
         assert numbers(one.box) == reference(ground_truth, results, "bbox", label)
         assert numbers(one.mask) == reference(ground_truth, results, "segm", label)

@@ -82,7 +82,7 @@ def test_the_same_object_in_two_tiles_is_one() -> None:
     assert merge([one, other], flags, evaluate_params()).scores.tolist() == pytest.approx([0.9, 0.8])
 
 
-def find_rectangles(run: Predictor, example: Any, letterbox: Any) -> Detections:
+def find_rectangles(run: Predictor, example: Any) -> Detections:
     """Finds a red and a green rectangle of at least 12 pixels of the canvas, as a detector that needs some size."""
     rows = []
     for color in (0, 1):
@@ -125,8 +125,8 @@ def test_small_and_large_objects_of_a_large_picture(
 def test_a_picture_of_one_tile_is_seen_once(detector: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def detect(self: Predictor, example: Any, letterbox: Any) -> Detections:
-        seen.append((letterbox.source_height, letterbox.source_width))
+    def detect(self: Predictor, example: Any) -> Detections:
+        seen.append((example.letterbox.source_height, example.letterbox.source_width))
         return detections()
 
     monkeypatch.setattr(Predictor, "detect", detect)

@@ -101,11 +101,20 @@ def networks() -> Networks:
     return weights.assemble(params, TORCHVISION_PROPOSALS, pretrained=False)
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared file, which names the classes that a head is for."""
+    return make_prepared(tmp_path_factory.mktemp("prepared"), images=3)
+
+
 @pytest.mark.parametrize("name", cases_checkpoints.CASES)
-def test_checkpoint(stage: Stage, networks: Networks, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_checkpoint(
+    stage: Stage, networks: Networks, prepared: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     spoil, words = cases_checkpoints.CASES[name]
     monkeypatch.setattr(weights, "assemble", lambda *arguments, **options: networks)
     lay_out(stage.folder, params_text(backbone__name="resnet50", backbone__weights=cases_checkpoints.NAME))
+    shutil.copy(prepared, stage.folder / paths.PREPARED)
     spoil(stage.folder, cases_checkpoints.zeros(dict(zip(("backbone", "rpn"), networks, strict=True))))
     stage.refuses("backbone", backbone.main, *words)
 
@@ -132,7 +141,7 @@ def test_other_stages(
     stage: Stage, values: dict[str, Any], work: Callable[[Params], None], words: tuple[str, ...]
 ) -> None:
     lay_out(stage.folder, params_text(**values))
-    if work in (anchors.main, evaluate_rpn.main):
+    if work in (anchors.main, evaluate_rpn.main, joint.main):
         make_prepared(stage.folder / "data", images=3)
         write_json(stage.folder / paths.ANCHORS, {"anchors": [[32.0, 32.0]]})
         write_text(stage.folder / paths.PLAIN_RPN, "of an earlier run")

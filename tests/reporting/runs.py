@@ -308,6 +308,14 @@ def metrics_of(names: Sequence[str]) -> dict[str, Any]:
     evaluate["classifier"]["confusion"] = (9 * cells + np.roll(cells, 1, axis=1)).tolist()
     evaluate["unannotated"] = evaluate["unannotated"] | {"class": names[-1]}
     result["prepare"]["example"]["labels"] = [names[0], names[-1]]
+    detectors = result["detectors"]
+    for one in detectors["detectors"].values():
+        one["by_class"] = dict.fromkeys(names, one["by_class"][CLASSES[0]])
+    for table in (detectors["differences"], detectors["counts"]):
+        value = table[CLASSES[0]]
+        for name in CLASSES:
+            del table[name]
+        table.update(dict.fromkeys(names, value))
     return result
 
 

@@ -18,6 +18,7 @@ from src.core.files import write_json
 from src.data.dataset import DatasetFile
 from src.evaluation.analysis import SecondStageAnalysis, write_analyses
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth
+from src.sources.assignment import CLASSES
 from tests.factories import make_prepared
 from tests.structure.project import PROJECT
 from tools import compare
@@ -39,7 +40,7 @@ def write_run(truth: list[GroundTruth], lost: set[int], root: Path = Path()) -> 
         rules = {"remove": found, "clip": found}
         analyses.append(SecondStageAnalysis(one.name, rules, torch.zeros(0, 4), **labels, **columns, lost_at=steps))
     write_analyses(root / "data/detections.jsonl", analyses)
-    write_json(root / "data/ground_truth.json", coco_ground_truth(truth))
+    write_json(root / "data/ground_truth.json", coco_ground_truth(truth, CLASSES))
     write_json(root / "metrics/summary.json", SUMMARY)
 
 
@@ -65,7 +66,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[GroundTru
     shutil.copy(prepared.with_name("dataset.h5"), root / "data/dataset.h5")
     shutil.copy(PROJECT / "params.yaml", root / "params.yaml")
     with DatasetFile(root / "data/dataset.h5") as dataset:
-        truth = [GroundTruth.from_sample(dataset[row], row + 1) for row in dataset.indices("test")]
+        truth = [GroundTruth.from_dataset(dataset, row, row + 1) for row in dataset.indices("test")]
     (root / "plots/joint").mkdir(parents=True)
     for name in ("train", "test"):
         (root / f"plots/joint/{name}.csv").write_text("iteration,mask,total\n1,2.0,2.0\n2,1.0,1.0\n")

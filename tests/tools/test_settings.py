@@ -280,7 +280,7 @@ def test_a_mapping_of_classes_is_one_setting() -> None:
     Path("settings/litter.yaml").write_text(
         "data:\n  coco:\n    classes:\n      metal: [can, foil]\n      glass: [jar]\n"
     )
-    settings.apply("litter")
+    settings.apply(settings.of_file("litter"))
     assert load_params().data.coco.classes == (("metal", ("can", "foil")), ("glass", ("jar",)))
-    settings.apply("small", ["data.coco.classes={other: [cup]}"])
+    settings.apply(settings.of_file("small") | settings.single_settings(["data.coco.classes={other: [cup]}"]))
     assert load_params().data.coco.classes == (("other", ("cup",)),)

@@ -231,7 +231,7 @@ def _sizes_table(results: RunResults) -> Table:
     keys = ("ap", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100")
     rows = []
     for kind, name in (("box", "boxes"), ("mask", "masks")):
-        values = [results.maybe("evaluate", f"{kind}_{key}") for key in keys]
+        values = [results.value("evaluate", f"{kind}_{key}") for key in keys]
         rows.append([name, *("n/a" if value is None else score(value) for value in values)])
     caption = (
         "AP over IoU 0.50 to 0.95 by the area of an object\u2019s mask in its image\u2019s own pixels (small: below 32 "
