@@ -67,7 +67,7 @@ def test_every_stage_notes_its_seconds_where_no_stage_looks(finished):
 
 def test_the_lock_file_is_short(finished):
     """DVC writes five lines for each folder that a stage lists; with lists of modules there were 2600 in all."""
-    assert len((finished.workspace.root / "dvc.lock").read_text(encoding="utf-8").splitlines()) < 1400
+    assert len((finished.workspace.root / "dvc.lock").read_text(encoding="utf-8").splitlines()) < 1550
 
 
 def test_every_test_image_is_evaluated(finished):
