@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float64, Int64
 
 from src.evaluation.bootstrap import LEVEL, ClassMatches, Interval, match_class_at
+from src.evaluation.coco_matching import OverlapType
 from src.evaluation.detection import IOU_50, IOU_75, RECALLS, SIZES, AreaRange
 from src.evaluation.instances import GroundTruth, Instances
 from src.evaluation.rle import mask_areas
@@ -77,10 +78,7 @@ def paired_intervals(
         generator: draws the images; the same state gives the same intervals.
         resamples: how many draws; for a group, those without any of its objects are left out.
     """
-    images = len(ground_truth)
-    drawn = [torch.randint(images, (images,), generator=generator).numpy() for _ in range(resamples)]
-    # The images as they are come first: the estimate.
-    weights = np.stack([np.ones(images, np.int64), *(np.bincount(draw, minlength=images) for draw in drawn)])
+    weights = drawn_weights(len(ground_truth), generator, resamples)
     result = {}
     for group in groups(classes):
         ours, theirs = (group_measures(ground_truth, found, group, weights) for found in (first, second))
@@ -88,11 +86,18 @@ def paired_intervals(
     return result
 
 
+def drawn_weights(images: int, generator: torch.Generator, resamples: int) -> Int64[np.ndarray, "s i"]:
+    """How often each draw has each image; the images as they are come first, for the estimate."""
+    drawn = (torch.randint(images, (images,), generator=generator).numpy() for _ in range(resamples))
+    return np.stack([np.ones(images, np.int64), *(np.bincount(draw, minlength=images) for draw in drawn)])
+
+
 def group_measures(
     ground_truth: Sequence[GroundTruth],
     found: Sequence[Instances],
     group: Group,
     weights: Int64[np.ndarray, "s i"],
+    kind: OverlapType = "box",
 ) -> Float64[np.ndarray, "s 3"]:
     """AP, AP50 and AP75 of a group in each draw: means over its classes that have objects there, NaN without any.
 
@@ -101,8 +106,11 @@ def group_measures(
         found: of the same pictures in the same order.
         group: what is measured.
         weights: how often each draw has each picture.
+        kind: whether boxes or masks are matched.
     """
-    matches = [match_class_at(THRESHOLDS, ground_truth, found, label, "box", group.areas) for label in group.labels]
+    if not group.labels:
+        return np.full((len(weights), len(MEASURES)), np.nan)
+    matches = [match_class_at(THRESHOLDS, ground_truth, found, label, kind, group.areas) for label in group.labels]
     columns = []
     for classes in zip(*matches, strict=True):  # of one threshold
         values = np.stack([resampled_ap(one, weights) for one in classes])  # [classes, s]

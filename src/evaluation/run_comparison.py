@@ -2,27 +2,25 @@
 
 Both runs are measured on the same draws of images, so that what is hard in an image cancels: the interval of the
 difference is far narrower than the two runs' own (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993).
-Letters: i images.
+Letters: i images, s draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import get_args
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from src.evaluation.analysis import SecondStageAnalysis
-from src.evaluation.bootstrap import LEVEL, SEED, ClassMatches, match_class, weighted_ap50
+from src.evaluation.bootstrap import LEVEL, SEED
 from src.evaluation.coco_matching import OverlapType
 from src.evaluation.funnel import FOUND, Funnel, count_fates, fates
 from src.evaluation.instances import GroundTruth, Instances
-
-IOUS: Final = tuple(np.linspace(0.5, 0.95, 10).tolist())  # COCO's
-Measure = Callable[[Int64[np.ndarray, " i"]], float | None]  # a number of the images, each taken so many times
+from src.evaluation.paired import ALL, Group, drawn_weights, group_measures
 
 
 @dataclass(frozen=True)
@@ -115,62 +113,40 @@ def compare(first: Run, second: Run, resamples: int = 1000) -> list[Difference]:
     """
     if len(first.truth) != len(second.truth):
         raise ValueError(f"images: expected the same in both runs, found {len(first.truth)} and {len(second.truth)}")
-    measures = [measures_of(run) for run in (first, second)]
     images = len(first.truth)
-    generator = torch.Generator().manual_seed(SEED)
-    draws = [torch.randint(images, (images,), generator=generator).numpy() for _ in range(resamples if images else 0)]
-    weights = [np.bincount(draw, minlength=images) for draw in draws]
-    return [_difference(name, measures[0][name], measures[1][name], images, weights) for name in measures[0]]
+    weights = drawn_weights(images, torch.Generator().manual_seed(SEED), resamples if images else 0)
+    ours, theirs = (measured(run, weights) for run in (first, second))
+    return [_difference(name, ours[name], theirs[name]) for name in ours]
 
 
-def measures_of(run: Run) -> dict[str, Measure]:
-    """The numbers that are compared, by name, each a function of how often each image is taken."""
-    measures: dict[str, Measure] = {}
-    kinds: tuple[OverlapType, ...] = ("box", "mask")
-    for kind in kinds:
-        matched = [_matched(run, kind, iou) for iou in IOUS]
-        measures[f"{kind} AP50"] = _mean_ap(matched[:1])
-        measures[f"{kind} AP"] = _mean_ap(matched)
-    measures["objects found"] = _share_found(run)
-    return measures
+def measured(run: Run, weights: Int64[np.ndarray, "s i"]) -> dict[str, Float64[np.ndarray, " s"]]:
+    """The numbers that are compared, by name, in each draw; NaN where a draw has no objects.
 
-
-def _mean_ap(matched: Sequence[Sequence[ClassMatches]]) -> Measure:
-    """The mean over IoU thresholds, given each one's matches by class."""
-
-    def measure(weights: Int64[np.ndarray, " i"]) -> float | None:
-        known = [value for at in matched if (value := weighted_ap50(at, weights)) is not None]
-        return sum(known) / len(known) if known else None
-
-    return measure
-
-
-def _share_found(run: Run) -> Measure:
+    Args:
+        run: what is measured.
+        weights: how often each draw has each image.
+    """
+    labels = {label for truth in run.truth for label in truth.labels[~truth.crowd].tolist()}
+    every = Group(ALL, tuple(sorted(labels)))
+    numbers: dict[str, Float64[np.ndarray, " s"]] = {}
+    for kind in get_args(OverlapType):
+        ap, ap50, _ = group_measures(run.truth, run.found, every, weights, kind).T
+        numbers |= {f"{kind} AP50": ap50, f"{kind} AP": ap}
     hits = np.array([sum(fate == FOUND for fate in picture) for picture in run.fates], np.int64)
-    objects = np.array([len(picture) for picture in run.fates], np.int64)
-
-    def measure(weights: Int64[np.ndarray, " i"]) -> float | None:
-        whole = int((objects * weights).sum())
-        return int((hits * weights).sum()) / whole if whole else None
-
-    return measure
+    objects = weights @ np.array([len(picture) for picture in run.fates], np.int64)
+    shares = (weights @ hits) / np.maximum(objects, 1)
+    return numbers | {"objects found": np.where(objects > 0, shares, np.nan)}
 
 
-def _matched(run: Run, kind: OverlapType, iou: float) -> list[ClassMatches]:
-    labels = sorted({label for truth in run.truth for label in truth.labels[~truth.crowd].tolist()})
-    return [match_class(run.truth, run.found, label, kind, iou) for label in labels]
-
-
-def _difference(
-    name: str, first: Measure, second: Measure, images: int, draws: Sequence[Int64[np.ndarray, " i"]]
-) -> Difference:
-    once = np.ones(images, np.int64)
-    pairs = [(first(weights), second(weights)) for weights in draws]
-    known = [after - before for before, after in pairs if before is not None and after is not None]
-    if not known:
-        return Difference(name, first(once), second(once), None, None)
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Difference(name, first(once), second(once), float(low), float(high))
+def _difference(name: str, first: Float64[np.ndarray, " s"], second: Float64[np.ndarray, " s"]) -> Difference:
+    """Of the images as they are, which come first, and of the draws after them."""
+    one, other = (None if np.isnan(values[0]) else float(values[0]) for values in (first, second))
+    drawn = (second - first)[1:]
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        return Difference(name, one, other, None, None)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Difference(name, one, other, float(low), float(high))
 
 
 def changed_objects(first: Run, second: Run) -> tuple[list[Changed], list[Changed]]:
