@@ -95,10 +95,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         value(one_stage__bg_iou_thresh=0.6),
         ("'one_stage.bg_iou_thresh' at most 'one_stage.fg_iou_thresh'", "0.6 and 0.5"),
     ),
-    "no scale": (
-        value(one_stage__anchor_scales=[0]),
-        ("above 0 and at most 8 for 'one_stage.anchor_scales'", "(0.0,)"),
-    ),
+    "no scale": (value(one_stage__anchor_scales=[0]), ("at most 8 for 'one_stage.anchor_scales'", "(0.0,)")),
     "scheme": (value(joint__scheme="end to end"), ("one of none, end_to_end, alternating", "found 'end to end'")),
     "misspelled choice": (value(evaluate__border="remvoe"), ("one of remove, clip", "found 'remvoe'")),
     "two colors": (value(prepare__mean=[0.5, 0.5]), ("3 values for 'prepare.mean'",)),
