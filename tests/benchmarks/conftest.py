@@ -13,7 +13,14 @@ from src.core import paths
 from src.core.files import write_json
 from src.core.params import Params
 from src.core.params_file import load_params
-from src.detector.checkpoints import make_box_head, make_mask_head, save_detector, save_heads
+from src.detector.checkpoints import (
+    make_box_head,
+    make_mask_head,
+    save_detector,
+    save_heads,
+    save_one_stage,
+    start_one_stage,
+)
 from src.detector.mask_rcnn import MaskRCNN
 from src.detector.roi_heads import RoiHeads
 from src.sources.assignment import CLASSES
@@ -56,6 +63,7 @@ def _make_files(params: Params) -> None:
     for path, parts in ((paths.BACKBONE, backbone), (paths.MASK_HEAD, heads)):
         save_heads(path, parts, CLASSES)
     save_detector(MaskRCNN(detector.backbone, detector.rpn, RoiHeads(box_head, mask_head), params), CLASSES)
+    save_one_stage(start_one_stage(params, CLASSES, torch.device("cpu")), CLASSES)
     cache_features(params)
 
 

@@ -127,7 +127,7 @@ def test_precision_and_recall(count: int, drawn: Callable[..., Figure]) -> None:
         name: ClassMetrics(AveragePrecision(ap50=float(score)), AveragePrecision(), (float(score),) * len(RECALLS))
         for name, score in zip(classes.names, scores, strict=True)
     }
-    metrics = DetectionMetrics(AveragePrecision(ap50=0.5), AveragePrecision(), by_class)
+    metrics = DetectionMetrics(AveragePrecision(ap50=0.5), AveragePrecision(), by_class, {})
     ax = drawn(plot_precision_recall, metrics).axes[0]
     assert [line.get_color() for line in ax.lines] == [color_of(label) for label in classes.labels]
     legend = [text.get_text() for text in ax.get_legend().get_texts()]

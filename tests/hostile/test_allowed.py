@@ -159,7 +159,7 @@ def test_pictures_of_all_kinds_in_one_folder(stage: Stage, monkeypatch: pytest.M
     """Without a model: what matters is what the pictures are read, drawn and recorded as."""
     none = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0), [])
     blind = SimpleNamespace(predict=lambda picture: none, classes=CLASSES)
-    monkeypatch.setattr(predict, "Predictor", SimpleNamespace(load=lambda params: blind))
+    monkeypatch.setattr(predict, "Predictor", SimpleNamespace(load=lambda params, detector: blind))
     lay_out(stage.folder, params_text())
     (stage.folder / "pictures").mkdir()
     (stage.folder / "pictures" / "notes.txt").write_text("no picture")
