@@ -39,7 +39,7 @@ def clone(original: Workspace, folder: Path) -> Workspace:
     theirs.run("git", "clone", "--quiet", str(original.root), ".")
     (theirs.root / ".venv").mkdir()
     for stamp in ("made", "ready"):
-        (theirs.root / ".venv" / stamp).touch()
+        (theirs.root / ".venv" / stamp).write_text(f"{theirs.root}\n", encoding="utf-8")  # where it was made
     return theirs
 
 
