@@ -106,18 +106,18 @@ lint: .venv/ready-to-test
 types: .venv/ready-to-test
 	@if python -c "import sys; sys.exit(sys.version_info < (3, 11))"; then python -m mypy; else echo "mypy: on Python 3.11 and up"; fi
 
-# The tests of killed stages wait a lot and compute on one core: they run beside the others and report after them.
-FAULTS := tests/pipeline/test_faults.py
+# Whole runs and tests of several processes take as long as all others: they run beside them and report after them.
+RUNS := tests/pipeline tests/processes
 
 unit: .venv/ready-to-test
 	@mkdir -p .cache
-	@python -m pytest $(FAULTS) > .cache/faults.txt 2>&1 & faults=$$!; \
-	python -m pytest --ignore $(FAULTS); others=$$?; \
-	echo "Waiting for the tests of killed stages"; \
-	wait $$faults; faults=$$?; cat .cache/faults.txt; exit $$(( others || faults ))
+	@python -m pytest $(RUNS) > .cache/runs.txt 2>&1 & runs=$$!; \
+	python -m pytest $(RUNS:%=--ignore %); others=$$?; \
+	echo "Waiting for the tests of whole runs"; \
+	wait $$runs; runs=$$?; cat .cache/runs.txt; exit $$(( others || runs ))
 
 faults: .venv/ready-to-test
-	@python -m pytest $(FAULTS) --kills 12 -v
+	@python -m pytest tests/pipeline/test_faults.py --kills 12 -v
 
 bench: .venv/ready-to-test
 	@python -m dvc repro
