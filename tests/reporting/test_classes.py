@@ -38,7 +38,7 @@ def test_the_page_speaks_of_the_set_s_classes(count: int, tmp_path: Path) -> Non
     assert all(name in text for name in names)
     assert f"of {count} {'class' if count == 1 else 'classes'} are marked" in text
     assert f"{count + 1} class scores, one of them the background" in text
-    assert ("Of 12 classes the 5 with the most objects" in text) == (count == 12)
+    assert ("Drawn are the 5 of 12 classes with the most objects." in text) == (count == 12)
 
 
 def test_a_confusion_table_of_many_classes_has_the_commonest_mistakes(tmp_path: Path) -> None:

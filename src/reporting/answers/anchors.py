@@ -45,7 +45,8 @@ def task_2(results: RunResults) -> Answer:
 
 def _drawn(classes: int) -> str:
     """Which classes the figure has, where it has not all."""
-    return f" Of {count(classes)} classes the {MOST_DRAWN} with the most objects." if classes > MOST_DRAWN else ""
+    most = f" Drawn are the {MOST_DRAWN} of {count(classes)} classes with the most objects."
+    return most if classes > MOST_DRAWN else ""
 
 
 def _tail(median: float | None, mode: float | None) -> str:

@@ -111,7 +111,7 @@ def _confusions(confusion: list[list[int]], names: list[str]) -> str:
     if not number:
         return "It makes no mistake on these regions."
     between = sum(confusion[i][j] for _, i, j in cells if i and j)
-    text = f"Its commonest mistake is to call {names[truth]} {names[predicted]} ({count(number)} regions)"
+    text = f"Its commonest mistake is to call {names[truth]} {names[predicted]} ({plural(number, 'region')})"
     background = sum(cell[0] for cell in cells) - between
     if len(names) == 2:
         return f"{text}. With one class there is no other to take an object for."
