@@ -38,6 +38,16 @@ def same_class(truth: GroundTruth, found: Instances) -> Bool[np.ndarray, "d g"]:
     return found.labels.numpy()[:, None] == truth.labels.numpy()[None, :]
 
 
+def same_class_overlaps(truth: GroundTruth, found: Instances, kind: OverlapType = "box") -> Float64[np.ndarray, "d g"]:
+    """The same, and 0 for pairs of different classes, which may not match."""
+    return pair_overlaps(truth, found, kind) * same_class(truth, found)
+
+
+def match_objects(truth: GroundTruth, found: Instances, threshold: float = 0.5) -> Int64[np.ndarray, " d"]:
+    """The object of its class that each detection of an image takes by its box, or UNMATCHED: see `greedy_match`."""
+    return greedy_match(same_class_overlaps(truth, found), found.scores.numpy(), truth.crowd.numpy(), threshold)
+
+
 def greedy_match(
     overlap: Float[np.ndarray, "d g"],
     scores: Float[np.ndarray, " d"],

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool
 
 from src.evaluation.bootstrap import SEED, Interval
-from src.evaluation.coco_matching import UNMATCHED, greedy_match, pair_overlaps, same_class
+from src.evaluation.coco_matching import UNMATCHED, match_objects
 from src.evaluation.detection import DetectionMetrics
 from src.evaluation.errors import ErrorCounts, count_errors
 from src.evaluation.instances import GroundTruth, Instances
@@ -159,7 +159,7 @@ def best_operating(truth: Sequence[GroundTruth], found: Sequence[Instances]) -> 
     objects = sum(int((~image.crowd).sum()) for image in truth)
     rights, scores = [np.zeros(0, bool)], [np.zeros(0)]
     for image, ours in zip(truth, found, strict=True):
-        matches, crowd = _matches(image, ours), image.crowd.numpy()
+        matches, crowd = match_objects(image, ours), image.crowd.numpy()
         taken = matches != UNMATCHED
         counted = ~(taken & crowd[matches]) if len(crowd) else ~taken
         rights.append(taken[counted])
@@ -177,9 +177,4 @@ def best_operating(truth: Sequence[GroundTruth], found: Sequence[Instances]) -> 
 
 def objects_found(truth: GroundTruth, found: Instances) -> Bool[np.ndarray, " g"]:
     """Which objects of an image a detection of their class takes at IoU 0.5."""
-    return np.isin(np.arange(len(truth.boxes)), _matches(truth, found))
-
-
-def _matches(truth: GroundTruth, found: Instances) -> Int64[np.ndarray, " d"]:
-    overlap = pair_overlaps(truth, found) * same_class(truth, found)
-    return greedy_match(overlap, found.scores.numpy(), truth.crowd.numpy())
+    return np.isin(np.arange(len(truth.boxes)), match_objects(truth, found))

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
+from jaxtyping import Bool
 
 RECALLS: Final = tuple(round(0.01 * step, 2) for step in range(101))  # COCO's recall levels
 IOU_50, IOU_75 = 0, 5  # places of the thresholds in COCO's 0.50, 0.55, ... 0.95
@@ -24,6 +25,11 @@ SIZES: Final[Mapping[str, AreaRange]] = {  # COCO's, square pixels of the pictur
     "medium": (32.0**2, 96.0**2),
     "large": (96.0**2, 1e5**2),
 }
+
+
+def holds(areas: AreaRange, values: np.ndarray) -> Bool[np.ndarray, " n"]:
+    """Which areas, square pixels, lie in a range, its ends included, as COCO has it."""
+    return (values >= areas[0]) & (values <= areas[1])
 
 
 @dataclass(frozen=True)

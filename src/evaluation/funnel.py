@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from src.evaluation.coco_matching import greedy_match, pair_overlaps, same_class
+from src.evaluation.coco_matching import match_objects, pair_overlaps
 from src.evaluation.instances import GroundTruth, Instances
 
 COVERS: Final = 0.5  # IoU from which on a box or a mask is about an object
@@ -85,7 +85,7 @@ def fates(truth: GroundTruth, found: Instances, lost_at: Sequence[str], score_th
         ValueError: `lost_at` is of another length.
     """
     crowd = truth.crowd.numpy()
-    matches = greedy_match(pair_overlaps(truth, found) * same_class(truth, found), found.scores.numpy(), crowd, COVERS)
+    matches = match_objects(truth, found, COVERS)
     taken_by = {int(index): row for row, index in enumerate(matches)}
     mask_overlap = None if found.masks is None else pair_overlaps(truth, found, "mask")
     result = []

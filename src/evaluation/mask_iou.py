@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.evaluation.coco_matching import UNMATCHED, greedy_match, pair_overlaps, same_class
+from src.evaluation.coco_matching import UNMATCHED, match_objects, pair_overlaps
 from src.evaluation.instances import GroundTruth, Instances
 from src.evaluation.rpn_metrics import ratio
 
@@ -55,8 +55,7 @@ def mean_mask_iou(
 
 def _picture_iou(truth: GroundTruth, found: Instances, box_iou: float) -> MaskIou:
     crowd = truth.crowd.numpy()
-    overlap = pair_overlaps(truth, found) * same_class(truth, found)
-    matches = greedy_match(overlap, found.scores.numpy(), crowd, box_iou)
+    matches = match_objects(truth, found, box_iou)
     rows = [row for row, column in enumerate(matches) if column != UNMATCHED and not crowd[column]]
     mask_overlap = pair_overlaps(truth, found, "mask")
     return MaskIou(

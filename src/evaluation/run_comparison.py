@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float64, Int64
 
 from src.evaluation.analysis import SecondStageAnalysis
-from src.evaluation.bootstrap import LEVEL, SEED
+from src.evaluation.bootstrap import SEED, drawn_weights, percentiles
 from src.evaluation.coco_matching import OverlapType
 from src.evaluation.funnel import FOUND, Funnel, count_fates, fates
 from src.evaluation.instances import GroundTruth, Instances
-from src.evaluation.paired import ALL, Group, drawn_weights, group_measures
+from src.evaluation.paired import ALL, Group, group_measures
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,7 @@ def compare(first: Run, second: Run, resamples: int = 1000) -> list[Difference]:
     """
     if len(first.truth) != len(second.truth):
         raise ValueError(f"images: expected the same in both runs, found {len(first.truth)} and {len(second.truth)}")
-    images = len(first.truth)
-    weights = drawn_weights(images, torch.Generator().manual_seed(SEED), resamples if images else 0)
+    weights = drawn_weights(len(first.truth), torch.Generator().manual_seed(SEED), resamples)
     ours, theirs = (measured(run, weights) for run in (first, second))
     return [_difference(name, ours[name], theirs[name]) for name in ours]
 
@@ -141,12 +140,10 @@ def measured(run: Run, weights: Int64[np.ndarray, "s i"]) -> dict[str, Float64[n
 def _difference(name: str, first: Float64[np.ndarray, " s"], second: Float64[np.ndarray, " s"]) -> Difference:
     """Of the images as they are, which come first, and of the draws after them."""
     one, other = (None if np.isnan(values[0]) else float(values[0]) for values in (first, second))
-    drawn = (second - first)[1:]
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
+    drawn = second - first
+    if np.isnan(drawn[1:]).all():
         return Difference(name, one, other, None, None)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Difference(name, one, other, float(low), float(high))
+    return Difference(name, one, other, *percentiles(drawn))
 
 
 def changed_objects(first: Run, second: Run) -> tuple[list[Changed], list[Changed]]:

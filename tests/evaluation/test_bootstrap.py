@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.evaluation.bootstrap import SEED, ap50_intervals, bootstrap_ap50, match_class, weighted_ap50
+from src.evaluation.bootstrap import SEED, ap50_intervals, bootstrap_ap50, mean_ap
+from src.evaluation.class_matches import match_class
 from src.evaluation.detection import evaluate_detections
 from src.evaluation.instances import coco_ground_truth, coco_results
 from src.evaluation.rle import encode_masks
@@ -28,7 +29,7 @@ def classes_of(truths, finds, kind):
 @pytest.mark.parametrize("seed", range(8))
 def test_every_image_once_is_the_evaluators_ap50(seed, kind):
     truths, finds = random_scene(seed, ties=seed % 2 == 0)
-    once = weighted_ap50(classes_of(truths, finds, kind), np.ones(len(truths), np.int64))
+    (once,) = mean_ap(classes_of(truths, finds, kind), np.ones((1, len(truths)), np.int64))
     assert once == pytest.approx(evaluator_ap50(truths, finds, kind), abs=1e-9)
 
 
@@ -36,7 +37,7 @@ def test_every_image_once_is_the_evaluators_ap50(seed, kind):
 def test_the_hundred_most_confident_of_a_class_and_picture_count(strangers):
     truths, wrong, right = [truth([[0, 0, 10, 10]], [1])], [[40, 20, 50, 30]], [[0, 0, 10, 10]]
     finds = [found(wrong * strangers + right, [1] * (strangers + 1), [0.9] * strangers + [0.5])]
-    once = weighted_ap50(classes_of(truths, finds, "box"), np.ones(1, np.int64))
+    (once,) = mean_ap(classes_of(truths, finds, "box"), np.ones((1, 1), np.int64))
     assert once == pytest.approx(evaluator_ap50(truths, finds, "box"), abs=1e-9)
 
 
@@ -46,7 +47,7 @@ def test_a_weight_is_a_copy_of_the_image(seed):
     draw = np.random.default_rng(seed).integers(0, len(truths), len(truths))
     copies = [dataclasses.replace(truths[i], image_id=place) for place, i in enumerate(draw)]
     weights = np.bincount(draw, minlength=len(truths))
-    weighted = weighted_ap50(classes_of(truths, finds, "box"), weights)
+    (weighted,) = mean_ap(classes_of(truths, finds, "box"), weights[None])
     assert weighted == pytest.approx(evaluator_ap50(copies, [finds[i] for i in draw], "box"), abs=1e-9)
 
 

@@ -8,13 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.evaluation.bootstrap import match_class, match_class_at, weighted_ap50
+from src.evaluation.bootstrap import resampled_ap
+from src.evaluation.class_matches import match_class, match_class_at
 from src.evaluation.comparison import best_operating, compare
 from src.evaluation.detection import SIZES, AveragePrecision, evaluate_detections
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
-from src.evaluation.paired import ALL, group_measures, groups, paired_intervals, resampled_ap
+from src.evaluation.paired import ALL, group_measures, groups, paired_intervals
 from src.evaluation.rle import encode_masks
 from src.sources.assignment import CLASSES
+from tests.evaluation.plain_ap import plain_ap
 
 SIDE = 200  # pixels of a picture, so that objects of every size fit
 
@@ -87,7 +89,7 @@ def test_all_draws_at_once_are_those_one_by_one(seed: int, label: int, threshold
     truth, found, _ = scene(seed)
     weights = np.random.default_rng(seed).integers(0, 3, (20, len(truth)))
     (one,) = match_class_at((threshold,), truth, found, label, "box")
-    expected = [weighted_ap50([one], draw) for draw in weights]
+    expected = [plain_ap([one], draw) for draw in weights]
     values = resampled_ap(one, weights)
     assert np.array_equal(values, [np.nan if value is None else value for value in expected], equal_nan=True)
 
