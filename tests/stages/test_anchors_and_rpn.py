@@ -15,13 +15,12 @@ from src.core.params import Params
 from src.data.dataset import DatasetFile
 from src.data.prepared import PreparedFile, write_prepared
 from src.structures.masks import Masks
-from src.training import loop
 from src.training.loop import Progress
 from stages.anchors import __main__ as anchors
 from stages.evaluate_rpn import __main__ as evaluate_rpn
 from stages.rpn import __main__ as rpn
 from tests.factories import SMALL, make_dataset, make_prepared, make_samples
-from tests.stages.workspace import make_workspace, read, tiny_params, written_by
+from tests.stages.workspace import KilledError, kill_after, live_on, make_workspace, read, tiny_params, written_by
 
 NUMBERS = {  # of metrics/rpn.json; scripts of people may read them
     *("layers", "parameters", "receptive_field", "receptive_field_measured", "boxes_larger_than_field"),
@@ -178,10 +177,6 @@ def test_a_picture_without_objects_is_measured_and_drawn(tmp_path, monkeypatch, 
     assert (workspace / "plots/evaluate_rpn/receptive_field.png").stat().st_size > 1000
 
 
-class KilledError(Exception):
-    """Stands for a kill in the middle of an epoch."""
-
-
 def test_a_killed_training_ends_as_an_undisturbed_one(workspace, params, monkeypatch):
     anchors.main(params)
     rpn.main(params)
@@ -189,19 +184,10 @@ def test_a_killed_training_ends_as_an_undisturbed_one(workspace, params, monkeyp
     undisturbed = [path.read_bytes() for path in outputs]
     assert not list((workspace / ".cache/training/rpn").glob("*/state.pt"))
 
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    take_step, steps = loop._step, []
-
-    def dying_step(*arguments):
-        if len(steps) == 4:
-            raise KilledError
-        steps.append(1)
-        return take_step(*arguments)
-
-    monkeypatch.setattr(loop, "_step", dying_step)
+    kill_after(monkeypatch, 4)
     with pytest.raises(KilledError):
         rpn.main(params)
-    monkeypatch.setattr(loop, "_step", take_step)
+    live_on(monkeypatch, [])
     resumed: list[int] = []
     restore = Progress.restore
     monkeypatch.setattr(Progress, "restore", lambda self, state: (restore(self, state), resumed.append(self.iteration)))

@@ -13,12 +13,20 @@ import pytest
 import torch
 
 from src.sources.assignment import CLASSES
-from src.training import loop
 from stages.backbone import __main__ as backbone
 from stages.backbone.__main__ import start_fine_tuning
 from stages.evaluate_backbone import __main__ as evaluate_backbone
 from tests.factories import make_prepared
-from tests.stages.workspace import make_workspace, read, states, tiny_params, written_by
+from tests.stages.workspace import (
+    KilledError,
+    kill_after,
+    live_on,
+    make_workspace,
+    read,
+    states,
+    tiny_params,
+    written_by,
+)
 
 NUMBERS = [  # of metrics/backbone.json; scripts of people may read them
     *("backbone", "weights", "normalization", "outputs", "losses_in_train_mode", "proposals_on_example", "example"),
@@ -72,28 +80,15 @@ def test_backbone_writes_weights_and_histories_and_nothing_else(trained: dict[st
         assert not any(name.startswith("body") for name in learned)  # trainable_layers is 0
 
 
-class KilledError(Exception):
-    """Stands for a kill in the middle of an epoch."""
-
-
 def test_a_killed_fine_tuning_ends_as_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared: Path, trained: dict[str, bytes]
 ) -> None:
     workspace = make_workspace(tmp_path, monkeypatch, prepared)
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    take_step, steps = loop._step, []
-
-    def dying_step(*arguments):
-        if len(steps) == 4:
-            raise KilledError
-        steps.append(1)
-        return take_step(*arguments)
-
-    monkeypatch.setattr(loop, "_step", dying_step)
+    steps = kill_after(monkeypatch, 4)
     with pytest.raises(KilledError):
         backbone.main(tiny_params())
     steps.clear()
-    monkeypatch.setattr(loop, "_step", lambda *arguments: (steps.append(1), take_step(*arguments))[1])
+    live_on(monkeypatch, steps)
     backbone.main(tiny_params())
     assert len(steps) == 2
     assert {name: (workspace / name).read_bytes() for name in trained} == trained

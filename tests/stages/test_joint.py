@@ -20,9 +20,12 @@ from src.training import loop
 from stages.joint import __main__ as joint
 from tests.factories import make_prepared
 from tests.stages.workspace import (
+    KilledError,
     Parts,
     content,
+    kill_after,
     learned,
+    live_on,
     make_workspace,
     names,
     save_parts,
@@ -192,10 +195,6 @@ def test_each_phase_trains_its_own_parts(before: Parts, in_turns: tuple[dict[str
     assert learned(moments[-1], detector(written)) == set()
 
 
-class KilledError(Exception):
-    """Stands for a kill in the middle of an epoch."""
-
-
 @pytest.mark.parametrize(("scheme", "survived"), [("end_to_end", 4), ("alternating", 7)])
 def test_a_killed_training_ends_as_an_undisturbed_one(
     scheme: str,
@@ -207,19 +206,10 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
 ) -> None:
     """Killed in the second epoch, or in the third phase; no step is made twice."""
     undisturbed, changes = (together, {}) if scheme == "end_to_end" else (in_turns[0], IN_TURNS)
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    take_step, steps = loop._step, []
-
-    def dying_step(*arguments: Any) -> loop.Row:
-        if len(steps) == survived:
-            raise KilledError
-        steps.append(1)
-        return take_step(*arguments)
-
-    monkeypatch.setattr(loop, "_step", dying_step)
+    steps = kill_after(monkeypatch, survived)
     with pytest.raises(KilledError):
         joint.main(params(**changes))
     assert not (workspace / paths.DETECTOR).exists()
-    monkeypatch.setattr(loop, "_step", lambda *arguments: (steps.append(1), take_step(*arguments))[1])
+    live_on(monkeypatch, steps)
     assert trained(workspace, **changes) == undisturbed
     assert len(steps) == len(table(undisturbed, "train"))

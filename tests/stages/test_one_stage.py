@@ -15,10 +15,20 @@ from src.core import paths
 from src.core.errors import InputError
 from src.core.params import Params
 from src.detector.checkpoints import load_one_stage
-from src.training import loop
 from stages.one_stage import __main__ as one_stage
 from tests.factories import make_prepared
-from tests.stages.workspace import learned, make_workspace, names, save_parts, states, tiny_params, written_by
+from tests.stages.workspace import (
+    KilledError,
+    kill_after,
+    learned,
+    live_on,
+    make_workspace,
+    names,
+    save_parts,
+    states,
+    tiny_params,
+    written_by,
+)
 
 TERMS = ("classification", "box_regression")
 
@@ -81,26 +91,13 @@ def test_weights_of_losses_are_its_own(workspace: Path) -> None:
     )
 
 
-class KilledError(Exception):
-    """Stands for a kill in the middle of an epoch."""
-
-
 def test_a_killed_training_ends_as_an_undisturbed_one(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one_stage.main(params())
     undisturbed, history = detector(), Path("plots/one_stage/train.csv").read_bytes()
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    take_step, steps = loop._step, []
-
-    def dying_step(*arguments: Any) -> loop.Row:
-        if len(steps) == 4:
-            raise KilledError
-        steps.append(1)
-        return take_step(*arguments)
-
-    monkeypatch.setattr(loop, "_step", dying_step)
+    steps = kill_after(monkeypatch, 4)
     with pytest.raises(KilledError):
         one_stage.main(params())
-    monkeypatch.setattr(loop, "_step", lambda *arguments: (steps.append(1), take_step(*arguments))[1])
+    live_on(monkeypatch, steps)
     one_stage.main(params())
     assert len(steps) == 6
     assert learned(undisturbed, detector()) == set()

@@ -20,8 +20,11 @@ from src.core.tensors import State
 from src.detector.checkpoints import make_box_head, make_mask_head, save_heads, save_one_stage, start_one_stage
 from src.detector.weights import build
 from src.sources.assignment import CLASSES
+from src.training import loop
 from tests.detector.small import randomize
 from tests.factories import SMALL
+
+TAKE_STEP = loop._step
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -145,3 +148,31 @@ def learned(first: Parts, last: Parts) -> set[str]:
     assert names(first) == names(last)
     pairs = ((part, *pair) for part in first for pair in zip(content(first[part]), content(last[part]), strict=True))
     return {f"{part}.{one[0]}" for part, one, other in pairs if one != other}
+
+
+class KilledError(Exception):
+    """What a test kills a training with."""
+
+
+def kill_after(monkeypatch: pytest.MonkeyPatch, survived: int) -> list[int]:
+    """Has a training save a checkpoint after each step and die before the one that follows `survived` steps.
+
+    Returns:
+        An entry for each step that was made; `live_on` goes on with it.
+    """
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    steps: list[int] = []
+
+    def step(*arguments: Any) -> loop.Row:
+        if len(steps) == survived:
+            raise KilledError
+        steps.append(1)
+        return TAKE_STEP(*arguments)
+
+    monkeypatch.setattr(loop, "_step", step)
+    return steps
+
+
+def live_on(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
+    """Lets the next training make all its steps, and notes them too."""
+    monkeypatch.setattr(loop, "_step", lambda *arguments: (steps.append(1), TAKE_STEP(*arguments))[1])
