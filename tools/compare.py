@@ -28,8 +28,8 @@ from src.evaluation.instances import ground_truth_of
 from src.evaluation.run_comparison import Changed, Run, changed_objects, compare, shared_images
 from src.figures.comparison import plot_both, plot_funnels, plot_overlaid
 from src.reporting.answers.answer import Picture
-from src.reporting.comparison import Compared, build_comparison, signed, verdict
-from src.reporting.formatting import score
+from src.reporting.comparison import Compared, build_comparison, verdict
+from src.reporting.formatting import score, signed
 from src.reporting.loss_curves import HISTORIES
 from tools.revisions import Revision
 from tools.settings import leaves

@@ -16,8 +16,8 @@ from src.evaluation.instances import GroundTruth, Instances
 from src.figures.base import INK, POSITIVE, STYLE, draw_boxes, draw_scene, new_figure, save_figure
 from src.figures.view import View
 from src.structures.classes import Classes
+from src.structures.detector import DETECTOR_NAMES
 
-NAMES: Final = {"mask_rcnn": "two stages", "one_stage": "one stage"}
 WIDTH: Final = 2.6  # points; of the dotted boxes around what only one detector finds
 TITLE_ROOM: Final = 0.1  # inches
 
@@ -47,7 +47,7 @@ def plot_apart(images: Sequence[Apart], classes: Classes, path: Path) -> None:
         view = View(one.truth.height, one.truth.width, *one.image.shape[:2])
         boxes = view.boxes(one.truth.boxes[~one.truth.crowd][one.missed])
         for ax, (name, found) in zip(panels, one.found.items(), strict=True):
-            title = f"{one.truth.name}: {NAMES.get(name, name)}, {len(found)} found"
+            title = f"{one.truth.name}: {DETECTOR_NAMES[name]}, {len(found)} found"
             shown = view.boxes(found.boxes)
             draw_scene(ax, one.image, shown, found.labels, found.scores, title=title, classes=classes)
             draw_boxes(ax, boxes, INK, width=WIDTH)

@@ -11,7 +11,7 @@ from src.core.files import write_text
 from src.evaluation.funnel import Funnel
 from src.evaluation.run_comparison import Difference
 from src.reporting.answers.answer import Picture, Table
-from src.reporting.formatting import MINUS, count, listing, plural, score
+from src.reporting.formatting import count, listing, metric_name, plural, score, signed
 from src.reporting.page import environment
 
 
@@ -90,13 +90,6 @@ def images_in_words(compared: Compared) -> str:
     )
 
 
-def signed(value: float | None) -> str:
-    """A difference with its sign and three digits."""
-    if value is None:
-        return "undefined"
-    return f"{value:+.3f}".replace("-", MINUS)
-
-
 def settings_table(compared: Compared) -> Table:
     """The settings that differ."""
     rows = [[key, str(first), str(second)] for key, (first, second) in compared.settings.items()]
@@ -121,7 +114,7 @@ def headlines_table(compared: Compared) -> Table:
     for key in keys:
         one, other = first.get(key), second.get(key)
         difference = None if one is None or other is None else other - one
-        rows.append([key.replace("_", " "), score(one), score(other), signed(difference)])
+        rows.append([metric_name(key), score(one), score(other), signed(difference)])
     return Table(("number", *compared.names, "difference"), rows, "The headline as each run wrote it.")
 
 

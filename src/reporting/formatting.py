@@ -85,3 +85,15 @@ def change(before: float | None, after: float | None, style: str = "percent") ->
 def is_above(value: float | None, limit: float) -> bool:
     """Whether a number is known and above `limit`."""
     return value is not None and value > limit
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A difference with its sign and fixed digits: `+0.012` or, with a true minus, `-0.012`."""
+    return UNDEFINED if value is None else f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def metric_name(metric: str) -> str:
+    """A metric's name for people: `classifier.macro_recall` is classifier macro recall, `box_ap50` is box AP50."""
+    words = metric.replace(".", " ").replace("_", " ").split()
+    special = {"iou": "IoU", "rpn": "RPN"}
+    return " ".join(word.upper() if word.startswith("ap") else special.get(word, word) for word in words)

@@ -14,6 +14,7 @@ from src.structures.target import Target
 MASK_RCNN: Final = "mask_rcnn"  # two stages, with masks
 ONE_STAGE: Final = "one_stage"  # one stage, boxes only
 DETECTORS: Final = (MASK_RCNN, ONE_STAGE)
+DETECTOR_NAMES: Final = {MASK_RCNN: "two stages", ONE_STAGE: "one stage"}  # for people
 
 
 @runtime_checkable

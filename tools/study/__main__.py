@@ -11,18 +11,16 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import pandas as pd
 
 from src.core.errors import InputError, one_line
 from src.reporting.formatting import duration, plural
+from tools.settings import INTERRUPTED
 from tools.study import experiments
 from tools.study.page import write_page
 from tools.study.plan import Run, Study, read_study
 from tools.study.results import collect, read_rows
-
-INTERRUPTED: Final = 130  # a shell's status for Ctrl-C
 
 
 def main(arguments: Sequence[str]) -> int:

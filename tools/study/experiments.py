@@ -72,7 +72,7 @@ def workspace_of(study: Study) -> Iterator[None]:
     before = {path: path.read_bytes() for path in _written() if path.is_file()}
     had_lock = LOCK in before
     try:
-        settings.apply(settings.of_file(study.file.settings) | study.file.base | study.runs[0].settings)
+        settings.apply(study.common | study.runs[0].settings)
         yield
     finally:
         for path, content in before.items():

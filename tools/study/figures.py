@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from src.figures.base import FAINT, INK, SERIES, new_figure, save_figure, term_name
+from src.reporting.formatting import metric_name
 from tools.study.statistics import Difference
-from tools.study.words import name
 
 PULL: Final = "pull_"
 COLUMNS: Final = 3  # panels side by side
@@ -35,7 +35,7 @@ def plot_differences(
     for place, (ax, (metric, found)) in enumerate(zip(axes.flat, compared.items(), strict=False)):
         wide = frame.pivot(index="seed", columns="variant", values=metric)
         _draw_panel(ax, wide.sub(wide[baseline], axis=0), found, variants)
-        ax.set_title(name(metric))
+        ax.set_title(metric_name(metric))
         ax.set_yticks(range(len(variants)), variants if place % columns == 0 else [""] * len(variants))
     for ax in axes.flat[len(compared) :]:
         ax.set_axis_off()

@@ -11,12 +11,12 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader
 
 from src.core.files import write_text
 from src.reporting.answers.answer import Picture, Table
-from src.reporting.formatting import score
+from src.reporting.formatting import metric_name, score, signed
 from src.reporting.page import environment
 from tools.study import figures
 from tools.study.plan import Study
 from tools.study.statistics import Difference, differences, spread
-from tools.study.words import answer, conditions, name, signed
+from tools.study.words import answer, conditions
 
 PAGE: Final = "index.html"
 DIFFERENCES: Final = "differences.png"
@@ -68,7 +68,7 @@ def _results(study: Study, frame: pd.DataFrame) -> Table:
     tables = {metric: spread(frame, metric) for metric in study.file.metrics}
     variants = list(frame["variant"].unique())
     rows = [[variant, *(_mean_and_spread(tables[metric], variant) for metric in tables)] for variant in variants]
-    return Table(("", *map(name, tables)), rows, "Mean and standard deviation over seeds.")
+    return Table(("", *map(metric_name, tables)), rows, "Mean and standard deviation over seeds.")
 
 
 def _mean_and_spread(table: pd.DataFrame, variant: str) -> str:
@@ -83,7 +83,7 @@ def _differences(study: Study, compared: dict[str, list[Difference]]) -> Table:
     caption = (
         f"Paired differences from '{study.file.baseline}', with half of their 95 % interval over seeds; * leaves out 0."
     )
-    return Table(("", *map(name, compared)), rows, caption)
+    return Table(("", *map(metric_name, compared)), rows, caption)
 
 
 def _cell(one: Difference | None) -> str:
@@ -99,7 +99,7 @@ def _losses(frame: pd.DataFrame, kind: str, caption: str) -> Table:
     rows = [
         [str(variant), *("none" if pd.isna(v) else score(v) for v in means.loc[variant])] for variant in means.index
     ]
-    return Table(("", *(name(column.removeprefix(f"{kind}_")) for column in columns)), rows, caption)
+    return Table(("", *(metric_name(column.removeprefix(f"{kind}_")) for column in columns)), rows, caption)
 
 
 def _pictures(study: Study, frame: pd.DataFrame, compared: dict[str, list[Difference]]) -> list[Picture]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -66,11 +67,13 @@ class Study:
     Attributes:
         name: of the file in `studies/`.
         file: what stands in it.
+        common: dotted keys and values of the settings that all runs have.
         runs: those of the baseline first, each variant's seeds in their order.
     """
 
     name: str
     file: StudyFile
+    common: dict[str, Any]
     runs: tuple[Run, ...]
 
     @property
@@ -95,7 +98,8 @@ def read_study(name: str) -> Study:
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise InputError(f"{path}: no such file; there are {known or 'none'}")
     file = _checked(path, settings.read(YAML(typ="safe", pure=True), path))
-    study = Study(name, file, _runs(name, file))
+    common = settings.of_file(file.settings) | file.base
+    study = Study(name, file, common, _runs(name, file, common))
     _check_settings(path, study)
     return study
 
@@ -126,29 +130,36 @@ def _is_seeds(seeds: Mapping[str, Any]) -> bool:
     return all(isinstance(values, list) and all(type(value) is int for value in values) for values in seeds.values())
 
 
-def _runs(name: str, file: StudyFile) -> tuple[Run, ...]:
+def _runs(name: str, file: StudyFile, common: Mapping[str, Any]) -> tuple[Run, ...]:
     order = [file.baseline, *(variant for variant in file.variants if variant != file.baseline)]
     places = range(len(next(iter(file.seeds.values()))))
-    runs = tuple(_run(name, file, variant, place) for variant in order for place in places)
+    runs = tuple(_run(name, file, common, variant, place) for variant in order for place in places)
     if len({run.name for run in runs}) < len(runs):
-        raise InputError(f"{FOLDER / name}.yaml: two variants have the same letters and digits in their names")
+        raise InputError(
+            f"{FOLDER / name}.yaml: two variants have the same letters in their names and the same settings"
+        )
     return runs
 
 
-def _run(study: str, file: StudyFile, variant: str, place: int) -> Run:
+def _run(study: str, file: StudyFile, common: Mapping[str, Any], variant: str, place: int) -> Run:
     seeds = {key: values[place] for key, values in file.seeds.items()}
-    words = re.sub(r"[^a-z0-9.]+", "-", f"{study} {variant}".lower()).strip("-.")
-    return Run(f"{words[:LONGEST_NAME]}-seed-{place}", variant, place, file.variants[variant] | seeds)
+    values = file.variants[variant] | seeds
+    words = re.sub(r"[^a-z0-9.]+", "-", f"{study} {variant}".lower()).strip("-.")[:LONGEST_NAME]
+    return Run(f"{words}-seed-{place}-{_digest({**common, **values})}", variant, place, values)
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """Six digits of what a run is of: a result of other settings is another run's, whatever the variant is called."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def _check_settings(path: Path, study: Study) -> None:
     """Has params.yaml's own checks look at each run."""
     tree = settings.read(YAML(typ="safe", pure=True), settings.PARAMS)
-    common = settings.of_file(study.file.settings) | study.file.base
     for run in study.runs:
         tried = copy.deepcopy(tree)
         try:
-            for key, value in (common | run.settings).items():
+            for key, value in (study.common | run.settings).items():
                 settings.put(tried, key, value)
             read_params(tried)
         except InputError as error:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import json
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
-import dvc.api
 import pandas as pd
-from dvc.exceptions import DvcException
 
 from src.core import paths
 from src.core.errors import InputError
-from src.core.files import atomic_write
+from src.core.files import atomic_write, read_json
+from tools.revisions import Revision
 from tools.study.experiments import git
 from tools.study.plan import Run, Study
 
@@ -24,7 +23,7 @@ NORM: Final = "_norm"
 
 
 def collect(study: Study, commits: Mapping[str, str]) -> pd.DataFrame:
-    """Reads what each run measured and writes it to the study's table; rows of the table stay as they are.
+    """Reads what each run measured and writes it to the study's table; rows of experiments that are gone stay.
 
     Args:
         study: its runs.
@@ -39,7 +38,7 @@ def collect(study: Study, commits: Mapping[str, str]) -> pd.DataFrame:
     """
     known = {row["run"]: row for row in read_rows(study)}
     rows = [
-        known.get(run.name) or _row(study, run, commits[run.name])
+        _row(study, run, commits[run.name]) if run.name in commits else known[run.name]
         for run in study.runs
         if run.name in known or run.name in commits
     ]
@@ -60,13 +59,18 @@ def read_rows(study: Study) -> list[dict[str, Any]]:
 
 
 def _row(study: Study, run: Run, commit: str) -> dict[str, Any]:
-    measured = json.loads(git("show", f"{commit}:{paths.metrics('evaluate').as_posix()}"))
     base = git("rev-parse", "--short", f"{commit}^").strip()
     row: dict[str, Any] = {"run": run.name, "variant": run.variant, "seed": run.seed, "commit": base}
-    row |= {name: find(measured, name) for name in study.file.metrics}
-    for kind in ("train", "test"):
-        row |= {f"{kind}_{term}": value for term, value in _last_losses(study, commit, kind).items()}
-    return row | {f"pull_{term}": value for term, value in _pulls(study, commit).items()}
+    histories = paths.plots(study.file.training)
+    with tempfile.TemporaryDirectory() as folder:
+        files = Revision.find(commit, Path(folder))
+        measured = read_json(files.file(paths.metrics("evaluate").as_posix()))
+        row |= {name: find(measured, name) for name in study.file.metrics}
+        for kind in ("train", "test"):
+            losses = last_losses(files.file((histories / f"{kind}.csv").as_posix()), is_train=kind == "train")
+            row |= {f"{kind}_{term}": value for term, value in losses.items()}
+        gradients = files.maybe((histories / "gradients.csv").as_posix())  # of joint training alone
+        return row | {f"pull_{term}": value for term, value in (mean_pulls(gradients) if gradients else {}).items()}
 
 
 def find(measured: Any, name: str) -> float | None:
@@ -83,31 +87,21 @@ def find(measured: Any, name: str) -> float | None:
     return value
 
 
-def _last_losses(study: Study, commit: str, kind: str) -> dict[str, float]:
-    """The raw losses at the end: the last measurement, or the mean over the last iterations of training."""
-    frame = _history(study, commit, kind)
-    if frame is None or frame.empty:
-        return {}
+def last_losses(path: Path, *, is_train: bool) -> dict[str, float]:
+    """The raw losses at the end: the last measurement, or the mean over the last iterations of training.
+
+    Args:
+        path: a history; one without rows, where nothing was trained, gives none.
+        is_train: whether it has a row an iteration.
+    """
+    frame = pd.read_csv(path)
     terms = [name for name in frame if name not in ("iteration", "epoch") and not name.endswith(WEIGHTED)]
-    rows = max(1, round(END * len(frame))) if kind == "train" else 1
-    return {term: float(frame[term].iloc[-rows:].mean()) for term in terms}
+    rows = max(1, round(END * len(frame))) if is_train else 1
+    return {term: float(frame[term].iloc[-rows:].mean()) for term in terms} if len(frame) else {}
 
 
-def _pulls(study: Study, commit: str) -> dict[str, float]:
-    frame = _history(study, commit, "gradients")
-    if frame is None or frame.empty:
-        return {}
-    return {term: float(frame[term].mean()) for term in frame if term != "iteration" and not term.endswith(NORM)}
-
-
-def _history(study: Study, commit: str, kind: str) -> pd.DataFrame | None:
-    """A csv that the study's training stage wrote; None where it wrote none."""
-    path = (paths.plots(study.file.training) / f"{kind}.csv").as_posix()
-    try:
-        return pd.read_csv(io.StringIO(dvc.api.read(path, rev=commit)))
-    except pd.errors.EmptyDataError:
-        return None
-    except FileNotFoundError:
-        return None
-    except DvcException as error:
-        raise InputError(f"{path} of {commit[:7]} is not in DVC's cache: {error}") from None
+def mean_pulls(path: Path) -> dict[str, float]:
+    """Each loss's mean share of the gradient."""
+    frame = pd.read_csv(path)
+    terms = [name for name in frame if name != "iteration" and not name.endswith(NORM)]
+    return {term: float(frame[term].mean()) for term in terms} if len(frame) else {}

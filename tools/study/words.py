@@ -7,7 +7,7 @@ from typing import Final
 
 import pandas as pd
 
-from src.reporting.formatting import listing, plural, score, sentence
+from src.reporting.formatting import listing, metric_name, plural, sentence, signed
 from tools.study.plan import Study
 from tools.study.statistics import LEVEL, Difference
 
@@ -45,7 +45,7 @@ def answer(baseline: str, compared: Mapping[str, Sequence[Difference]]) -> list[
 def _of_variant(variant: str, shown: Sequence[Difference]) -> str:
     if not shown:
         return f"{sentence(variant)}: nothing that another seed would not do."
-    return f"{sentence(variant)}: " + listing([f"{name(one.metric)} {signed(one.mean)}" for one in shown]) + "."
+    return f"{sentence(variant)}: " + listing([f"{metric_name(one.metric)} {signed(one.mean)}" for one in shown]) + "."
 
 
 def _advice(baseline: str, shown: Mapping[str, Sequence[Difference]]) -> str:
@@ -75,15 +75,3 @@ def conditions(study: Study, frame: pd.DataFrame) -> list[str]:
         f"Every run ends with the stage {study.file.target}; runs of one seed differ by the variant's settings alone.",
         INTERVALS,
     ]
-
-
-def name(metric: str) -> str:
-    """A metric's name for people: `classifier.macro_recall` is classifier macro recall, `box_ap50` is box AP50."""
-    words = metric.replace(".", " ").replace("_", " ").split()
-    special = {"iou": "IoU", "rpn": "RPN"}
-    return " ".join(word.upper() if word.startswith("ap") else special.get(word, word) for word in words)
-
-
-def signed(value: float) -> str:
-    """A difference with its sign, three digits."""
-    return ("+" if value >= 0 else "") + score(value)

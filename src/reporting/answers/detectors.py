@@ -8,12 +8,11 @@ from typing import Any, Final
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.detection import KINDS
 from src.reporting.answers.fine_tuning import where_measured
-from src.reporting.formatting import MINUS, count, duration, listing, percent, plural, score, sentence
+from src.reporting.formatting import count, duration, listing, percent, plural, score, sentence, signed
 from src.reporting.loss_curves import was_trained
 from src.reporting.run_results import RunResults
-from src.structures.detector import DETECTORS, MASK_RCNN, ONE_STAGE
+from src.structures.detector import DETECTOR_NAMES, DETECTORS, MASK_RCNN, ONE_STAGE
 
-NAMES: Final = {MASK_RCNN: "two stages", ONE_STAGE: "one stage"}
 MEASURES: Final = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 SECOND_STAGE: Final = ("features", "box_head", "mask_head", "joint")  # what it costs after the fine-tuning
 FEWEST: Final = 10  # objects of a class or size of which something is said in words
@@ -111,12 +110,12 @@ def _verdict(difference: dict[str, Any] | None) -> str:
     texts = []
     for measure in ("ap50", "ap"):
         one = difference[measure]
-        ahead = NAMES[MASK_RCNN if one["estimate"] > 0 else ONE_STAGE]
+        ahead = DETECTOR_NAMES[MASK_RCNN if one["estimate"] > 0 else ONE_STAGE]
         between = _between(one)
         if is_clear(one):
             texts.append(f"in {MEASURES[measure]} {ahead} are ahead by {score(abs(one['estimate']))} ({between})")
         else:
-            texts.append(f"in {MEASURES[measure]} the difference of {_signed(one['estimate'])} ({between}) may be luck")
+            texts.append(f"in {MEASURES[measure]} the difference of {signed(one['estimate'])} ({between}) may be luck")
     text = sentence(listing(texts)).replace("one stage are", "one stage is")
     return f"{text}. In brackets: 95 of 100 draws of the test images, both detectors on the same draws."
 
@@ -141,7 +140,7 @@ def _groups(content: dict[str, Any]) -> str:
         said = f"for {listing(clear)}" if clear else "for none"
         texts.append(
             f"by {noun} the difference in AP50 is more than luck {said} and largest for {largest} "
-            f"({_signed(known[largest]['estimate'])})"
+            f"({signed(known[largest]['estimate'])})"
         )
     return f"{sentence('; '.join(texts))}. Groups of fewer than {FEWEST} objects are left out of this." if texts else ""
 
@@ -152,10 +151,10 @@ def _mistakes(detectors: dict[str, Any]) -> str:
     for name in DETECTORS:
         errors, threshold = detectors[name]["errors"], detectors[name]["threshold"]
         if threshold is None:
-            texts.append(f"{NAMES[name]} found nothing at all")
+            texts.append(f"{DETECTOR_NAMES[name]} found nothing at all")
             continue
         most = max(MISTAKES, key=lambda kind: errors[kind])
-        text = f"with {NAMES[name]} (from a score of {score(threshold, 2)} on) "
+        text = f"with {DETECTOR_NAMES[name]} (from a score of {score(threshold, 2)} on) "
         texts.append(
             f"{text}the commonest mistake is {most}, {count(errors[most])} times"
             if errors[most]
@@ -212,7 +211,7 @@ def _differences_table(results: RunResults) -> Table:
     rows = []
     for group in _measured(content):
         gaps = [content["differences"][group][key] for key in MEASURES]
-        rows.append([group, *(f"{_signed(one['estimate'])} ({_between(one)})" for one in gaps)])
+        rows.append([group, *(f"{signed(one['estimate'])} ({_between(one)})" for one in gaps)])
     return Table(("objects", *MEASURES.values()), rows, "Two stages less one, with paired 95% intervals.")
 
 
@@ -222,7 +221,7 @@ def _measured(content: dict[str, Any]) -> list[str]:
 
 
 def _between(one: dict[str, float]) -> str:
-    return f"{_signed(one['low'])} to {_signed(one['high'])}"
+    return f"{signed(one['low'])} to {signed(one['high'])}"
 
 
 def _of(detector: dict[str, Any], group: str) -> dict[str, Any]:
@@ -250,9 +249,4 @@ def _numbers_table(results: RunResults) -> Table:
         "Candidates, and detections by kind of mistake (task 15 says what they are), each detector from the score on "
         "that gives its highest F1 on these images."
     )
-    return Table(("", *(NAMES[name] for name in DETECTORS)), rows, caption)
-
-
-def _signed(value: float) -> str:
-    """`+0.012` or, with a true minus, `-0.012`."""
-    return f"{value:+.3f}".replace("-", MINUS)
+    return Table(("", *(DETECTOR_NAMES[name] for name in DETECTORS)), rows, caption)

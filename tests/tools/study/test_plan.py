@@ -28,9 +28,22 @@ def test_every_variant_runs_with_every_seed_and_the_baseline_comes_first() -> No
     write_study()
     runs = read_study("weights").runs
     assert [(run.variant, run.seed) for run in runs] == [("one", 0), ("one", 1), ("four", 0), ("four", 1)]
-    assert [run.name for run in runs] == [f"weights-{run.variant}-seed-{run.seed}" for run in runs]
+    assert [run.name[:-7] for run in runs] == [f"weights-{run.variant}-seed-{run.seed}" for run in runs]
     assert runs[1].settings == {"joint.seed": 3, "box_head.seed": 6}
     assert runs[3].settings == {"joint.seed": 3, "box_head.seed": 6, "joint.loss_weights.mask": 4.0}
+
+
+def test_a_run_of_other_settings_has_another_name() -> None:
+    """So a result is never taken for one of what a variant is now."""
+    write_study()
+    names = [run.name for run in read_study("weights").runs]
+    write_study(metrics=["mask_ap"], minutes=9, question="Another?")
+    assert [run.name for run in read_study("weights").runs] == names
+    write_study(variants={"one": {}, "four": {"joint.loss_weights.mask": 4.5}})
+    assert [run.name for run in read_study("weights").runs][:2] == names[:2]
+    assert not {run.name for run in read_study("weights").runs[2:]} & set(names)
+    write_study(base={"report.settings": "else"})
+    assert not {run.name for run in read_study("weights").runs} & set(names)
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

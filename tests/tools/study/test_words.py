@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from src.reporting.formatting import metric_name
 from tools.study.statistics import Difference
-from tools.study.words import answer, name
+from tools.study.words import answer
 
 
 def difference(variant: str, mean: float, margin: float | None = 0.01, metric: str = "box_ap") -> Difference:
@@ -39,7 +40,7 @@ def test_one_seed_or_no_pair_claims_nothing() -> None:
 
 
 def test_names_of_metrics_for_people() -> None:
-    assert [name(metric) for metric in ("box_ap50", "mask_iou", "classifier.macro_recall")] == [
+    assert [metric_name(metric) for metric in ("box_ap50", "mask_iou", "classifier.macro_recall")] == [
         "box AP50",
         "mask IoU",
         "classifier macro recall",
