@@ -25,8 +25,8 @@ from src.core.stage import run
 from src.data.dataset import DatasetFile
 from src.evaluation.analysis import SecondStageAnalysis, read_analyses, read_detections
 from src.evaluation.classifier import confusion_rows
-from src.evaluation.comparison import compare
 from src.evaluation.detection import DetectionMetrics, curve_rows, evaluate_detections
+from src.evaluation.detector_comparison import compare
 from src.evaluation.headline import headline_numbers, provenance
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.results import EvaluationResults, evaluate_detector

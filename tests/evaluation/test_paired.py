@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from src.evaluation.bootstrap import resampled_ap
 from src.evaluation.class_matches import match_class, match_class_at
-from src.evaluation.comparison import best_operating, compare
 from src.evaluation.detection import SIZES, AveragePrecision, evaluate_detections
+from src.evaluation.detector_comparison import best_operating, compare
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.paired import ALL, group_measures, groups, paired_intervals
 from src.evaluation.rle import encode_masks
