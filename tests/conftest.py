@@ -1,6 +1,7 @@
-"""Every test: shapes in signatures checked at run time, one thread, repeatable hypothesis."""
+"""Every test: shapes in signatures checked at run time, one thread, repeatable hypothesis, a Ctrl-C that is heard."""
 
 import os
+import signal
 
 from jaxtyping import install_import_hook
 
@@ -14,6 +15,9 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 torch.set_num_threads(1)
+
+# `make test` runs half of the tests in a shell's background, where Ctrl-C is ignored, also by all that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("local", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
