@@ -1,4 +1,4 @@
-"""The operators beside torchvision's, on any device: RoIAlign, matching, pasting."""
+"""The operators beside torchvision's, on any device: RoIAlign, matching, pasting; and the wide convolutions."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops import box_iou as torchvision_iou
 
 from benchmarks.interleaved import BenchmarkCase
+from src.core.nnpack import has_nnpack
 from src.detector.fpn import STRIDES
 from src.ops.anchors import PYRAMID_STRIDES, grid_anchors, size_ratio_anchors
 from src.ops.boxes import encode
+from src.ops.convolution import FastConv2d
 from src.ops.masks import paste_masks
 from src.ops.matching import EVERYWHERE, MatchThresholds, label_anchors
 from src.ops.roi_align import multiscale_roi_align
@@ -55,6 +57,8 @@ def cases(sizes: Sizes = FULL) -> Iterator[Callable[[], BenchmarkCase]]:
     for cells in (7, 14):
         for backward in (False, True):
             yield functools.partial(roi_align, cells, backward, sizes)
+    for channels, kernel, stride in (((sizes.channels, sizes.channels), 3, 4), ((64, 128), 5, 8)):
+        yield functools.partial(convolution, channels, kernel, stride, sizes)
     yield functools.partial(matching, sizes)
     yield functools.partial(pasting, sizes)
 
@@ -131,6 +135,32 @@ def with_gradient(pool: Callable[[list[Tensor]], Tensor], levels: list[Tensor]) 
 def pyramid_grids(sizes: Sizes) -> list[tuple[int, int]]:
     """Rows and columns of P2..P5 and the pooled level."""
     return [(math.ceil(sizes.canvas[0] / stride), math.ceil(sizes.canvas[1] / stride)) for stride in PYRAMID_STRIDES]
+
+
+def convolution(channels: tuple[int, int], kernel: int, stride: int, sizes: Sizes = FULL) -> BenchmarkCase:
+    """A wide convolution on a large map: P2's output, and the fourth of part (a)."""
+    draw = torch.Generator().manual_seed(3)
+    height, width = (math.ceil(side / stride) for side in sizes.canvas)
+    layer = FastConv2d(*channels, kernel, padding=kernel // 2)
+    features = torch.randn(1, channels[0], height, width, generator=draw)
+
+    @torch.inference_mode()
+    def ours() -> Tensor:
+        return layer(features)
+
+    @torch.inference_mode()
+    def theirs() -> Tensor:
+        return nn.Conv2d.forward(layer, features)
+
+    expected = theirs()
+    apart = ((ours() - expected).abs().max() / expected.abs().max()).item()
+    return BenchmarkCase(
+        work=f"Convolution {kernel} x {kernel}",
+        conditions=f"{channels[0]} to {channels[1]} channels on {height} x {width}, one image, no gradient",
+        implementations={"ours, float32": ours, "torch, float32": theirs},
+        goal=2.0 if has_nnpack() else 1.0,
+        agreement=f"within {apart:.0e} of the largest output",
+    )
 
 
 def matching(sizes: Sizes = FULL) -> BenchmarkCase:

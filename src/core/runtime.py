@@ -12,6 +12,7 @@ import torch
 
 from src.core.errors import invalid
 from src.core.neighbors import runs_at_once
+from src.core.nnpack import has_nnpack
 from src.core.params import RuntimeParams
 from src.core.processes import launch, make_strategy, process_count
 
@@ -114,11 +115,12 @@ def available_cores() -> int:
 
 
 def environment_info(runtime: RuntimeParams) -> dict[str, str | int]:
-    """What a number was measured on, for reports: device, precision, threads, versions."""
-    kind = device_type()
+    """What a number was measured on, for reports: device, precision, whose convolutions, threads, versions."""
+    kind, precision = device_type(), precision_name(runtime)
     return {
         "device": torch.cuda.get_device_name() if kind == "cuda" else f"{kind.upper()} ({platform.machine()})",
-        "precision": precision_name(runtime),
+        "precision": precision,
+        "convolutions": "NNPACK" if (kind, precision) == ("cpu", "float32") and has_nnpack() else "PyTorch",
         "threads": thread_count(runtime),
         "python": platform.python_version(),
         "torch": str(torch.__version__),

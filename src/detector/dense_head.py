@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from src.ops.convolution import FastConv2d
+
 GROUPS = 32  # of channels that are normalized together
 PRIOR = 0.01  # probability of each class at the start: without it the many background anchors swamp the first steps
 
@@ -34,8 +36,8 @@ class DenseHead(nn.Module):
         self.cls_tower = _tower(in_channels, channels, convolutions)
         self.bbox_tower = _tower(in_channels, channels, convolutions)
         width = channels if convolutions else in_channels
-        self.cls_logits = nn.Conv2d(width, anchors * classes, 3, padding=1)
-        self.bbox_pred = nn.Conv2d(width, anchors * 4, 3, padding=1)
+        self.cls_logits = FastConv2d(width, anchors * classes, 3, padding=1)
+        self.bbox_pred = FastConv2d(width, anchors * 4, 3, padding=1)
         self.classes = classes
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
@@ -55,7 +57,7 @@ class DenseHead(nn.Module):
 def _tower(in_channels: int, channels: int, convolutions: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for number in range(convolutions):
-        convolution = nn.Conv2d(channels if number else in_channels, channels, 3, padding=1, bias=False)
+        convolution = FastConv2d(channels if number else in_channels, channels, 3, padding=1, bias=False)
         layers += [convolution, nn.GroupNorm(math.gcd(GROUPS, channels), channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.ops.anchors import PYRAMID_STRIDES
+from src.ops.convolution import FastConv2d
 
 LEVELS = ("P2", "P3", "P4", "P5", "pool")
 STRIDES = PYRAMID_STRIDES[:4]  # of the levels that RoIs are pooled from
@@ -38,7 +39,7 @@ class FeaturePyramid(nn.Module):
     def __init__(self, in_channels: Sequence[int], out_channels: int = 256) -> None:
         super().__init__()
         self.inner_blocks = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in in_channels)
-        self.layer_blocks = nn.ModuleList(nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in in_channels)
+        self.layer_blocks = nn.ModuleList(FastConv2d(out_channels, out_channels, 3, padding=1) for _ in in_channels)
         for convolution in [*self.inner_blocks, *self.layer_blocks]:
             nn.init.kaiming_uniform_(convolution.weight, a=1)
             nn.init.zeros_(convolution.bias)

@@ -16,6 +16,7 @@ from torchvision.ops import batched_nms
 from src.core.params import ProposalsParams
 from src.ops.anchors import pyramid_anchors
 from src.ops.boxes import clip, decode, is_not_empty
+from src.ops.convolution import FastConv2d
 from src.structures.image_list import ImageList
 from src.structures.proposals import Proposals
 
@@ -25,7 +26,7 @@ class RpnHead(nn.Module):
 
     def __init__(self, channels: int, anchors: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = FastConv2d(channels, channels, 3, padding=1)
         self.cls_logits = nn.Conv2d(channels, anchors, 1)
         self.bbox_pred = nn.Conv2d(channels, 4 * anchors, 1)
         for layer in (self.conv, self.cls_logits, self.bbox_pred):

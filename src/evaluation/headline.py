@@ -43,7 +43,7 @@ def provenance(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "measured_on": metrics["evaluate"]["split"],
         "measured_images": metrics["evaluate"]["images"],
         **{key: metrics["backbone"][key] for key in ("backbone", "weights")},
-        **{key: conditions[key] for key in ("precision", "threads", "device", "torch", "python")},
+        **{key: conditions[key] for key in ("precision", "convolutions", "threads", "device", "torch", "python")},
     }
 
 

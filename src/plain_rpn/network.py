@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from src.ops.convolution import FastConv2d
+
 CHANNELS: Final = (16, 32, 64, 128, 256)
 STRIDE: Final = 16
 ANCHOR_OFFSET: Final = 0.5  # anchors stand in the middle of their 16 x 16 cell
@@ -68,7 +70,7 @@ def convolution(channels: int, width: int, kernel: int, *, rectified: bool = Tru
     place of what it learned.
     """
     layers = nn.Sequential(
-        nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False),
+        FastConv2d(channels, width, kernel, padding=kernel // 2, bias=False),
         ImageBatchNorm(width, track_running_stats=False),
     )
     return layers.append(nn.ReLU(inplace=True)) if rectified else layers

@@ -79,6 +79,23 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, wanted: str, fast: bool, exp
     assert product.dtype == (torch.bfloat16 if expected == "bf16" else torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("device", "precision", "there", "expected"),
+    [
+        ("cpu", "float32", True, "NNPACK"),
+        ("cpu", "float32", False, "PyTorch"),
+        ("cpu", "bf16", True, "PyTorch"),
+        ("mps", "float32", True, "PyTorch"),
+    ],
+)
+def test_whose_convolutions(
+    monkeypatch: pytest.MonkeyPatch, device: str, precision: str, there: bool, expected: str
+) -> None:
+    monkeypatch.setattr(runtime, "device_type", lambda: device)
+    monkeypatch.setattr(runtime, "has_nnpack", lambda: there)
+    assert environment_info(RuntimeParams(precision, 1, 1, 1))["convolutions"] == expected
+
+
 def test_threads() -> None:
     try:
         make_fabric(RuntimeParams("float32", 3, 1, 1))

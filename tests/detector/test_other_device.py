@@ -20,6 +20,12 @@ from tests.other_device import DEVICE, OtherDevice
 WAITS = 117  # times that a training step of two such images has the host wait for the device: more is slower on a GPU
 
 
+@pytest.fixture(autouse=True)
+def torchs_own_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both devices have the same: the processor's fast ones round otherwise."""
+    monkeypatch.setattr("src.ops.convolution.has_nnpack", lambda: False)
+
+
 def make_batch(device: torch.device) -> tuple[ImageList, list[Target]]:
     """Two pictures with two objects and a crowd region each."""
     pixels = torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(0))

@@ -22,7 +22,14 @@ from src.reporting.run_results import RunResults
 
 CLASSES = ("vehicle", "person", "animal")
 SIZES = {"small": None, "medium": 0.312, "large": 0.533}  # AP; no small objects
-CONDITIONS = {"device": "CPU (x86_64)", "precision": "bf16", "threads": 2, "python": "3.11.9", "torch": "2.14.1"}
+CONDITIONS = {
+    "device": "CPU (x86_64)",
+    "precision": "bf16",
+    "convolutions": "PyTorch",
+    "threads": 2,
+    "python": "3.11.9",
+    "torch": "2.14.1",
+}
 FIGURES = (
     *("ingest/samples", "prepare/two_objects", "anchors/histograms", "anchors/best_anchor_iou"),
     *("evaluate_rpn/ground_truth", "evaluate_rpn/proposals", "evaluate_rpn/receptive_field"),
