@@ -75,10 +75,9 @@ def measured_receptive_field(network: PlainRpnNetwork) -> tuple[int, int]:
 
     A trained network cannot show its whole field: a maximum passes its gradient to one of four positions, a ReLU may
     pass none. So a copy is measured in which nothing is lost: average instead of maximum, positive weights, identity
-    instead of ReLU and normalization. Kernels, strides and padding, which alone decide the field, stay. It is measured
-    on the processor: a GPU may convolve by Fourier transform, which leaves tiny gradients outside the field.
+    instead of ReLU and normalization. Kernels, strides and padding, which alone decide the field, stay.
     """
-    linear = _linear_copy(network).cpu()
+    linear = _linear_copy(network)
     side = 2 * receptive_field(network) // 16 * 16 + 16
     gradient = input_gradient(linear, torch.zeros(1, 3, side, side))
     seen = gradient > 0
@@ -88,14 +87,18 @@ def measured_receptive_field(network: PlainRpnNetwork) -> tuple[int, int]:
 def input_gradient(
     network: PlainRpnNetwork, image: Float[Tensor, "1 3 H W"], cell: tuple[int, int] | None = None
 ) -> Float[Tensor, "H W"]:
-    """Sum over colors of the absolute gradient of one neuron's summed channels w.r.t. the image.
+    """Sum over colors of the absolute gradient of one neuron's summed channels w.r.t. the image, on the processor.
+
+    In double precision, where each convolution is what its definition says: those by Fourier or Winograd transforms, of
+    a GPU or of a processor in float32, leave tiny gradients outside the receptive field.
 
     Args:
         network: `freeze_batch_stats`, so that no neuron sees the whole image through batch statistics.
         image: normalized.
         cell: row and column of the neuron in the intermediate layer; its middle if None.
     """
-    image = image.detach().clone().requires_grad_(True)
+    network = copy.deepcopy(network).cpu().double()
+    image = image.detach().cpu().double().requires_grad_(True)
     features = network.intermediate(network.backbone(image))
     row, column = cell or (features.shape[2] // 2, features.shape[3] // 2)
     (gradient,) = torch.autograd.grad(features[0, :, row, column].sum(), image)

@@ -95,7 +95,7 @@ def gradient_view(model: PlainRpn, batcher: Batcher, example: Example, side: int
     row = _within(int((y1 + y2) / 2 / STRIDE), model.grid.rows, side)
     column = _within(int((x1 + x2) / 2 / STRIDE), model.grid.columns, side)
     pixels = batcher.images([example]).tensors
-    gradient = input_gradient(freeze_batch_stats(model.network, pixels), pixels, (row, column)).cpu()
+    gradient = input_gradient(freeze_batch_stats(model.network, pixels), pixels, (row, column))
     return GradientView(example, model.grid.at(row, column), side, gradient)
 
 
