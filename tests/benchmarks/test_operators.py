@@ -16,7 +16,7 @@ def cases(monkeypatch: pytest.MonkeyPatch) -> dict[str, BenchmarkCase]:
 
 
 def test_every_implementation_runs(cases: dict[str, BenchmarkCase]) -> None:
-    assert len(cases) == 7
+    assert len(cases) == 9
     for work, case in cases.items():
         ours, *baselines = run_interleaved(case, 1)["seconds"]
         assert ours.startswith("ours"), work
@@ -35,3 +35,12 @@ def test_ours_does_what_the_baselines_do(cases: dict[str, BenchmarkCase]) -> Non
 
 def test_anchors_are_those_of_the_whole_pyramid() -> None:
     assert "217,413 anchors" in operators.matching().conditions  # P2..P5 and the pooled level of 800 x 1088
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_both_convolutions_are_one(kernel: int) -> None:
+    case = operators.convolution((16, 32), kernel, 4, operators.Sizes((160, 160)))
+    assert case.work == f"Convolution {kernel} x {kernel}"
+    assert float(case.agreement.split()[1]) < 1e-4
+    ours, theirs = (call() for call in case.implementations.values())
+    assert ours.shape == theirs.shape == (1, 32, 40, 40)
