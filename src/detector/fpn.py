@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -106,16 +106,21 @@ def convolve_at(
 
 
 def neighbors_of(
-    rows: Int64[Tensor, "*n"], height: int, width: int
-) -> tuple[Int64[Tensor, "*n 9"], Float[Tensor, "*n 9"]]:
-    """The rows of each cell's 3 x 3 neighborhood, row-major, and 1 where they lie on the grid, 0 where not.
+    rows: Int64[Tensor, "*n"], height: int | Int64[Tensor, "*n"], width: int | Int64[Tensor, "*n"]
+) -> tuple[Int64[Tensor, "*n 9"], Bool[Tensor, "*n 9"]]:
+    """The rows of each cell's 3 x 3 neighborhood, row-major, and whether they lie on the grid.
 
     Outside the grid the cell's own row stands in.
+
+    Args:
+        rows: of cells.
+        height: of the grid, or of each cell's.
+        width: likewise.
     """
     offsets = torch.arange(-1, 2, device=rows.device)
-    y = (rows // width % height)[..., None] + offsets.repeat_interleave(3)  # [..., 9]
-    x = (rows % width)[..., None] + offsets.repeat(3)  # [..., 9]
+    up, left = offsets.repeat_interleave(3), offsets.repeat(3)
+    own = rows[..., None]
+    height, width = (side[..., None] if isinstance(side, Tensor) else side for side in (height, width))
+    y, x = own // width % height + up, own % width + left  # [..., 9]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    steps = offsets.repeat_interleave(3) * width + offsets.repeat(3)
-    neighbors = torch.where(inside, rows[..., None] + steps, rows[..., None])
-    return neighbors, inside.float()
+    return torch.where(inside, own + up * width + left, own), inside

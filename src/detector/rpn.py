@@ -91,9 +91,7 @@ class RegionProposalNetwork(nn.Module):
         """Anchors of the coarsest `len(grids)` levels, placed and rounded as torchvision's, whose weights then fit."""
         device = self.head.conv.weight.device
         sizes = self.sizes[len(self.sizes) - len(grids) :]
-        return [
-            level.to(device) for level in pyramid_anchors(sizes, self.ratios, tuple(canvas), tuple(map(tuple, grids)))
-        ]
+        return pyramid_anchors(sizes, self.ratios, tuple(canvas), tuple(map(tuple, grids)), device=device)
 
     def _choose(
         self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], region: Tensor
@@ -102,11 +100,12 @@ class RegionProposalNetwork(nn.Module):
         boxes, scores, levels = [], [], []
         for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
             top = level_logits.topk(min(self.params.pre_nms_top_n, len(level_logits)))
-            decoded = clip(decode(level_deltas[top.indices], level_anchors[top.indices]), region)
-            kept = is_not_empty(decoded, self.params.min_size)
-            boxes.append(decoded[kept])
-            scores.append(top.values[kept].sigmoid())
-            levels.append(torch.full_like(scores[-1], level, dtype=torch.int64))
-        all_boxes, all_scores = torch.cat(boxes), torch.cat(scores)
-        kept = batched_nms(all_boxes, all_scores, torch.cat(levels), self.params.nms_iou)[: self.params.post_nms_top_n]
-        return Proposals(all_boxes[kept], all_scores[kept])
+            boxes.append(decode(level_deltas[top.indices], level_anchors[top.indices]))
+            scores.append(top.values)
+            levels.append(torch.full_like(top.indices, level))
+        all_boxes = clip(torch.cat(boxes), region)
+        kept = is_not_empty(all_boxes, self.params.min_size).nonzero().squeeze(1)
+        found = Proposals(all_boxes[kept], torch.cat(scores)[kept].sigmoid())
+        best = batched_nms(found.boxes, found.scores, torch.cat(levels)[kept], self.params.nms_iou)
+        best = best[: self.params.post_nms_top_n]
+        return Proposals(found.boxes[best], found.scores[best])

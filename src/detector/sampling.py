@@ -6,6 +6,7 @@ of the RPN over the FPN and RoIs of the box head each have one function, whoever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -155,15 +156,19 @@ def roi_candidates(
     An untrained RPN proposes nothing near an object; jittered copies give the box head every kind of RoI from the
     first step, and the RPN's own proposals bring the clutter that it takes for objects.
     """
-    copies = target.boxes.repeat(COPIES, 1)
-    near = [jitter(copies, spread, generator) for spread in JITTERS]
-    boxes = clip(torch.cat([*near, proposals]), region)
+    near = jitter(target.boxes.repeat(COPIES, 1), JITTERS, generator)
+    boxes = clip(torch.cat([near, proposals]), region)
     return boxes[is_not_empty(boxes, SMALLEST_ROI)]
 
 
-def jitter(boxes: Float[Tensor, "n 4"], spread: float, generator: torch.Generator) -> Float[Tensor, "n 4"]:
-    """Boxes moved and resized at random: centers by a normal share of the sides, sides by a log-normal factor."""
-    noise = spread * torch.randn(boxes.shape, generator=generator).to(boxes.device)
+def jitter(boxes: Float[Tensor, "n 4"], spreads: Sequence[float], generator: torch.Generator) -> Float[Tensor, "m 4"]:
+    """Boxes moved and resized at random: centers by a normal share of the sides, sides by a log-normal factor.
+
+    Returns:
+        All boxes with the first spread, then all with the second, and so on.
+    """
+    draws = [spread * torch.randn(boxes.shape, generator=generator) for spread in spreads]
+    noise, boxes = torch.cat(draws).to(boxes.device), boxes.repeat(len(spreads), 1)
     sizes = boxes[:, 2:] - boxes[:, :2]
     centers = boxes[:, :2] + 0.5 * sizes + noise[:, :2] * sizes
     sizes = sizes * noise[:, 2:].exp()

@@ -8,6 +8,7 @@ anchors and RoIs go in, the RPN's outputs and pooled features come out. Row numb
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -113,21 +114,34 @@ def anchor_neighborhoods(grids: _Grids, image: int, anchors: Int64[Tensor, " n"]
         anchors: anchor numbers, in any order.
         per_location: anchors per location.
     """
-    rows = anchors.new_zeros(len(anchors), 9)
-    inside = torch.zeros_like(rows, dtype=torch.bool)
-    first = 0
-    for level, (height, width) in enumerate(grids.with_pooled()):
-        last = first + height * width * per_location
-        here = (anchors >= first) & (anchors < last)
-        cells, is_inside = neighbors_of((anchors[here] - first) // per_location, height, width)
-        base = grids.start(min(level, len(grids.sizes) - 1))
-        level_height, level_width = grids.sizes[min(level, len(grids.sizes) - 1)]
-        if level == len(grids.sizes):  # the pooled level's cell (y, x) is P5's (2y, 2x)
-            cells = 2 * (cells // width) * level_width + 2 * (cells % width)
-        rows[here] = base + image * level_height * level_width + cells
-        inside[here] = is_inside > 0
-        first = last
-    return Neighborhoods(rows, inside, anchors % per_location)
+    firsts, table = _levels(grids, anchors.device)
+    cells = anchors // per_location
+    level = torch.bucketize(cells, firsts, right=True) - 1
+    first, height, width, row, rows_of_image, step, rows_below = table[level].unbind(1)
+    cells, inside = neighbors_of(cells - first, height, width)
+    y, x = cells // width[:, None], cells % width[:, None]
+    starts = row + image * rows_of_image
+    return Neighborhoods(starts[:, None] + y * rows_below[:, None] + x * step[:, None], inside, anchors % per_location)
+
+
+@functools.lru_cache(maxsize=8)
+def _levels(grids: _Grids, device: torch.device) -> tuple[Int64[Tensor, " l"], Int64[Tensor, "l 7"]]:
+    """What the RPN's levels are, P2..P5 and the pooled one; kept on the device.
+
+    Returns:
+        The first location of each level. And for each: that; height and width of its grid; its first row in the
+        pyramid and rows of an image there; rows from a location to the next on its right, and to the next below. The
+        pooled level's location (y, x) is P5's (2y, 2x).
+    """
+    levels, first = [], 0
+    for number, (height, width) in enumerate(grids.with_pooled()):
+        pooled = number == len(grids.sizes)
+        level = number - pooled
+        (rows, columns), step = grids.sizes[level], 1 + pooled
+        levels.append([first, height, width, grids.start(level), rows * columns, step, step * columns])
+        first += height * width
+    table = torch.tensor(levels, device=device)
+    return table[:, 0].contiguous(), table
 
 
 def _look(

@@ -72,6 +72,7 @@ def pyramid_anchors(
     canvas: tuple[int, int],
     grids: tuple[tuple[int, int], ...],
     scales: tuple[float, ...] = (1.0,),
+    device: torch.device | None = None,
 ) -> list[Tensor]:
     """Anchors of each level, [H*W*A, 4] canvas pixels, sides rounded and strides whole numbers as in torchvision.
 
@@ -83,9 +84,10 @@ def pyramid_anchors(
         canvas: height and width, pixels.
         grids: rows and columns of each level.
         scales: of a level's anchors, in shares of its size.
+        device: where they are kept for the next call; None: the processor.
     """
     anchors = []
     for size, grid in zip(sizes, grids, strict=True):
         cell = torch.cat([size_ratio_anchors(scale * size, [ratio]) for ratio in ratios for scale in scales])
-        anchors.append(grid_anchors(cell.round(), *grid, (canvas[0] // grid[0], canvas[1] // grid[1])))
+        anchors.append(grid_anchors(cell.round(), *grid, (canvas[0] // grid[0], canvas[1] // grid[1])).to(device))
     return anchors

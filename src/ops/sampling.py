@@ -80,10 +80,13 @@ def _candidates(matches: Tensor) -> tuple[Tensor, Tensor]:
 def _draw(
     matches: Tensor, candidates: tuple[Tensor, Tensor], counts: tuple[int, int], generator: torch.Generator
 ) -> Sampled:
-    positive, negative = (_choose(kind, count, generator) for kind, count in zip(candidates, counts, strict=True))
-    return Sampled(torch.cat([positive, negative]), len(positive), matches[positive])
+    positives, negatives = (
+        _choose(len(kind), count, generator) for kind, count in zip(candidates, counts, strict=True)
+    )
+    chosen = torch.cat([positives, len(candidates[0]) + negatives]).to(matches.device)  # one copy to the device
+    indices = torch.cat(candidates)[chosen]
+    return Sampled(indices, len(positives), matches[indices[: len(positives)]])
 
 
-def _choose(candidates: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    chosen = torch.randperm(len(candidates), generator=generator)[:count].sort().values
-    return candidates[chosen.to(candidates.device)]
+def _choose(candidates: int, count: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(candidates, generator=generator)[:count].sort().values

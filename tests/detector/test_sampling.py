@@ -225,17 +225,23 @@ def test_candidates_repeat_with_the_generator() -> None:
 
 def test_jitter_moves_and_resizes_in_proportion() -> None:
     boxes = torch.tensor([[100.0, 100, 110, 300]]).repeat(4000, 1)
-    found = jitter(boxes, 0.1, draw())
+    found = jitter(boxes, [0.1], draw())
     sizes = found[:, 2:] - found[:, :2]
     centers = (found[:, :2] + found[:, 2:]) / 2
     assert centers.mean(0).tolist() == pytest.approx([105, 200], abs=2)
     assert centers.std(0).tolist() == pytest.approx([1.0, 20.0], rel=0.05)  # a tenth of each side
     assert (sizes / torch.tensor([10.0, 200.0])).log().std(0).tolist() == pytest.approx([0.1, 0.1], rel=0.05)
     assert (box_area(found) > 0).all()
-    assert torch.equal(found, jitter(boxes, 0.1, draw()))
+    assert torch.equal(found, jitter(boxes, [0.1], draw()))
+
+
+def test_all_spreads_at_once_are_those_one_by_one() -> None:
+    boxes, together, alone = random_boxes(4, 5), draw(), draw()
+    found = jitter(boxes, [0.05, 0.4], together)
+    assert torch.equal(found, torch.cat([jitter(boxes, [spread], alone) for spread in (0.05, 0.4)]))
 
 
 def test_no_spread_changes_nothing() -> None:
     boxes = random_boxes(4, 3)
-    torch.testing.assert_close(jitter(boxes, 0.0, draw()), boxes)
-    assert jitter(boxes[:0], 0.5, draw()).shape == (0, 4)
+    torch.testing.assert_close(jitter(boxes, [0.0], draw()), boxes)
+    assert jitter(boxes[:0], [0.5], draw()).shape == (0, 4)
