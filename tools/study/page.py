@@ -45,13 +45,14 @@ def write_page(study: Study, frame: pd.DataFrame) -> Path:
                 results_table(study, frame),
                 differences_table(study, compared),
                 images_table(study, compared),
-                _losses(frame, "test", "Raw losses on the test images at the end, means over seeds; weights left out."),
-                _losses(
+                _means(frame, "test", "Raw losses on the test images at the end, means over seeds; weights left out."),
+                _means(
                     frame,
                     "train",
                     "Raw losses over the last tenth of the training, means over seeds; weights left out.",
                 ),
-                _losses(frame, "pull", "Each loss's share of the gradient on the shared layers, means over seeds."),
+                _means(frame, "pull", "Each loss's share of the gradient on the shared layers, means over seeds."),
+                seconds_table(frame),
             ],
             pictures=_pictures(study, frame, compared),
         )
@@ -138,13 +139,23 @@ def _cell(one: Difference | None) -> str:
     return f"{signed(one.mean)}{margin}{' *' if one.is_shown else ''}"
 
 
-def _losses(frame: pd.DataFrame, kind: str, caption: str) -> Table:
+def _means(frame: pd.DataFrame, kind: str, caption: str, digits: int = 3) -> Table:
     columns = [column for column in frame if column.startswith(f"{kind}_")]
     means = frame.groupby("variant", sort=False)[columns].mean().dropna(how="all")
     rows = [
-        [str(variant), *("none" if pd.isna(v) else score(v) for v in means.loc[variant])] for variant in means.index
+        [str(variant), *("none" if pd.isna(v) else score(v, digits) for v in means.loc[variant])]
+        for variant in means.index
     ]
     return Table(("", *(metric_name(column.removeprefix(f"{kind}_")) for column in columns)), rows, caption)
+
+
+def seconds_table(frame: pd.DataFrame) -> Table:
+    """How long each training took in each variant; for schemes at equal time, epochs are set by these."""
+    caption = (
+        "Seconds of each training, means over the runs that made it on this machine; a training that a run took from "
+        "DVC's cache, as all of one seed do where nothing differs, has none."
+    )
+    return _means(frame, "seconds", caption, digits=1)
 
 
 def _pictures(study: Study, frame: pd.DataFrame, compared: dict[str, list[Difference]]) -> list[Picture]:

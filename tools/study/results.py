@@ -12,6 +12,8 @@ import pandas as pd
 from src.core import paths
 from src.core.errors import InputError
 from src.core.files import atomic_write, read_json
+from src.core.neighbors import RUNS
+from src.reporting.summary import read_seconds
 from tools.revisions import Revision
 from tools.study.draws import UNKNOWN, detectors_of, keep
 from tools.study.experiments import git
@@ -25,6 +27,7 @@ MEASURED_ON: Final = {  # columns, and what they are in metrics/provenance.json
     "split": "measured_on",
     "measured_on": "measured_images",
 }
+TRAININGS: Final = ("backbone", "box_head", "mask_head", "joint", "one_stage")
 WEIGHTED: Final = ("_weighted", "total")
 NORM: Final = "_norm"
 
@@ -39,7 +42,8 @@ def collect(study: Study, commits: Mapping[str, str]) -> pd.DataFrame:
     Returns:
         A row a run, in the study's order: variant, detector, seed, commit (of the code), what it was measured on with
         `images`, the digest of the test images, the metrics by their dotted names, `train_` and `test_` the raw losses
-        at the end, `pull_` the mean share of each loss's gradient. Within runs, a row a seed of the baseline as well.
+        at the end, `pull_` the mean share of each loss's gradient, `seconds_` of the trainings. Within runs, a row a
+        seed of the baseline as well.
 
     Raises:
         InputError: a metric is not among those that were measured, or an experiment's files cannot be read.
@@ -86,10 +90,16 @@ def _rows_of(study: Study, run: Run, commit: str | None, known: Sequence[dict[st
                 "detector": name,
                 **conditions,
                 **_numbers(study, files, name),
-                **(_losses(study, files) if name == study.file.detector else {}),
+                **(_losses(study, files) | seconds_of(run.name) if name == study.file.detector else {}),
             }
             for name in detectors_of(study)
         ]
+
+
+def seconds_of(run: str) -> dict[str, float]:
+    """How long the trainings took that the run made itself; what came from DVC's cache has no seconds."""
+    known = read_seconds(RUNS / run)
+    return {f"seconds_{stage}": known[stage] for stage in TRAININGS if stage in known}
 
 
 def _measured_on(files: Revision) -> dict[str, Any]:

@@ -71,6 +71,17 @@ def test_both_sides_of_a_run_are_compared_on_its_images(study: Study) -> None:
     assert "4 runs of 4" in page
 
 
+def test_seconds_of_the_trainings_that_a_run_made_stand_in_its_row(study: Study) -> None:
+    for stage, seconds in (("one_stage", 12.5), ("detect", 99.0)):
+        write_json(Path(f".cache/runs/{study.runs[0].name}/{stage}.json"), seconds)
+    frame = results.collect(study, {run.name: "commit" for run in study.runs})
+    assert frame["seconds_one_stage"].dropna().tolist() == [12.5]
+    assert "seconds_detect" not in frame
+    page = write_page(study, frame).read_text(encoding="utf-8")
+    assert "Seconds of each training" in page
+    assert ">12.5<" in page
+
+
 def test_without_detections_a_row_keeps_the_images_it_was_measured_on(study: Study) -> None:
     commits = {run.name: "commit" for run in study.runs}
     before = results.collect(study, commits)
