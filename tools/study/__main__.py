@@ -33,11 +33,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--fresh", action="store_true", help="forget earlier results and run all anew")
     parser.add_argument("--settings", default="", help="a file of settings/, or default, in place of the study's own")
     parser.add_argument("--page", action="store_true", help="run nothing: the page of the runs that there are")
+    parser.add_argument("--publish", action="store_true", help="run nothing: write the results under docs/studies/")
     given = parser.parse_args(arguments)
     try:
-        return _answer(
-            read_study(given.name, given.settings), jobs=given.jobs, is_fresh=given.fresh, page_only=given.page
-        )
+        study = read_study(given.name, given.settings)
+        if given.publish:
+            return _publish(study)
+        return _answer(study, jobs=given.jobs, is_fresh=given.fresh, page_only=given.page)
     except (InputError, OSError) as error:
         print(f"study: {one_line(error)}", file=sys.stderr)
         return 1

@@ -12,9 +12,12 @@ from src.core.errors import InputError
 from src.reporting.answers.studies import FOLDER, PublishedStudy, published
 from tests.structure.project import PROJECT
 from tests.tools.study.samples import table, write_study
+from tools.study import experiments
+from tools.study.__main__ import main
 from tools.study.page import write_page
 from tools.study.plan import Study, read_study
 from tools.study.publish import publish
+from tools.study.results import TABLE
 
 
 @pytest.fixture
@@ -68,3 +71,18 @@ def test_seeds_alone_are_published_without_differences(study: Study) -> None:
     assert found.differences == []
     assert found.spreads[0].deviation == pytest.approx(0.0707107)
     assert "Paired differences" not in page.read_text(encoding="utf-8")
+
+
+def test_the_command_publishes_what_the_table_has(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(experiments, "finished", lambda _: {})
+    assert main(["weights", "--publish"]) == 1
+    assert "4 runs of 4 are missing" in capsys.readouterr().err
+    rows = finished()
+    rows["run"] = [run.name for run in study.runs]
+    study.folder.mkdir()
+    rows.to_csv(study.folder / TABLE, index=False)
+    assert main(["weights", "--publish"]) == 0
+    assert capsys.readouterr().out.strip() == str((FOLDER / "weights.md").resolve())
+    assert main(["weights", "--publish", "--settings", "default"]) == 1  # other runs
