@@ -72,7 +72,7 @@ photos: repository identity .venv/ready
 
 study: repository .venv/ready
 	@[ -n "$(NAME)" ] || { echo "make study: say which: make study NAME=$(notdir $(basename $(firstword $(wildcard studies/*.yaml))))" >&2; exit 2; }
-	@python -m tools.study "$(NAME)" $(if $(JOBS),--jobs $(JOBS))
+	@python -m tools.study "$(NAME)" $(if $(JOBS),--jobs $(JOBS)) $(if $(SETTINGS),--settings $(SETTINGS))
 
 check: .venv/ready
 	@[ -n "$(ROOT)" ] || { echo "make check: say where the set is: make check ROOT=/data/photos" >&2; exit 2; }

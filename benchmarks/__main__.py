@@ -7,7 +7,7 @@ import gc
 from itertools import chain
 from pathlib import Path
 
-from benchmarks import operators, steps
+from benchmarks import one_stage, operators, steps
 from benchmarks.coco_evaluation import evaluation
 from benchmarks.interleaved import run_interleaved
 from benchmarks.page import write_page
@@ -30,7 +30,7 @@ def main() -> None:
     make_fabric(params.runtime)  # sets the threads
     results = read_json(RESULTS) if RESULTS.exists() else {"cases": []}
     entries = {entry["work"]: entry for entry in results["cases"]}
-    for make in chain(operators.cases(), [evaluation], steps.cases(params)):
+    for make in chain(operators.cases(), [evaluation], steps.cases(params), one_stage.cases(params)):
         case = make()
         if options.only.lower() in case.work.lower():
             entries[case.work] = run_interleaved(case, options.rounds)

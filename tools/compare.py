@@ -22,9 +22,9 @@ from src.core import paths
 from src.core.errors import InputError, invalid, one_line
 from src.core.files import read_json
 from src.data.dataset import DatasetFile
-from src.evaluation.analysis import read_analyses
+from src.evaluation.analysis import SecondStageAnalysis, read_analyses
 from src.evaluation.funnel import FOUND
-from src.evaluation.instances import ground_truth_of
+from src.evaluation.instances import GroundTruth, ground_truth_of
 from src.evaluation.run_comparison import Changed, Run, changed_objects, compare, shared_images
 from src.figures.comparison import plot_both, plot_funnels, plot_overlaid
 from src.reporting.answers.answer import Picture
@@ -131,15 +131,25 @@ def read_settings(revision: Revision) -> dict[str, Any]:
 
 def read_run(revision: Revision, settings: Mapping[str, Any]) -> Run:
     """What the revision's `detect` found, under its own border rule and threshold."""
+    truth, analyses = read_outputs(revision)
+    return Run.from_analyses(truth, analyses, settings["evaluate.border"], settings["predict.score_threshold"])
+
+
+def read_outputs(revision: Revision) -> tuple[list[GroundTruth], list[SecondStageAnalysis]]:
+    """The revision's test images, and what its `detect` wrote of each.
+
+    Raises:
+        InputError: they are not here, or of another making.
+    """
     path = revision.file(str(paths.GROUND_TRUTH))
     try:
         truth = ground_truth_of(json.loads(path.read_text(encoding="utf-8")))
-        analyses = list(read_analyses(revision.file(str(paths.DETECTIONS))))
-        return Run.from_analyses(truth, analyses, settings["evaluate.border"], settings["predict.score_threshold"])
+        pairs = list(zip(truth, read_analyses(revision.file(str(paths.DETECTIONS))), strict=True))
     except InputError as error:
         raise InputError(f"{revision.name}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise invalid(f"{revision.name}: {paths.GROUND_TRUTH}", "what stage `detect` of today writes", error) from None
+    return [one for one, _ in pairs], [analysis for _, analysis in pairs]
 
 
 def summary_of(revision: Revision) -> dict[str, Any]:

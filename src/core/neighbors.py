@@ -14,12 +14,19 @@ from pathlib import Path
 from src.core.files import is_running, write_text
 
 NOTES = Path(".cache") / "running"
+RUNS = Path(".cache") / "runs"
 
 
 def main_workspace() -> Path | None:
     """The workspace that this run is a copy of; None for a run in the main one, or one without DVC."""
     root = os.environ.get("DVC_ROOT")
     return None if root is None or Path(root).resolve() == Path.cwd() else Path(root)
+
+
+def kept_of_run() -> Path | None:
+    """Where a queued or temporary run leaves what is to outlive its own folder; None in the main workspace."""
+    main, name = main_workspace(), os.environ.get("DVC_EXP_NAME")
+    return main / RUNS / name if main and name else None
 
 
 @contextmanager

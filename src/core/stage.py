@@ -9,7 +9,7 @@ from pathlib import Path
 
 from src.core.errors import InputError, one_line
 from src.core.files import write_json
-from src.core.neighbors import noted
+from src.core.neighbors import kept_of_run, noted
 from src.core.params import Params
 from src.core.params_file import load_params
 from src.core.parent_watchdog import STARTED_BY, end_with
@@ -23,8 +23,9 @@ def run(name: str, work: Callable[[Params], None]) -> None:
     """Runs a stage's `work` on the params; exits with 1 and one line on a person's mistake or a full disk.
 
     Seconds go to `.cache/seconds/<name>.json`, which no stage tracks: a timing is no result. A temporary or queued run
-    has its own, so that runs at the same time do not overwrite each other's. Under DVC, which sets
-    DVC_STAGE, the stage ends when DVC does; run by hand it outlives the shell that started it, as `nohup` expects.
+    has its own, so that runs at the same time do not overwrite each other's, and leaves a copy by its name in the main
+    workspace's `.cache/runs`, since DVC deletes its folder. Under DVC, which sets DVC_STAGE, the stage ends when
+    DVC does; run by hand it outlives the shell that started it, as `nohup` expects.
     """
     if "DVC_STAGE" in os.environ:
         end_with(STARTED_BY)
@@ -33,7 +34,10 @@ def run(name: str, work: Callable[[Params], None]) -> None:
     try:
         with noted():
             work(load_params())
-        write_json(SECONDS / f"{name}.json", round(time.perf_counter() - start, 1))
+        seconds = round(time.perf_counter() - start, 1)
+        write_json(SECONDS / f"{name}.json", seconds)
+        if (kept := kept_of_run()) is not None:
+            write_json(kept / f"{name}.json", seconds)
     except (InputError, OSError, MemoryError) as error:
         end(1, f"{name}: {one_line(error) or 'not enough memory'}")
     except KeyboardInterrupt:

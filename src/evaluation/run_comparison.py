@@ -94,12 +94,13 @@ class Changed:
 
 def shared_images(first: Sequence[GroundTruth], second: Sequence[GroundTruth]) -> list[tuple[int, int]]:
     """Places in both lists of the images with the same name, size and objects."""
-    known = {_identity(truth): place for place, truth in enumerate(first)}
-    pairs = ((known.get(_identity(truth)), place) for place, truth in enumerate(second))
+    known = {identity(truth): place for place, truth in enumerate(first)}
+    pairs = ((known.get(identity(truth)), place) for place, truth in enumerate(second))
     return [(one, other) for one, other in pairs if one is not None]
 
 
-def _identity(truth: GroundTruth) -> tuple[object, ...]:
+def identity(truth: GroundTruth) -> tuple[object, ...]:
+    """What makes two images the same test image: name, size, objects."""
     masks = tuple(str(code["counts"]) for code in truth.masks)
     rest = tuple(truth.labels.tolist()), tuple(truth.crowd.tolist()), tuple(truth.boxes.flatten().tolist())
     return truth.name, truth.height, truth.width, masks, *rest

@@ -22,6 +22,7 @@ from src.reporting import summary as headline
 from src.reporting.answers import part_a, part_b, part_c
 from src.reporting.answers.answer import Answer, Table
 from src.reporting.answers.results import overall
+from src.reporting.answers.studies import seed_spreads
 from src.reporting.formatting import duration
 from src.reporting.run_results import RunResults
 from src.reporting.tasks import PARTS, TASKS
@@ -107,7 +108,7 @@ def _head(results: RunResults, numbers: dict[str, Any], measured_on: dict[str, A
     return {
         "lead": headline.lead(measured_on),
         "banner": headline.banner(results.params.report.settings, results.params.evaluate.split),
-        "tiles": headline.tiles(numbers, results.seconds),
+        "tiles": headline.tiles(numbers, results.seconds, seed_spreads(results)),
         "conditions_text": "All numbers and figures above were read from files that the pipeline's stages wrote; "
         "nothing was typed in by hand. The same parameters, machine and number of threads give the same numbers.",
         "conditions": Table(("", "value"), rows, "What the numbers were measured on."),

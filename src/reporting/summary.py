@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,14 @@ STAGES: Final = (
     *("ingest", "prepare", "anchors", "rpn", "evaluate_rpn", "backbone", "evaluate_backbone", "features"),
     *("box_head", "mask_head", "joint", "one_stage", "detect", "evaluate", "predict"),
 )
+TILES: Final[dict[str, tuple[str, Callable[[float | None], str]]]] = {  # what the page calls a headline number
+    "box_ap50": ("box AP50", score),
+    "mask_ap50": ("mask AP50", score),
+    "mask_iou": ("mean mask IoU", score),
+    "rpn_accuracy": ("RPN accuracy, part (a)", percent),
+    "proposal_recall": ("proposal recall, part (b)", percent),
+}
+PLUS_MINUS: Final = "\N{PLUS-MINUS SIGN}"
 SOURCES: Final = {
     "emoji": "scenes composed from vector art",
     "course": "images in the course's format",
@@ -80,17 +88,26 @@ def banner(settings: str, split: str) -> str:
     return " ".join(texts)
 
 
-def tiles(numbers: dict[str, Any], seconds: dict[str, float]) -> list[dict[str, str]]:
-    """The six numbers at the head of the page."""
+def tiles(
+    numbers: Mapping[str, Any], seconds: Mapping[str, float], spreads: Mapping[str, float] | None = None
+) -> list[dict[str, str]]:
+    """The six numbers at the head of the page.
+
+    Args:
+        numbers: of `metrics/summary.json`.
+        seconds: of the stages.
+        spreads: how far another seed moves the numbers, where that is known.
+    """
     total = sum(seconds.values())
+    moved = spreads or {}
     return [
-        {"name": "box AP50", "value": score(numbers["box_ap50"])},
-        {"name": "mask AP50", "value": score(numbers["mask_ap50"])},
-        {"name": "mean mask IoU", "value": score(numbers["mask_iou"])},
-        {"name": "RPN accuracy, part (a)", "value": percent(numbers["rpn_accuracy"])},
-        {"name": "proposal recall, part (b)", "value": percent(numbers["proposal_recall"])},
-        {"name": "time of all stages", "value": duration(total) if total else "not known"},
-    ]
+        {
+            "name": name,
+            "value": write(numbers[key]),
+            "spread": f"{PLUS_MINUS} {write(moved[key])}" if key in moved else "",
+        }
+        for key, (name, write) in TILES.items()
+    ] + [{"name": "time of all stages", "value": duration(total) if total else "not known", "spread": ""}]
 
 
 def lead(measured_on: dict[str, Any]) -> str:

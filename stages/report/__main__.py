@@ -25,7 +25,7 @@ def main(params: Params) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Of stages that this run did not need, where it is a temporary one, the main workspace's.
         seconds = read_seconds(cache_dir() / "seconds") | read_seconds(SECONDS)
-        each = read_seconds_an_image(cache_dir() / "seconds")
+        each = read_seconds_an_image(cache_dir() / "seconds") | read_seconds_an_image(SECONDS)
         results = RunResults(Path(), params, Path(folder), seconds, each)
         numbers, measured_on = results.value("summary"), results.value("provenance")
         draw_charts(results, Path(folder))

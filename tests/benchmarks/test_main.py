@@ -24,6 +24,7 @@ def made(finished: Params, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(benchmarks.operators, "cases", lambda: iter([lambda: make_case("An operator", works)]))
     monkeypatch.setattr(benchmarks, "evaluation", lambda: make_case("An evaluation", works))
     monkeypatch.setattr(benchmarks.steps, "cases", lambda _: iter([lambda: make_case("A step", works)]))
+    monkeypatch.setattr(benchmarks.one_stage, "cases", lambda _: iter([lambda: make_case("One stage", works)]))
     peak = {"bf16": 2.0, "float32": 1.0}
     share = [{"step": "forward", "gflop": 4.0, "seconds": 4.0, "share_of_bf16_peak": 0.5}]
     monkeypatch.setattr(benchmarks, "peaks", lambda: peak)
@@ -41,11 +42,16 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, int]:
 
 def test_all_cases_then_one_of_them_again(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     benchmarks.RESULTS.unlink(missing_ok=True)
-    assert run(monkeypatch, "--rounds", "2") == {"An operator": 2, "An evaluation": 2, "A step": 2}
-    assert made == ["An operator", "An evaluation", "A step"]
+    assert run(monkeypatch, "--rounds", "2") == {"An operator": 2, "An evaluation": 2, "A step": 2, "One stage": 2}
+    assert made == ["An operator", "An evaluation", "A step", "One stage"]
     text = Path("benchmarks/README.md").read_text(encoding="utf-8")
     assert "| forward | 4 | 4.000 | 50 % |" in text
     assert "| An operator | ours | theirs |" in text
     assert "box_head.epochs 1, mask_head.epochs 1, joint.scheme end_to_end" in text
-    assert run(monkeypatch, "--rounds", "3", "--only", "STEP") == {"An operator": 2, "An evaluation": 2, "A step": 3}
+    assert run(monkeypatch, "--rounds", "3", "--only", "STEP") == {
+        "An operator": 2,
+        "An evaluation": 2,
+        "A step": 3,
+        "One stage": 2,
+    }
     assert read_json(benchmarks.RESULTS)["accuracies"]["bf16"] == {"box_ap": 0.5}  # stays

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.core import runtime
-from src.core.neighbors import NOTES, noted, runs_at_once
+from src.core.neighbors import NOTES, kept_of_run, noted, runs_at_once
 from src.core.params import RuntimeParams
 from src.core.runtime import thread_count
 from tests.structure.project import PROJECT
@@ -73,8 +73,21 @@ def test_each_copy_keeps_its_own_seconds(tmp_path: Path) -> None:
     (main / ".cache/seconds/x.json").write_text("9.0")
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy/params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
-    env = {**os.environ, "DVC_ROOT": str(main), "PYTHONPATH": str(PROJECT)}
+    env = {**os.environ, "DVC_ROOT": str(main), "DVC_EXP_NAME": "mine", "PYTHONPATH": str(PROJECT)}
     code = "from src.core.stage import run; run('x', lambda params: None)"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "copy", env=env, check=True)
     assert float((tmp_path / "copy/.cache/seconds/x.json").read_text()) < 9
     assert (main / ".cache/seconds/x.json").read_text() == "9.0"
+    kept = main / ".cache/runs/mine/x.json"  # outlives the copy
+    assert kept.read_text() == (tmp_path / "copy/.cache/seconds/x.json").read_text()
+
+
+def test_without_a_run_s_name_or_in_the_main_workspace_nothing_is_kept_twice(
+    queued: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    assert kept_of_run() is None
+    monkeypatch.setenv("DVC_EXP_NAME", "mine")
+    assert kept_of_run() == queued.parents[1] / ".cache/runs/mine"
+    monkeypatch.setenv("DVC_ROOT", str(Path.cwd()))
+    assert kept_of_run() is None

@@ -1,7 +1,8 @@
 """Answers a question by experiment: runs what a file of `studies/` asks for, and writes its table, figures and page.
 
 `python -m tools.study loss_weights` (or `make study NAME=loss_weights`) queues the runs that are missing as experiments
-of DVC and waits for them; stopped, it goes on when called again. `--page` writes the page from what there is.
+of DVC and waits for them; stopped, it goes on when called again. `--page` writes the page from what there is;
+`--publish` writes what the report cites, under docs/studies/, once no run is missing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tools.settings import INTERRUPTED
 from tools.study import experiments
 from tools.study.page import write_page
 from tools.study.plan import Run, Study, read_study
+from tools.study.publish import publish
 from tools.study.results import collect, read_rows
 
 
@@ -29,10 +31,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("name", help="a file of studies/, without .yaml")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once; they share the cores")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results and run all anew")
+    parser.add_argument("--settings", default="", help="a file of settings/, or default, in place of the study's own")
     parser.add_argument("--page", action="store_true", help="run nothing: the page of the runs that there are")
+    parser.add_argument("--publish", action="store_true", help="run nothing: write the results under docs/studies/")
     given = parser.parse_args(arguments)
     try:
-        return _answer(read_study(given.name), jobs=given.jobs, is_fresh=given.fresh, page_only=given.page)
+        study = read_study(given.name, given.settings)
+        if given.publish:
+            return _publish(study)
+        return _answer(study, jobs=given.jobs, is_fresh=given.fresh, page_only=given.page)
     except (InputError, OSError) as error:
         print(f"study: {one_line(error)}", file=sys.stderr)
         return 1
@@ -55,6 +62,14 @@ def _answer(study: Study, *, jobs: int, is_fresh: bool, page_only: bool) -> int:
     else:
         frame = collect(study, experiments.finished(study.runs))
     return _show(study, frame)
+
+
+def _publish(study: Study) -> int:
+    frame = collect(study, experiments.finished(study.runs))
+    if len(frame):
+        write_page(study, frame)
+    print(f"\n  {publish(study, frame).resolve()}\n")
+    return 0
 
 
 def missing_runs(study: Study) -> list[Run]:

@@ -70,6 +70,7 @@ def compute(study: Study, missing: Sequence[Run], jobs: int) -> None:
 def workspace_of(study: Study) -> Iterator[None]:
     """params.yaml with the study's settings; at the end all that Git has, and the outputs, are as they were."""
     before = {path: path.read_bytes() for path in _written() if path.is_file()}
+    strangers = _unknown_metrics()
     had_lock = LOCK in before
     try:
         settings.apply(study.common | study.runs[0].settings)
@@ -78,6 +79,8 @@ def workspace_of(study: Study) -> Iterator[None]:
         for path, content in before.items():
             with atomic_write(path) as temporary:
                 temporary.write_bytes(content)
+        for path in _unknown_metrics() - strangers:
+            path.unlink()
         if had_lock:
             git("add", str(LOCK))  # DVC put the study's there
             dvc("checkout", "--quiet")
@@ -89,6 +92,11 @@ def workspace_of(study: Study) -> Iterator[None]:
 def _written() -> list[Path]:
     """Files in Git that a run changes."""
     return [settings.PARAMS, LOCK, *map(Path, git("ls-files", "metrics").splitlines())]
+
+
+def _unknown_metrics() -> set[Path]:
+    """Files of `metrics/` that Git neither has nor ignores: before the first run is committed there may be some."""
+    return set(map(Path, git("ls-files", "--others", "--exclude-standard", "metrics").splitlines()))
 
 
 def _queue(run: Run, target: str) -> None:

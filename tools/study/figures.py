@@ -10,11 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from src.figures.base import FAINT, INK, SERIES, new_figure, save_figure, term_name
+from src.reporting.answers.studies import Difference
 from src.reporting.formatting import metric_name
-from tools.study.statistics import Difference
 
 PULL: Final = "pull_"
 COLUMNS: Final = 3  # panels side by side
+BELOW: Final = 0.34  # rows between a bar's middle and its interval over test images
 
 
 def plot_differences(
@@ -50,6 +51,8 @@ def _draw_panel(ax: Axes, paired: pd.DataFrame, found: Sequence[Difference], var
         ax.barh(row, one.mean, height=0.5, color=color, alpha=0.9 if one.is_shown else 0.4)
         if one.margin is not None:
             ax.plot([one.mean - one.margin, one.mean + one.margin], [row, row], color=INK, linewidth=1.2)
+        if one.images is not None:
+            ax.plot(one.images, [row + BELOW, row + BELOW], color=SERIES[1], linewidth=2)
         values = paired[one.variant].dropna()
         ax.plot(values, [row] * len(values), "o", color=INK, markersize=3, markerfacecolor="white")
     ax.set_ylim(len(variants) - 0.5, -0.5)

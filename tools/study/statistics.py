@@ -2,43 +2,21 @@
 
 A run and the baseline's run of the same seed are a pair: they differ by the setting alone. Over few seeds a pair's
 own spread is a poor guess, so it is pooled over all variants: with v variants beside the baseline and n seeds it has
-v (n - 1) degrees of freedom.
+v (n - 1) degrees of freedom. Seeds are not drawn anew, as images are: three give too few draws to be of use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import pandas as pd
 from scipy.stats import t
 
+from src.reporting.answers.studies import Difference
+from tools.study.draws import Draws, interval
+
 LEVEL: Final = 0.95
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A variant's metric against the baseline's, over the seeds that both have.
-
-    Attributes:
-        variant: its name.
-        metric: its dotted name.
-        pairs: seeds that both have.
-        mean: of the paired differences.
-        margin: half of the interval in which the mean lies at 95 %, from seeds alone; None where one seed says nothing.
-    """
-
-    variant: str
-    metric: str
-    pairs: int
-    mean: float
-    margin: float | None
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether it is larger than what seeds do to it."""
-        return self.margin is not None and abs(self.mean) > self.margin
 
 
 def spread(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -46,13 +24,14 @@ def spread(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return frame.groupby("variant", sort=False)[metric].agg(["mean", "std", "count"])
 
 
-def differences(frame: pd.DataFrame, baseline: str, metric: str) -> list[Difference]:
+def differences(frame: pd.DataFrame, baseline: str, metric: str, draws: Draws | None = None) -> list[Difference]:
     """Every other variant against the baseline.
 
     Args:
         frame: a row a run with `variant`, `seed` and the metric; undefined metrics are left out.
         baseline: the variant to compare with.
         metric: a column.
+        draws: of the runs, as `draws.read_draws` gives them.
     """
     wide = frame.pivot(index="seed", columns="variant", values=metric)
     if baseline not in wide:
@@ -62,7 +41,14 @@ def differences(frame: pd.DataFrame, baseline: str, metric: str) -> list[Differe
     paired = {variant: values for variant, values in paired.items() if len(values)}
     pooled, freedom = _pooled_spread(list(paired.values()))
     return [
-        Difference(variant, metric, len(values), float(values.mean()), _margin(pooled, freedom, len(values)))
+        Difference(
+            variant,
+            metric,
+            len(values),
+            float(values.mean()),
+            _margin(pooled, freedom, len(values)),
+            interval(draws or {}, baseline, variant, list(values.index), metric),
+        )
         for variant, values in paired.items()
     ]
 

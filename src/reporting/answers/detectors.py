@@ -8,6 +8,7 @@ from typing import Any, Final
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.detection import KINDS
 from src.reporting.answers.fine_tuning import where_measured
+from src.reporting.answers.studies import with_study
 from src.reporting.formatting import count, duration, listing, percent, plural, score, sentence, signed
 from src.reporting.loss_curves import was_trained
 from src.reporting.run_results import RunResults
@@ -56,7 +57,7 @@ def task_13(results: RunResults) -> Answer:
         "differences": _differences_table(results),
         "numbers": _numbers_table(results),
     }
-    return Answer(words, figures, tables)
+    return with_study(Answer(words, figures, tables), results, "detectors")
 
 
 def candidates(results: RunResults) -> int:

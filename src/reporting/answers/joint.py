@@ -10,6 +10,7 @@ from src.core.params import JointParams
 from src.figures.base import term_name
 from src.reporting.answers.answer import Answer, Table
 from src.reporting.answers.fine_tuning import where_measured
+from src.reporting.answers.studies import with_study
 from src.reporting.formatting import change, count, duration, listing, percent, plural, score, sentence
 from src.reporting.loss_curves import ALL_LOSSES, was_trained
 from src.reporting.run_results import RunResults
@@ -31,12 +32,13 @@ def task_11(results: RunResults) -> Answer:
         "kept": _kept(results) if was_trained(results, "joint") else "",
     }
     if not was_trained(results, "joint"):
-        return Answer(words)
+        return with_study(Answer(words), results, "schemes")
     test = results.table("joint/test")
     results.columns("joint/test", test, *ALL_LOSSES)
     if results.params.joint.keep == "best":
         test = test[test["iteration"] <= _best(results)["iteration"]]
-    return Answer({**words, "outcome": _outcome(test)}, tables={"losses": _table(test)})
+    answer = Answer({**words, "outcome": _outcome(test)}, tables={"losses": _table(test)})
+    return with_study(answer, results, "schemes")
 
 
 def _kept(results: RunResults) -> str:

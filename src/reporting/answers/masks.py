@@ -7,6 +7,7 @@ from typing import Final
 from src.figures.base import term_name
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.losses import LossTrend, describe, history, loss_trend
+from src.reporting.answers.studies import with_study
 from src.reporting.formatting import listing, percent, score, sentence
 from src.reporting.loss_curves import ALL_LOSSES, HISTORIES, has_gradients, was_trained
 from src.reporting.run_results import RunResults
@@ -52,7 +53,8 @@ def task_16(results: RunResults) -> Answer:
             "Which loss pulls: the norm of each weighted loss's gradient on the shared layers, as a share of the sum "
             "of all five.",
         )
-    return Answer(words, figures, {"losses": _losses_table(terms, TITLES[last])} if terms else {})
+    answer = Answer(words, figures, {"losses": _losses_table(terms, TITLES[last])} if terms else {})
+    return with_study(answer, results, "loss_weights")
 
 
 def _losses_table(terms: dict[str, LossTrend], title: str) -> Table:

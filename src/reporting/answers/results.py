@@ -6,6 +6,7 @@ import math
 from typing import Any, Final
 
 from src.reporting.answers.answer import Answer, Picture, Table
+from src.reporting.answers.studies import seeds_in_words
 from src.reporting.formatting import count, percent, plural, score
 from src.reporting.run_results import RunResults
 from src.structures.sample import TEST
@@ -94,6 +95,8 @@ def _caution(results: RunResults, source: str) -> str:
         worst = 100 * math.sqrt(0.25 / objects)
         text += f", so a share of objects has a standard error of up to {worst:.1f} percentage points"
     text += ". It is one run with one seed, and numbers on other data cannot be compared with it."
+    if moved := seeds_in_words(results):
+        text += f" {moved}"
     if source == "emoji" and split == TEST:
         text += " The scenes are composed from drawings; shapes of the test split never occur in training."
     weights = str(results.value("backbone", "weights"))

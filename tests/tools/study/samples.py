@@ -34,7 +34,15 @@ def write_study(name: str = "weights", folder: Path = Path("studies"), **changes
 def table(**values: list[float]) -> pd.DataFrame:
     """A metric `box_ap` by variant and seed, with the columns that every table has."""
     rows = [
-        {"run": f"{variant}-{seed}", "variant": variant, "seed": seed, "commit": "abc1234", "box_ap": value}
+        {
+            "run": f"{variant}-{seed}",
+            "variant": variant,
+            "detector": "mask_rcnn",
+            "seed": seed,
+            "commit": "abc1234",
+            "images": "0a0a0a0a",
+            "box_ap": value,
+        }
         for variant, found in values.items()
         for seed, value in enumerate(found)
     ]

@@ -46,6 +46,33 @@ def test_a_run_of_other_settings_has_another_name() -> None:
     assert not {run.name for run in read_study("weights").runs} & set(names)
 
 
+def test_a_study_of_seeds_alone_has_one_variant() -> None:
+    write_study(variants={"one": {}})
+    study = read_study("weights")
+    assert not study.is_comparison
+    assert [run.seed for run in study.runs] == [0, 1]
+
+
+def test_within_runs_the_baseline_is_no_run() -> None:
+    variants = {"as it is": {}, "longer": {"one_stage.epochs": 12}}
+    write_study(detector="one_stage", baseline="two stages", variants=variants)
+    study = read_study("weights")
+    assert study.is_comparison
+    assert [run.variant for run in study.runs] == ["as it is", "as it is", "longer", "longer"]
+
+
+def test_another_setting_makes_another_study() -> None:
+    """So that results of the quick setting and of the full size stand side by side."""
+    write_study(settings="quick")
+    small, large = read_study("weights"), read_study("weights", "default")
+    assert (small.name, small.setting, large.name, large.setting) == ("weights", "quick", "weights-default", "default")
+    assert large.common == {"report.settings": "tried"}
+    assert not {run.name for run in small.runs} & {run.name for run in large.runs}
+    assert read_study("weights", "quick") == small
+    with pytest.raises(InputError, match=r"settings/none\.yaml"):
+        read_study("weights", "none")
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"question": None}, "no 'question'"),
     ({"extra": 1}, "also 'extra'"),
@@ -57,7 +84,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seeds": {"joint.seed": [1.5]}}, "whole numbers"),
     ({"seeds": {}}, "whole numbers"),
     ({"baseline": "two"}, "'two' one of them"),
-    ({"variants": {"one": {}}}, "two variants or more"),
+    ({"variants": {}}, "variants, 'one' one of them"),
+    ({"detector": "three_stages"}, "one of mask_rcnn, one_stage for 'detector'"),
+    ({"detector": 1}, "a text for 'detector'"),
+    ({"detector": "one_stage"}, "the other detector of their runs, none of them"),
+    ({"detector": "one_stage", "baseline": "two stages", "variants": {}}, "none of them"),
+    (
+        {"detector": "one_stage", "baseline": "two stages", "variants": {"b": {"joint.epochs": 1}}},
+        "variant 'b': settings of one_stage alone",
+    ),
     ({"variants": {"one": {}, "two": 3}}, "settings by the name"),
     ({"variants": {"one": {}, "b": {"joint.loss_weights.masks": 1.0}}}, "variant 'b': params.yaml has no setting"),
     ({"variants": {"one": {}, "b": {"joint.loss_weights.mask": -1.0}}}, "variant 'b'"),

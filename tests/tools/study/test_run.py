@@ -12,6 +12,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from src.core.files import write_json
+from src.evaluation.analysis import write_analyses
+from src.evaluation.instances import coco_ground_truth
+from src.reporting.formatting import signed
+from src.sources.assignment import CLASSES
+from tests.evaluation.test_results import split
 from tests.structure.project import PROJECT
 from tests.tools.study.samples import write_study
 
@@ -27,10 +33,13 @@ stages:
     deps: [small.py, plots/joint]
     params: [joint]
     outs:
+      - data/ground_truth.json
+      - data/detections.jsonl
       - metrics/evaluate.json: {cache: false}
+      - metrics/provenance.json: {cache: false}
 """
 STAGES = """
-import json, os, pathlib, sys
+import json, os, pathlib, shutil, sys
 from ruamel.yaml import YAML
 
 joint = YAML(typ="safe").load(pathlib.Path("params.yaml"))["joint"]
@@ -47,7 +56,14 @@ if sys.argv[1] == "joint":
     (folder / "test.csv").write_text(f"iteration,mask,mask_weighted,total\\n0,8,9,9\\n20,{weight},9,9\\n")
     (folder / "gradients.csv").write_text("iteration,mask,box,mask_norm\\n1,0.2,0.8,9\\n2,0.4,0.6,9\\n")
 else:
-    pathlib.Path("metrics").mkdir(exist_ok=True)
+    for name in ("data", "metrics"):
+        pathlib.Path(name).mkdir(exist_ok=True)
+    shutil.copy("truth.json", "data/ground_truth.json")
+    lines = [json.loads(line) for line in open("found.jsonl")]
+    for line in lines[: seed if weight == 1 else 0]:  # overlooked
+        line["found"]["remove"] = {"boxes": [], "labels": [], "scores": [], "masks": [], "proposals": None}
+    pathlib.Path("data/detections.jsonl").write_text("".join(json.dumps(line) + "\\n" for line in lines))
+    pathlib.Path("metrics/provenance.json").write_text('{"source": "emoji", "train_images": 8, "torch": "2"}')
     found = {"box_ap": weight / 10 + seed / 100, "classifier": {"recall": 0.5}}
     pathlib.Path("metrics/evaluate.json").write_text(json.dumps(found))
 """
@@ -61,8 +77,11 @@ def folder(tmp_path: Path) -> Path:
     shutil.copy(PROJECT / "params.yaml", root)
     (root / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
     (root / "small.py").write_text(STAGES, encoding="utf-8")
-    (root / ".gitignore").write_text("/plots/\n/studies/*/\n/.cache/\n", encoding="utf-8")
+    (root / ".gitignore").write_text("/plots/\n/data/\n/studies/*/\n/.cache/\n", encoding="utf-8")
     write_study(folder=root / "studies")
+    truths, analyses = split()
+    write_json(root / "truth.json", coco_ground_truth(truths, CLASSES))
+    write_analyses(root / "found.jsonl", analyses)
     (root / "metrics").mkdir()
     (root / "metrics/evaluate.json").write_text("{}", encoding="utf-8")
     (root / ".dvcignore").touch()
@@ -113,8 +132,16 @@ def test_a_study_runs_what_is_missing_and_leaves_the_workspace_as_it_was(folder:
     )
     assert table["pull_mask"].tolist() == pytest.approx([0.3] * 4)
     assert "total" not in " ".join(table.columns)
+    assert table["source"].tolist() == ["emoji"] * 4
+    assert table["images"].nunique() == 1
+    assert table["images"].str.fullmatch("[0-9a-f]{8}").all()
+    drawn = [pd.read_csv(folder / f"studies/weights/draws/{name}.mask_rcnn.csv") for name in table["run"]]
+    assert drawn[0]["box_ap"][0] != drawn[2]["box_ap"][0]  # the first one overlooks what two images hold
+    assert drawn[2]["box_ap"].tolist() == drawn[3]["box_ap"].tolist()
+    gains = sum((drawn[2 + seed]["box_ap"] - drawn[seed]["box_ap"])[1:] for seed in (0, 1)) / 2
+    low, high = gains.quantile([0.025, 0.975])
     page = (folder / "studies/weights/index.html").read_text(encoding="utf-8")
-    assert "Four: box AP +0.300." in page
+    assert f"Four: box AP +0.300 ({signed(low)} to {signed(high)} over test images" in page
     assert run(folder, "git", "status", "--porcelain").stdout == ""
 
     count.unlink()
