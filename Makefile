@@ -5,6 +5,7 @@
 # make report               everything: set-up, all stages that are out of date, the report
 # make predict IMAGE=x.jpg  boxes, masks, classes and scores on one picture, or IMAGE=folder, or IMAGE="a.jpg b.jpg"
 # make predict IMAGE=x.jpg DETECTOR=one_stage   the same with the one-stage detector, which finds boxes alone
+# make export               the trained detector as torch.export and ONNX, with an example and a model card, in export/
 # make experiments          all runs: the settings in which they differ, the headline numbers
 # make compare A=HEAD B=run  two runs on one page: differences with intervals, objects fixed and broken, curves, settings
 # make test                 lint, types, import contracts, all tests
@@ -23,8 +24,8 @@ export PIP_ROOT_USER_ACTION := ignore
 CANDIDATES := $(or $(PYTHON),python3.12 python3.11 python3.13 python3.10 python3)
 IS_FIT := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help repository identity placed quick photos study check report predict experiments compare test lint types unit faults \
-	bench audit lock clean
+.PHONY: help repository identity placed quick photos study check report predict export experiments compare test lint types unit \
+	faults bench audit lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -85,6 +86,9 @@ predict: export WITH := $(value DETECTOR)
 predict: .venv/ready
 	@[ -n "$$PICTURES" ] || { echo "make predict: say which picture: make predict IMAGE=my.jpg" >&2; exit 2; }
 	@python -m stages.predict $${WITH:+"--detector=$$WITH"} "$$PICTURES"
+
+export: .venv/ready
+	@python -m tools.export
 
 experiments: repository .venv/ready
 	@python -m tools.experiments

@@ -36,6 +36,7 @@ from src.structures.classes import Classes, require_same
 from src.structures.detector import MASK_RCNN, ONE_STAGE, Detector
 
 CLASSES: Final = "classes"  # the names' place beside the state dicts
+HERE: Final = Path()  # the project in whose root this process works
 
 
 def make_box_head(params: Params, classes: Classes) -> BoxHead:
@@ -102,16 +103,22 @@ def save_detector(model: MaskRCNN, classes: Classes) -> None:
     save_heads(paths.DETECTOR, parts, classes)
 
 
-def load_detector(params: Params, device: torch.device) -> tuple[MaskRCNN, Classes]:
+def load_detector(params: Params, device: torch.device, root: Path = HERE) -> tuple[MaskRCNN, Classes]:
     """The whole detector, frozen, as stage `joint` left it, and what its labels stand for.
+
+    Args:
+        params: of the run.
+        device: where to.
+        root: folder of the project whose detector it is.
 
     Raises:
         InputError: the file is missing, broken or does not fit `params`.
     """
-    states, classes = _read(paths.DETECTOR, "backbone", "rpn", "box_head", "mask_head")
+    path = root / paths.DETECTOR
+    states, classes = _read(path, "backbone", "rpn", "box_head", "mask_head")
     backbone, rpn = assemble(params.backbone, params.proposals, pretrained=False)
-    load_states(backbone, rpn, states, str(paths.DETECTOR))
-    heads = _load_heads(params, classes, states, paths.DETECTOR)
+    load_states(backbone, rpn, states, str(path))
+    heads = _load_heads(params, classes, states, path)
     return _ready(MaskRCNN(backbone, rpn, heads, params), device), classes
 
 
@@ -133,20 +140,26 @@ def save_one_stage(model: OneStageDetector, classes: Classes) -> None:
     save_heads(paths.ONE_STAGE, dict(model.named_children()), classes)
 
 
-def load_one_stage(params: Params, device: torch.device) -> tuple[OneStageDetector, Classes]:
+def load_one_stage(params: Params, device: torch.device, root: Path = HERE) -> tuple[OneStageDetector, Classes]:
     """The one-stage detector, frozen, as stage `one_stage` left it, and what its labels stand for.
+
+    Args:
+        params: of the run.
+        device: where to.
+        root: folder of the project whose detector it is.
 
     Raises:
         InputError: the file is missing, broken or does not fit `params`.
     """
-    states, classes = _read(paths.ONE_STAGE, "backbone", "head")
+    path = root / paths.ONE_STAGE
+    states, classes = _read(path, "backbone", "head")
     model = _make_one_stage(params, classes)
     for part, module in model.named_children():
-        load_strictly(module, states[part], f"{paths.ONE_STAGE}[{part}]")
+        load_strictly(module, states[part], f"{path}[{part}]")
     return _ready(model, device), classes
 
 
-LOADERS: Final[Mapping[str, Callable[[Params, torch.device], tuple[Detector, Classes]]]] = {
+LOADERS: Final[Mapping[str, Callable[[Params, torch.device, Path], tuple[Detector, Classes]]]] = {
     MASK_RCNN: load_detector,
     ONE_STAGE: load_one_stage,
 }

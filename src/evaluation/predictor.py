@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -13,12 +14,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from src.core.params import Params
+from src.core.params_file import load_params
 from src.core.runtime import make_fabric
 from src.data.batches import Batcher
+from src.data.decoding import decode, opened
 from src.data.letterbox import Letterbox
 from src.data.prepared import Example
 from src.detector.backbones import NORMALIZATIONS
-from src.detector.checkpoints import LOADERS
+from src.detector.checkpoints import HERE, LOADERS
 from src.evaluation.instances import Instances
 from src.evaluation.rle import encode_masks
 from src.evaluation.tiles import Tile, is_cut, make_tiles, merge, moved
@@ -48,16 +51,36 @@ class Predictor(Generic[Model]):
     params: Params
 
     @classmethod
-    def load(cls, params: Params, fabric: Fabric | None = None, *, detector: str = MASK_RCNN) -> Predictor[Any]:
+    def load(
+        cls, params: Params, fabric: Fabric | None = None, *, detector: str = MASK_RCNN, root: Path = HERE
+    ) -> Predictor[Any]:
         """A detector that the pipeline trained; on one device of this machine where nothing else is said.
 
         Args:
             params: of the run.
             fabric: device and precision.
             detector: which one, of `DETECTORS`.
+            root: folder of the project that trained it.
+
+        Raises:
+            InputError: its file is missing, broken or does not fit `params`.
         """
         fabric = fabric or make_fabric(params.runtime)
-        return Predictor(*LOADERS[detector](params, fabric.device), fabric, params)
+        return Predictor(*LOADERS[detector](params, fabric.device, root), fabric, params)
+
+    @classmethod
+    def from_pretrained(cls, project: Path | str = HERE, *, detector: str = MASK_RCNN) -> Predictor[Any]:
+        """The detector of a finished run, for a notebook: all that it needs is read from the project's folder.
+
+        Args:
+            project: with `params.yaml` and `models/`, as `make report` leaves them.
+            detector: which one, of `DETECTORS`.
+
+        Raises:
+            InputError: a file is missing, broken or does not fit the other.
+        """
+        root = Path(project)
+        return cls.load(load_params(root / "params.yaml"), detector=detector, root=root)
 
     @property
     def batcher(self) -> Batcher:
@@ -80,6 +103,16 @@ class Predictor(Generic[Model]):
             everywhere = torch.zeros(len(found), dtype=torch.bool)
             found = merge([found, *parts], [everywhere, *cut], self.params.evaluate)
         return paste(found, (height, width), self.params.evaluate.mask_threshold)
+
+    def predict_file(self, path: Path | str) -> Instances:
+        """`predict` of a picture's file, upright, in any format that `make predict` reads.
+
+        Raises:
+            InputError: the file is missing, no picture, or broken.
+        """
+        with opened(Path(path)) as picture:
+            pixels = decode(picture)
+        return self.predict(pixels)
 
     def _find(self, picture: UInt8[np.ndarray, "h w 3"]) -> Detections:
         """Detections in the picture's pixels."""

@@ -1,0 +1,1 @@
+"""The exported detector beside the pipeline's."""
