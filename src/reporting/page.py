@@ -22,6 +22,7 @@ from src.reporting import summary as headline
 from src.reporting.answers import part_a, part_b, part_c
 from src.reporting.answers.answer import Answer, Table
 from src.reporting.answers.results import overall
+from src.reporting.explorer import explorer
 from src.reporting.formatting import duration
 from src.reporting.run_results import RunResults
 from src.reporting.tasks import PARTS, TASKS
@@ -67,6 +68,7 @@ def build_page(results: RunResults, numbers: dict[str, Any], measured_on: dict[s
         tasks=TASKS,
         answers={number: answer(results) for number, answer in ANSWERS.items()},
         results=overall(results),
+        explorer=explorer(results),
         summary=_head(results, numbers, measured_on),
     )
     write_text(path, page)
