@@ -90,7 +90,8 @@ def _sizes(masks: list[Rle] | None, boxes: Tensor) -> list[list[str]]:
     """COCO's names for the size of each mask, of each box where there are no masks; on the edge it has two."""
     sides = (boxes[:, 2:] - boxes[:, :2]).double()
     areas = sides.prod(dim=1).numpy() if masks is None else np.array(mask_areas(masks), np.float64)
-    return [[name for name, range_ in SIZES.items() if holds(range_, area)] for area in areas]
+    held = {name: holds(limits, areas) for name, limits in SIZES.items()}
+    return [[name for name, inside in held.items() if inside[place]] for place in range(len(areas))]
 
 
 def _corners(boxes: Tensor) -> list[list[float]]:

@@ -41,7 +41,7 @@ class Album:
 
     def add(self, picture: UInt8[np.ndarray, "h w 3"], known: Mapping[str, Any]) -> None:
         """Takes in a picture with what is known of it, or counts it as left out."""
-        size = len(to_json(known).encode())
+        size = len(to_json(known))
         entry = {**known, "picture": encode(picture, max(LEAST, self._share - size))}
         used = size + len(entry["picture"])
         if self.is_full or used > self._room:
@@ -60,8 +60,8 @@ class Album:
 
 
 def to_json(tree: Any) -> str:
-    """Compact: a page carries every space."""
-    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """Compact, since a page carries every space, and in ASCII, since a file's name may be no valid text."""
+    return json.dumps(tree, separators=(",", ":"), allow_nan=False)
 
 
 def encode(picture: UInt8[np.ndarray, "h w 3"], most: int) -> str:

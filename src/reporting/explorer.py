@@ -6,6 +6,7 @@ The page carries it as json inside a script element, where `<` would end it: it 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -48,7 +49,9 @@ def explorer(results: RunResults) -> dict[str, Any]:
     Raises:
         InputError: a file is missing or of another making.
     """
-    tested, own = (_read(results, path.relative_to("plots").as_posix()) for path in (paths.EXPLORER, paths.OWN_EXPLORER))
+    tested = _read(results, paths.EXPLORER, "classes", "threshold", "explaining")
+    own = _read(results, paths.OWN_EXPLORER)
+    split = results.params.evaluate.split
     meanings = {"found": "a detection of its class takes it, box and mask fit", **STEPS}
     kinds = {**KINDS, "ignored": "in a region of many objects, where it counts neither way"}
     data = {
@@ -59,31 +62,29 @@ def explorer(results: RunResults) -> dict[str, Any]:
         "kinds": [{"key": key, "name": name, "meaning": kinds[key]} for key, name in KIND_NAMES.items()],
         "sets": {"image": tested["pictures"], "picture": own["pictures"]},
     }
-    return {"data": in_script(data), "words": {"split": results.params.evaluate.split, "left_out": _left_out(tested, own)}}
+    return {"data": in_script(data), "words": {"split": split, "left_out": _left_out(tested, own, split)}}
 
 
 def in_script(tree: Any) -> Markup:
     """Json that no text in it can break out of."""
-    text = json.dumps(tree, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(tree, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704  # the one character that means something there
 
 
-def _left_out(tested: dict[str, Any], own: dict[str, Any]) -> str:
+def _left_out(tested: dict[str, Any], own: dict[str, Any], split: str) -> str:
     """What does not fit the page."""
     parts = []
-    for tree, name in ((tested, "test image"), (own, "picture")):
+    for tree, name in ((tested, f"{split} image"), (own, "picture")):
         if tree["left_out"]:
             shown = len(tree["pictures"])
             parts.append(f"{count(shown)} of {plural(shown + tree['left_out'], name)} fit this page")
-    return f"{'; '.join(parts)}. The numbers here count those alone." if parts else ""
+    return f" {'; '.join(parts)}. The numbers here count those alone." if parts else ""
 
 
-def _read(results: RunResults, name: str) -> dict[str, Any]:
-    path = results.plot(name)
+def _read(results: RunResults, name: Path, *keys: str) -> dict[str, Any]:
+    path = results.plot(name.relative_to("plots").as_posix())
     try:
         tree = read_json(path)
-        for key in ("pictures", "left_out"):
-            tree[key]
+        return {key: tree[key] for key in ("pictures", "left_out", *keys)}
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise invalid(path, "a file that `evaluate` or `predict` wrote", error) from None
-    return tree
+        raise invalid(path, "a file that `evaluate` or `predict` wrote", repr(error)) from None

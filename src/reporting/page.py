@@ -1,4 +1,4 @@
-"""The report as one HTML file: no network, no script, every figure inside it as base64.
+"""The report as one HTML file: no network, every figure and script inside it, pictures as base64.
 
 Prose stands in `templates/` (a file per part), its numbers and conditions come from `answers/`. Names of files and
 classes are data: jinja2 escapes them.

@@ -10,9 +10,7 @@ const fields = $("form").elements;
 const names = { image: "Image", picture: "Picture" }; // by the set; also the word of a link's fragment
 const explaining = new Set(data.explaining);
 const thresholds = [...new Set([...Array(101).keys()].map((i) => i / 100).concat(data.threshold))].sort((a, b) => a - b);
-const nameOf = Object.fromEntries([...data.fates, ...data.kinds].map((one) => [one.key, one.name]));
-const kindName = Object.fromEntries(data.kinds.map((one) => [one.key, one.name]));
-const fateName = Object.fromEntries(data.fates.map((one) => [one.key, one.name]));
+const [fateName, kindName] = [data.fates, data.kinds].map((all) => Object.fromEntries(all.map((one) => [one.key, one.name])));
 const state = { number: 1, picked: null }; // the picture's place in its set from 1 on, the item that was clicked
 let matching = []; // numbers of the pictures that the choices leave
 
@@ -47,39 +45,30 @@ function missedOf(picture) { // TIDE's: no shown detection takes it or is mistak
 const GOOD = { fate: "found", kind: "correct" };
 const chosen = (group, key) =>
   fields[group].value === "" || (fields[group].value === "not" ? key !== GOOD[group] : key === fields[group].value);
-const isChosenObject = (picture, one) => isTrue(one) && suits(one) && chosen("fate", fateOf(picture, one));
-const isChosenDetection = (one) => suits(one) && chosen("kind", one.kind);
+const isOwn = () => fields.set.value === "picture"; // nothing is known of those but what was found
+const isChosenObject = (picture, one) => !isTrue(one) || (suits(one) && chosen("fate", fateOf(picture, one)));
+const isChosenDetection = (one) => suits(one) && (isOwn() || chosen("kind", one.kind));
 function matches(picture) {
-  const own = fields.set.value === "picture";
-  const [fate, kind] = own ? ["", ""] : [fields.fate.value, fields.kind.value];
-  const objects = objectsOf(picture), detections = detectionsOf(picture);
-  if (!fate && !kind) return !(fields.label.value || fields.size.value) || objects.length + detections.length > 0;
-  return (
-    (!fate || objects.some((one) => isChosenObject(picture, one))) && (!kind || detections.some(isChosenDetection))
-  );
+  const [fate, kind] = isOwn() ? ["", ""] : [fields.fate.value, fields.kind.value];
+  const objects = objectsOf(picture).filter((one) => isChosenObject(picture, one));
+  const detections = detectionsOf(picture).filter(isChosenDetection);
+  if (fate || kind) return (!fate || objects.length > 0) && (!kind || detections.length > 0);
+  return !(fields.label.value || fields.size.value) || objects.length + detections.length > 0;
 }
 
 /* Buttons of a group: all, all but the good one, and each key, with their counts. */
-function makeChips(group, place, keys, words) {
-  const chip = (value, name, title) => {
-    const input = make("input", { type: "radio", name: group, value, defaultChecked: value === "" });
-    const label = make("label", { className: "chip", title }, input, make("span", { textContent: name }), make("b"));
-    label.dataset.key = value;
-    return label;
-  };
-  const [good, ...others] = keys;
-  place.append(
-    chip("", words.all, ""),
-    chip(good.key, good.name, good.meaning),
-    chip("not", words.not, ""),
-    ...others.map((one) => chip(one.key, one.name, one.meaning)),
-  );
+function makeChips(group, [good, ...others], not) {
+  for (const { key, name, meaning } of [{ key: "", name: "all" }, good, { key: "not", name: not }, ...others]) {
+    const input = make("input", { type: "radio", name: group, value: key, defaultChecked: key === "" });
+    const words = make("span", { textContent: name });
+    $(`${group}s`).append(make("label", { className: "chip", title: meaning ?? "" }, input, words, make("b")));
+  }
 }
-function count(place, keys, group) {
+function count(group, keys) {
   const counts = { "": keys.length, not: keys.filter((key) => key !== GOOD[group]).length };
   keys.forEach((key) => (counts[key] = (counts[key] ?? 0) + 1));
-  for (const chip of place.querySelectorAll(".chip")) {
-    const number = counts[chip.dataset.key] ?? 0;
+  for (const chip of $(`${group}s`).querySelectorAll(".chip")) {
+    const number = counts[chip.firstChild.value] ?? 0;
     chip.querySelector("b").textContent = number;
     chip.classList.toggle("none", number === 0);
   }
@@ -88,16 +77,16 @@ function count(place, keys, group) {
 
 /* All that depends on threshold and choices. */
 function refilter() {
-  const own = fields.set.value === "picture", all = pictures();
-  $("threshold").textContent = threshold().toFixed(2);
-  fields.score.setAttribute("aria-valuetext", threshold().toFixed(2));
-  $("choices").hidden = own;
-  const fates = count($("fates"), all.flatMap((one) => objectsOf(one).map((object) => fateOf(one, object))), "fate");
-  const kinds = count($("kinds"), all.flatMap((one) => detectionsOf(one).map((found) => found.kind)), "kind");
+  const all = pictures(), score = threshold();
+  $("threshold").textContent = Number(score.toFixed(2)) === score ? score.toFixed(2) : score;
+  fields.score.setAttribute("aria-valuetext", $("threshold").textContent);
+  $("choices").hidden = isOwn();
+  const fates = count("fate", all.flatMap((one) => objectsOf(one).map((object) => fateOf(one, object))));
+  const kinds = count("kind", all.flatMap((one) => detectionsOf(one).map((found) => found.kind)));
   const missed = all.reduce((sum, one) => sum + missedOf(one).length, 0);
   matching = all.map((_, place) => place + 1).filter((number) => matches(all[number - 1]));
-  const parts = [`${matching.length} of ${plural(all.length, own ? "picture" : "image")}`];
-  if (!own) {
+  const parts = [`${matching.length} of ${plural(all.length, names[fields.set.value].toLowerCase())}`];
+  if (!isOwn()) {
     parts.push(`${fates.found ?? 0} of ${plural(fates[""], "object")} found`);
     parts.push(`${kinds.correct ?? 0} of ${plural(kinds[""], "detection")} right`);
     parts.push(`${plural(missed, "object")} that no detection is about`);
@@ -120,13 +109,11 @@ function show() {
   const picture = pictures()[state.number - 1];
   $("images").value = state.number;
   $("link").href = `#${fields.set.value}-${state.number}`;
-  if (!picture) return $("frame").replaceChildren();
+  if (!picture) return; // none fits the page
   const inList = document.activeElement?.closest?.(".lists");
   $("says").textContent = says(picture);
-  const objects = picture.objects.map((one) => objectButton(picture, one));
-  $("objects").replaceChildren(...objects);
-  const shown = picture.detections.filter(isShown);
-  $("detections").replaceChildren(...shown.map((one) => detectionButton(one)));
+  $("objects").replaceChildren(...picture.objects.map((one) => objectButton(picture, one)));
+  $("detections").replaceChildren(...picture.detections.filter(isShown).map(detectionButton));
   for (const [list, title] of [["objects", "holds"], ["detections", "finds"]])
     $(list).hidden = $(title).hidden = !$(list).children.length;
   if (inList) $("frame").focus({ preventScroll: true }); // the button that had the focus is gone
@@ -135,7 +122,7 @@ function show() {
 function says(picture) {
   const start = `${names[fields.set.value]} ${state.number}: `;
   const shown = picture.detections.filter(isShown), named = (one) => `${classOf(one).name} ${one.score.toFixed(2)}`;
-  if (fields.set.value === "picture") return `${start}${plural(shown.length, "detection")}.`;
+  if (isOwn()) return `${start}${plural(shown.length, "detection")}.`;
   const objects = picture.objects.filter(isTrue), lost = objects.filter((one) => fateOf(picture, one) !== "found");
   const wrong = shown.filter((one) => one.kind !== "correct" && one.kind !== "ignored");
   const parts = [objects.length ? `${objects.length - lost.length} of ${plural(objects.length, "object")} found` : "no objects"];
@@ -145,7 +132,7 @@ function says(picture) {
   if (wrong.length) parts.push(`wrong: ${wrong.map((one) => `${named(one)} (${kindName[one.kind]})`).join(", ")}`);
   return `${start}${parts.join("; ")}.`;
 }
-function button(item, kind, name, word, isWrong, isDim) {
+function button(item, kind, name, word, isWrong, isChosen) {
   const swatch = make("span", { className: `swatch ${kind}` });
   swatch.style.borderColor = classOf(item).color;
   const words = [make("span", { textContent: name }), make("i", { textContent: word, className: isWrong ? "wrong" : "" })];
@@ -156,26 +143,28 @@ function button(item, kind, name, word, isWrong, isDim) {
     result.ariaPressed = String(state.picked === item);
     draw();
   });
-  return make("li", { className: isDim ? "dim" : "" }, result);
+  return make("li", { className: isChosen ? "" : "dim" }, result);
 }
 function objectButton(picture, one) {
   const fate = isTrue(one) ? fateOf(picture, one) : "";
   const word = one.crowd ? "crowd" : one.unlabeled ? "not annotated" : fate === "found" ? "found" : `lost: ${fateName[fate]}`;
-  return button(one, "truth", classOf(one).name, word, isTrue(one) && fate !== "found", isTrue(one) && !isChosenObject(picture, one));
+  return button(one, "truth", classOf(one).name, word, isTrue(one) && fate !== "found", isChosenObject(picture, one));
 }
 function detectionButton(one) {
-  const share = one.overlap ? `, IoU ${one.overlap.toFixed(2)}` : "";
+  const share = one.overlap && one.kind !== "ignored" ? `, IoU ${one.overlap.toFixed(2)}` : "";
   const word = one.kind ? kindName[one.kind] + share : "";
-  return button(one, "found", `${classOf(one).name} ${one.score.toFixed(2)}`, word, one.kind !== "correct", one.kind && !isChosenDetection(one));
+  return button(one, "found", `${classOf(one).name} ${one.score.toFixed(2)}`, word, one.kind !== "correct", isChosenDetection(one));
 }
 
 /* The picture with all that lies on it: masks as pixels, boxes as vectors, tags as text. */
 function draw() {
-  const picture = pictures()[state.number - 1], frame = $("frame");
+  const picture = pictures()[state.number - 1], frame = $("frame"), svg = $("boxes");
+  if (!picture) return;
   frame.style.setProperty("--ratio", picture.width / picture.height);
   const image = make("img", { src: picture.picture, alt: `${names[fields.set.value]} ${state.number}, ${picture.name}` });
   image.setAttribute("aria-describedby", "explorer-says");
-  const svg = vector("svg", { viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "none", "aria-hidden": true });
+  svg.setAttribute("viewBox", `0 0 ${picture.width} ${picture.height}`);
+  svg.replaceChildren();
   const tags = make("div", { ariaHidden: "true" });
   const shown = picture.detections.filter(isShown).reverse(); // the surest on top
   const picked = (one) => state.picked === one;
@@ -183,14 +172,14 @@ function draw() {
   const isDim = (one, isChosen) => (someone ? !picked(one) : !isChosen);
   if (fields.proposals.checked) for (const box of picture.proposals) svg.append(rectangle(box, "proposal"));
   for (const one of fields.truth.checked ? picture.objects : []) {
-    const dim = isDim(one, !isTrue(one) || isChosenObject(picture, one)) ? " dim" : "";
+    const dim = isDim(one, isChosenObject(picture, one)) ? " dim" : "";
     const kind = one.crowd ? "crowd" : one.unlabeled ? "unlabeled" : "truth";
     svg.append(rectangle(one.box, `halo${dim}`), rectangle(one.box, kind + dim, classOf(one).color));
     const fate = isTrue(one) && fateOf(picture, one);
     if (fate && fate !== "found") tags.append(tag(picture, one, `${classOf(one).name}, lost: ${fateName[fate]}`, `lost${dim}`));
   }
   for (const one of fields.found.checked ? shown : []) {
-    const dim = isDim(one, !one.kind || isChosenDetection(one)) ? " dim" : "";
+    const dim = isDim(one, isChosenDetection(one)) ? " dim" : "";
     svg.append(rectangle(one.box, `halo${dim}`), rectangle(one.box, `found${dim}`, classOf(one).color));
     if (one.before && (fields.before.checked || picked(one))) svg.append(rectangle(one.before, `before${dim}`, classOf(one).color));
     tags.append(tag(picture, one, `${classOf(one).name} ${one.score.toFixed(2)}`, `found${dim}`));
@@ -198,22 +187,26 @@ function draw() {
   const layers = fields.masks.checked ? [drawMasks(picture, shown)] : [];
   frame.replaceChildren(image, ...layers, svg, tags);
 }
-function vector(tag, set) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+function rectangle([x1, y1, x2, y2], kind, stroke = "none") {
+  const element = document.createElementNS($("boxes").namespaceURI, "rect");
+  const set = { x: x1, y: y1, width: x2 - x1, height: y2 - y1, class: kind, stroke };
   for (const [name, value] of Object.entries(set)) element.setAttribute(name, value);
   return element;
 }
-function rectangle([x1, y1, x2, y2], kind, stroke = "") {
-  return vector("rect", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, class: kind, ...(stroke && { stroke }) });
-}
-function tag(picture, item, text, kind) {
+function tag(picture, item, text, kind) { // of a detection above its box, of a lost object below it, where there is room
   const result = make("span", { className: `tag ${kind}`, textContent: text }), [x1, y1, , y2] = item.box;
-  const color = classOf(item).color, at = (100 * (kind.startsWith("lost") ? y2 : y1)) / picture.height;
-  result.style.left = `${Math.min(100 * Math.max(x1, 0) / picture.width, 70)}%`;
+  const isLost = kind.startsWith("lost"), at = (100 * (isLost ? y2 : y1)) / picture.height;
+  result.style.left = `${Math.min((100 * Math.max(x1, 0)) / picture.width, 70)}%`;
   result.style.top = `${at}%`;
-  result.style.transform = kind.startsWith("lost") ? (at > 93 ? "translateY(-100%)" : "") : at > 6 ? "translateY(-100%)" : "";
-  result.style[kind.startsWith("lost") ? "borderColor" : "background"] = color;
+  if (isLost ? at > 93 : at > 6) result.style.transform = "translateY(-100%)";
+  result.style[isLost ? "borderColor" : "background"] = classOf(item).color;
+  if (!isLost) result.style.color = inkOn(rgb(item));
   return result;
+}
+const rgb = (item) => [1, 3, 5].map((place) => parseInt(classOf(item).color.slice(place, place + 2), 16));
+function inkOn(color) { // black or white, whichever WCAG 2 finds clearer on it
+  const [red, green, blue] = color.map((value) => (value / 255) ** 2.2);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
 }
 
 /* COCO's compressed run lengths: five bits a character, from the third run on as differences to the last but one. */
@@ -238,10 +231,9 @@ function drawMasks(picture, shown) {
   canvas.ariaHidden = "true";
   const context = canvas.getContext("2d"), pixels = context.createImageData(canvas.width, canvas.height);
   const paint = (one, color, alpha) => one.mask && paintMask(picture, one.mask, step, pixels, color, alpha);
-  const rgb = (one) => [1, 3, 5].map((place) => parseInt(classOf(one).color.slice(place, place + 2), 16));
   if (fields.truth.checked) for (const one of picture.objects) paint(one, [255, 255, 255], 0);
   if (fields.found.checked)
-    for (const one of shown) paint(one, rgb(one), state.picked === one ? 150 : isChosenDetection(one) || !one.kind ? 100 : 25);
+    for (const one of shown) paint(one, rgb(one), state.picked === one ? 150 : isChosenDetection(one) ? 100 : 25);
   context.putImageData(pixels, 0, 0);
   return canvas;
 }
@@ -280,7 +272,7 @@ function followLink() {
   state.number = Number(number);
   state.picked = null;
   refilter();
-  $("counts").scrollIntoView();
+  $("counts").scrollIntoView({ behavior: "instant" });
 }
 function onKey(event) {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key], focus = document.activeElement;
@@ -292,8 +284,8 @@ function onKey(event) {
   move(by);
 }
 
-makeChips("fate", $("fates"), data.fates, { all: "all", not: "lost" });
-makeChips("kind", $("kinds"), data.kinds, { all: "all", not: "not right" });
+makeChips("fate", data.fates, "lost");
+makeChips("kind", data.kinds, "not right");
 data.classes.forEach((one, place) => fields.label.append(new Option(one.name, place + 1)));
 fields.score.max = thresholds.length - 1;
 fields.score.defaultValue = thresholds.indexOf(data.threshold);
