@@ -37,8 +37,8 @@ def describe(truth: GroundTruth, analysis: SecondStageAnalysis, border: str) -> 
     Returns:
         `name`, `height`, `width`, `proposals` (the RPN's best, whole pixels) and two lists. `objects`: `label`, `box`,
         `mask`, `sizes`, and `taken_by`, `taken`, `lost` of its `Outcome`, or `crowd` for a region of many; then those
-        that nobody annotated, with `label`, `box` and `unlabeled` alone. `detections`, surest first, as `describe_found`
-        has them, with `kind`, `about` (a place in `objects`, None for nothing) and `overlap`.
+        that nobody annotated, with `label`, `box` and `unlabeled` alone. `detections`, surest first, are as
+        `describe_found` has them, with `kind`, `about` (a place in `objects`, None for nothing) and `overlap`.
     """
     found = surest_first(analysis.found[border])
     detections = describe_found(found)
@@ -46,7 +46,9 @@ def describe(truth: GroundTruth, analysis: SecondStageAnalysis, border: str) -> 
         about = judged.about if judged.about >= 0 else None
         entry |= {"kind": judged.kind, "about": about, "overlap": round(judged.overlap, 3)}
     return {
-        **{"name": truth.name, "height": truth.height, "width": truth.width},
+        "name": truth.name,
+        "height": truth.height,
+        "width": truth.width,
         "objects": _objects(truth, found, analysis.lost_at),
         "detections": detections,
         "proposals": analysis.proposals[:BEST_PROPOSALS].round().int().tolist(),

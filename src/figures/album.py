@@ -65,7 +65,7 @@ def to_json(tree: Any) -> str:
 
 
 def encode(picture: UInt8[np.ndarray, "h w 3"], most: int) -> str:
-    """A picture as a data URL of at most so many characters, reduced where it has to be; at `SIDES`' last in any case."""
+    """A picture as a data URL of at most `most` characters, made smaller for that down to the last of `SIDES`."""
     for side in SIDES:
         buffer = io.BytesIO()
         shown = View.of(*picture.shape[:2], largest=side).picture(picture)

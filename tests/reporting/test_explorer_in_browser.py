@@ -67,7 +67,9 @@ def choose(page: Any, group: str, value: str) -> None:
 
 def listed(page: Any) -> list[int]:
     """Numbers of the images that the choices leave."""
-    return [int(value) for value in page.locator("#explorer-images option").evaluate_all("(o) => o.map((x) => x.value)")]
+    return [
+        int(value) for value in page.locator("#explorer-images option").evaluate_all("(o) => o.map((x) => x.value)")
+    ]
 
 
 def image(page: Any) -> int:
@@ -205,7 +207,7 @@ def test_proposals_and_boxes_before_regression_are_drawn_on_demand(open_page: OP
 
 def test_masks_are_drawn_pixel_by_pixel(open_page: OPEN, report: Path) -> None:
     """What lies in the canvas against the run lengths' own decoder."""
-    for number, (picture, one) in enumerate(zip(TRUTH, ANALYSES, strict=True), start=1):
+    for number, one in enumerate(ANALYSES, start=1):
         page = open_page(report, f"#image-{number}")
         page.get_by_role("checkbox", name="objects").uncheck()
         pixels = page.locator("#explorer-frame canvas").evaluate(
@@ -234,16 +236,16 @@ def test_what_is_found_is_said(open_page: OPEN, tmp_path: Path) -> None:
     boxes = [(5, 5, 25, 25), (30, 10, 45, 30)]
     ours = found([boxes[0], (46, 1, 58, 9)], [1, 3], [0.9, 0.61])
     page = open_page(build(tmp_path, [truth(boxes, [1, 2])], [analysis("a", ours, ["box", "suppressed"])]))
-    expected = (
-        "Image 1: 1 of 2 objects found; lost: person (NMS); 2 detections; wrong: animal 0.61 (nothing there)."
-    )
+    expected = "Image 1: 1 of 2 objects found; lost: person (NMS); 2 detections; wrong: animal 0.61 (nothing there)."
     says = page.locator("#explorer-says")
     assert says.inner_text() == expected
     assert says.get_attribute("aria-live") == "polite"
     picture = page.get_by_role("img", name="Image 1, test/000000")
     assert picture.get_attribute("aria-describedby") == "explorer-says"
     set_threshold(page, 0.95)
-    assert says.inner_text() == "Image 1: 0 of 2 objects found; lost: vehicle (box regressor), person (NMS); 0 detections."
+    assert (
+        says.inner_text() == "Image 1: 0 of 2 objects found; lost: vehicle (box regressor), person (NMS); 0 detections."
+    )
     assert "1 of 1 image" in page.get_by_role("status").inner_text()
 
 
