@@ -66,10 +66,10 @@ def to_json(tree: Any) -> str:
 
 def encode(picture: UInt8[np.ndarray, "h w 3"], most: int) -> str:
     """A picture as a data URL of at most `most` characters, made smaller for that down to the last of `SIDES`."""
-    for side in SIDES:
+    height, width = picture.shape[:2]
+    for view in dict.fromkeys(View.of(height, width, largest=side) for side in SIDES):
         buffer = io.BytesIO()
-        shown = View.of(*picture.shape[:2], largest=side).picture(picture)
-        Image.fromarray(shown).save(buffer, "WEBP", quality=QUALITY)
+        Image.fromarray(view.picture(picture)).save(buffer, "WEBP", quality=QUALITY)
         text = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
         if len(text) <= most:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,15 +21,20 @@ def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
+def skip_without_browser() -> None:
+    """For the head of a module of such tests: one line in place of one a test."""
+    pytest.importorskip("playwright", reason="tests of the page in a browser need the package playwright")
+    if chromium() is None:
+        reason = "tests of the page in a browser need Chromium: apt install chromium, or CHROMIUM=<its path>"
+        pytest.skip(reason, allow_module_level=True)
+
+
 @pytest.fixture(scope="module")  # not longer: as long as it lives, no other test can run an event loop
 def browser() -> Iterator[Any]:
-    """The browser, or a skipped test."""
-    driver = pytest.importorskip("playwright.sync_api", reason="tests of the page in a browser need playwright")
-    path = chromium()
-    if path is None:
-        pytest.skip("tests of the page in a browser need Chromium: apt install chromium, or CHROMIUM=<its path>")
+    """The browser; for modules that begin with `skip_without_browser`."""
+    driver = importlib.import_module("playwright.sync_api")
     with driver.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        started = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         yield started
         started.close()
 

@@ -17,9 +17,11 @@ from src.evaluation.rle import decode_masks
 from src.reporting.page import build_page
 from src.structures.classes import Classes
 from tests.evaluation.scenes import HEIGHT, WIDTH, found, truth
-from tests.reporting.conftest import LAPTOP, PHONE
+from tests.reporting.conftest import LAPTOP, PHONE, skip_without_browser
 from tests.reporting.explorer_files import CLASSES, THRESHOLD, analysis, measured, scene, write_explorer
 from tests.reporting.runs import metrics, write_run
+
+skip_without_browser()
 
 OPEN = Callable[..., Any]
 KINDS = ("correct", "duplicate", "classification", "localization", "both", "background", "ignored")
