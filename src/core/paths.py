@@ -32,6 +32,8 @@ ONE_STAGE: Final = Path("models/one_stage.pt")  # the two-stage detector's rival
 # Results
 SUMMARY: Final = Path("metrics/summary.json")
 COMPARISON: Final = Path("metrics/detectors.json")  # both detectors side by side
+EXPLORER: Final = Path("plots/evaluate/explorer.json")  # the test images, for the report's explorer
+OWN_EXPLORER: Final = Path("plots/own_pictures.json")  # a person's own pictures, likewise
 PROVENANCE: Final = Path("metrics/provenance.json")  # what the summary was measured on
 REPORT: Final = Path("report/index.html")
 SINGLE_PREDICTIONS: Final = Path("predictions")  # of `make predict`, tracked by no stage

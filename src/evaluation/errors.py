@@ -22,6 +22,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -31,6 +32,7 @@ from src.evaluation.instances import GroundTruth, Instances
 
 FOREGROUND_IOU = 0.5
 BACKGROUND_IOU = 0.1
+EXPLAINING: Final = ("correct", "localization", "classification")  # the object that such a one is about is not missed
 
 
 @dataclass(frozen=True)
@@ -70,28 +72,46 @@ def count_errors(
     return sum(counts, ErrorCounts())
 
 
-def _picture_errors(truth: GroundTruth, found: Instances) -> ErrorCounts:
+@dataclass(frozen=True)
+class Judgment:
+    """What a detection is.
+
+    Attributes:
+        kind: `correct`, or which mistake: a field of `ErrorCounts`.
+        about: the object or crowd region that it takes, or is mistaken about; `UNMATCHED` where there is none.
+        overlap: IoU with that; of a crowd region the share of the detection in it; 0 where there is none.
+    """
+
+    kind: str
+    about: int
+    overlap: float
+
+
+def judge(truth: GroundTruth, found: Instances) -> list[Judgment]:
+    """What each detection of a picture is. Less confident ones do not matter to it, so it holds at any threshold."""
     overlap, same, crowd = pair_overlaps(truth, found), same_class(truth, found), truth.crowd.numpy()
     matches = greedy_match(overlap * same, found.scores.numpy(), crowd, FOREGROUND_IOU)
-    taken = np.isin(np.arange(len(crowd)), matches)
     objects = ~crowd  # crowd regions explain no mistake
-    kinds: list[str] = []
-    explained = taken | crowd
-    for index, match in enumerate(matches):
+    judgments = []
+    for index, match in enumerate(matches.tolist()):
         if match != UNMATCHED:
-            kinds.append("ignored" if crowd[match] else "correct")
-            continue
-        kind, culprit = _mistake(overlap[index] * objects, same[index])
-        kinds.append(kind)
-        if kind in ("localization", "classification"):
-            explained[culprit] = True
-    return ErrorCounts(**Counter(kinds), missed=int((~explained).sum()))
+            kind, about = "ignored" if crowd[match] else "correct", match
+        else:
+            kind, about = _mistake(overlap[index] * objects, same[index])
+        judgments.append(Judgment(kind, about, float(overlap[index, about]) if about != UNMATCHED else 0.0))
+    return judgments
+
+
+def _picture_errors(truth: GroundTruth, found: Instances) -> ErrorCounts:
+    judgments, explained = judge(truth, found), truth.crowd.numpy().copy()
+    explained[[one.about for one in judgments if one.kind in EXPLAINING]] = True
+    return ErrorCounts(**Counter(one.kind for one in judgments), missed=int((~explained).sum()))
 
 
 def _mistake(overlap: Float64[np.ndarray, " g"], same: Bool[np.ndarray, " g"]) -> tuple[str, int]:
-    """The kind of a detection that takes no object, and the object it is about (-1: none)."""
+    """The kind of a detection that takes no object, and the object it is about (`UNMATCHED`: none)."""
     if not len(overlap):
-        return "background", -1
+        return "background", UNMATCHED
     own, others = overlap * same, overlap * ~same
     if BACKGROUND_IOU <= own.max() < FOREGROUND_IOU:
         return "localization", int(own.argmax())
@@ -99,4 +119,4 @@ def _mistake(overlap: Float64[np.ndarray, " g"], same: Bool[np.ndarray, " g"]) -
         return "classification", int(others.argmax())
     if own.max() >= FOREGROUND_IOU:  # free, it would have been taken: somebody more confident has it
         return "duplicate", int(own.argmax())
-    return ("background", -1) if overlap.max() < BACKGROUND_IOU else ("both", int(others.argmax()))
+    return ("background", UNMATCHED) if overlap.max() < BACKGROUND_IOU else ("both", int(others.argmax()))

@@ -72,6 +72,36 @@ def count_fates(fates: Sequence[Sequence[str]]) -> Funnel:
     return Funnel({fate: counted[fate] for fate in (*STEPS, FOUND)})
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What becomes of an object, whatever the score threshold.
+
+    Attributes:
+        taken_by: the detection that takes it by its box, by its place; None where none does.
+        taken: its fate where that detection is scored high enough: `FOUND`, or `mask` where the mask does not fit.
+        lost: the step that loses it where there is no such detection.
+    """
+
+    taken_by: int | None
+    taken: str
+    lost: str
+
+
+def outcomes(truth: GroundTruth, found: Instances, lost_at: Sequence[str]) -> list[Outcome]:
+    """Of each object of a picture, crowd regions left out, in their order; arguments and errors as for `fates`."""
+    crowd = truth.crowd.numpy()
+    taken_by = {match: row for row, match in enumerate(match_objects(truth, found, COVERS).tolist())}
+    mask_overlap = None if found.masks is None else pair_overlaps(truth, found, "mask")
+    result = []
+    for index, step in zip((~crowd).nonzero()[0].tolist(), lost_at, strict=True):
+        row = taken_by.get(index)
+        fits = row is None or mask_overlap is None or mask_overlap[row, index] >= COVERS
+        # One that is there, but not sure enough, was not suppressed.
+        lost = "score" if row is not None and step == "suppressed" else step
+        result.append(Outcome(row, FOUND if fits else "mask", lost))
+    return result
+
+
 def fates(truth: GroundTruth, found: Instances, lost_at: Sequence[str], score_threshold: float) -> list[str]:
     """What became of each object of a picture, crowd regions left out, in their order: `FOUND` or a step.
 
@@ -84,16 +114,8 @@ def fates(truth: GroundTruth, found: Instances, lost_at: Sequence[str], score_th
     Raises:
         ValueError: `lost_at` is of another length.
     """
-    crowd = truth.crowd.numpy()
-    matches = match_objects(truth, found, COVERS)
-    taken_by = {int(index): row for row, index in enumerate(matches)}
-    mask_overlap = None if found.masks is None else pair_overlaps(truth, found, "mask")
-    result = []
-    for index, step in zip((~crowd).nonzero()[0].tolist(), lost_at, strict=True):
-        row = taken_by.get(index)
-        if row is not None and found.scores[row] >= score_threshold:
-            fits = mask_overlap is None or mask_overlap[row, index] >= COVERS
-            result.append(FOUND if fits else "mask")
-        else:  # one that is there, but not sure enough, was not suppressed
-            result.append("score" if row is not None and step == "suppressed" else step)
-    return result
+    shown = (found.scores >= score_threshold).tolist()
+    return [
+        one.taken if one.taken_by is not None and shown[one.taken_by] else one.lost
+        for one in outcomes(truth, found, lost_at)
+    ]

@@ -1,4 +1,4 @@
-"""The report as one HTML file: no network, no script, every figure inside it as base64.
+"""The report as one HTML file: no network, every figure and script inside it, pictures as base64.
 
 Prose stands in `templates/` (a file per part), its numbers and conditions come from `answers/`. Names of files and
 classes are data: jinja2 escapes them.
@@ -23,6 +23,7 @@ from src.reporting.answers import part_a, part_b, part_c
 from src.reporting.answers.answer import Answer, Table
 from src.reporting.answers.results import overall
 from src.reporting.answers.studies import seed_spreads
+from src.reporting.explorer import explorer
 from src.reporting.formatting import duration
 from src.reporting.run_results import RunResults
 from src.reporting.tasks import PARTS, TASKS
@@ -68,6 +69,7 @@ def build_page(results: RunResults, numbers: dict[str, Any], measured_on: dict[s
         tasks=TASKS,
         answers={number: answer(results) for number, answer in ANSWERS.items()},
         results=overall(results),
+        explorer=explorer(results),
         summary=_head(results, numbers, measured_on),
     )
     write_text(path, page)

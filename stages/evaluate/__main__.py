@@ -27,10 +27,12 @@ from src.evaluation.analysis import SecondStageAnalysis, read_analyses, read_det
 from src.evaluation.classifier import confusion_rows
 from src.evaluation.detection import DetectionMetrics, curve_rows, evaluate_detections
 from src.evaluation.detector_comparison import compare
+from src.evaluation.explorer import describe, settings
 from src.evaluation.headline import headline_numbers, provenance
 from src.evaluation.instances import GroundTruth, Instances, coco_ground_truth, coco_results
 from src.evaluation.results import EvaluationResults, evaluate_detector
 from src.figures import evaluation as figures
+from src.figures.album import Album
 from src.figures.detectors import Apart, plot_apart
 from src.figures.view import LARGEST_PANEL, View
 from src.structures.classes import Classes
@@ -38,6 +40,7 @@ from src.structures.detector import MASK_RCNN, ONE_STAGE
 
 PLOTS = paths.plots("evaluate")
 REFINED_SHOWN = 3  # detections per image whose proposals are drawn
+EXPLORER_ROOM = 5_500_000  # bytes of the report that its explorer may take for the test images
 SIDE_BY_SIDE = 2  # images drawn in which one detector finds what the other misses, and as many the other way round
 
 
@@ -64,6 +67,7 @@ def main(params: Params) -> None:
     figures.plot_funnel(results.funnel, PLOTS / "funnel.png")
     figures.plot_precision_recall(results.score, PLOTS / "precision_recall.png")
     figures.plot_halves(results.halves, PLOTS / "halves.png")
+    fill_explorer(truth, rows, analyses, results, params.predict.score_threshold)
     found = {MASK_RCNN: [one.found[results.border] for one in analyses], ONE_STAGE: [one.found for one in others]}
     put_side_by_side(truth, rows, found, results.score, classes)
     shown_scenes = scenes(images, truth, analyses, results.border)
@@ -114,6 +118,32 @@ def put_side_by_side(
             for number in chosen
         ]
     plot_apart(apart, classes, PLOTS / "detectors.png")
+
+
+def fill_explorer(
+    truth: Sequence[GroundTruth],
+    rows: Sequence[int],
+    analyses: Sequence[SecondStageAnalysis],
+    results: EvaluationResults,
+    score_threshold: float,
+) -> None:
+    """Every image that fits, with all that the report's explorer shows of it.
+
+    Args:
+        truth: the images.
+        rows: of the dataset file, in which they stand.
+        analyses: of the images.
+        results: for the border rule.
+        score_threshold: of the detections that are counted elsewhere.
+    """
+    album = Album(EXPLORER_ROOM, len(truth))
+    with DatasetFile(paths.DATASET) as dataset:
+        for place, (image, analysis) in enumerate(zip(truth, analyses, strict=True)):
+            if album.is_full:
+                album.leave_out(len(truth) - place)
+                break
+            album.add(dataset.image(rows[place]), describe(image, analysis, results.border))
+        album.write(paths.EXPLORER, **settings(dataset.classes, score_threshold))
 
 
 def scenes(

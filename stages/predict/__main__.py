@@ -28,10 +28,12 @@ from src.core.files import write_json
 from src.core.params import Params
 from src.core.runtime import environment_info
 from src.core.stage import run
+from src.evaluation.explorer import describe_found, surest_first
 from src.evaluation.exports import coco_instances, label_studio_tasks
 from src.evaluation.instances import Instances
 from src.evaluation.predictor import Predictor
 from src.evaluation.rle import to_xywh
+from src.figures.album import Album
 from src.figures.predictions import draw_prediction
 from src.sources.hold_out import read_pictures
 from src.sources.named_pictures import find_pictures, names_below, place_of, result_stem, short_name
@@ -43,18 +45,24 @@ from src.structures.detector import DETECTORS, MASK_RCNN
 logger = logging.getLogger(__name__)
 
 PLOTS = paths.plots("predict")
+EXPLORER_ROOM = 1_500_000  # bytes of the report that its explorer may take for these pictures
 Writer: TypeAlias = Callable[[Path, np.ndarray, Instances, Classes], None]  # of one picture
 
 
 def main(params: Params) -> None:
     """Every picture of the folder."""
     records: dict[Path, dict[str, Any]] = {}
+    files = list_pictures(paths.OWN_PICTURES)
+    album = Album(EXPLORER_ROOM, len(files))
 
     def write(file: Path, picture: np.ndarray, found: Instances, classes: Classes) -> None:
         draw_prediction(picture, found, classes, PLOTS / f"{short_name(file.name)}.png")
         records[file] = record(file.name, picture, found, classes)
+        known = {"name": file.name, "height": picture.shape[0], "width": picture.shape[1]}
+        album.add(picture, {**known, "objects": [], "detections": describe_found(surest_first(found)), "proposals": []})
 
-    seen = predict_each(list_pictures(paths.OWN_PICTURES), params, write)
+    seen = predict_each(files, params, write)
+    album.write(paths.OWN_EXPLORER)
     PLOTS.mkdir(parents=True, exist_ok=True)  # DVC expects it, pictures or none
     write_json(paths.OWN_EXPORT, exported(records, seen.classes, params))
     write_json(paths.OWN_DETECTIONS, list(records.values()))

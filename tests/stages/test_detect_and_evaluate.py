@@ -145,7 +145,7 @@ def test_evaluate_writes_numbers_tables_and_figures(workspace: Path, evaluated: 
     figures = {f"plots/evaluate/{name}.png" for name in FIGURES}
     tables = {f"plots/evaluate/{name}.csv" for name in ("confusion", "funnel", "precision_recall")}
     numbers = {f"metrics/{name}.json" for name in ("evaluate", "summary", "provenance", "detectors")}
-    assert set(evaluated) == {*numbers, *tables, *figures}
+    assert set(evaluated) == {*numbers, *tables, *figures, paths.EXPLORER.as_posix()}
     assert all(len(evaluated[name]) > 1000 for name in figures)
     facts = json.loads(evaluated["metrics/evaluate.json"])
     assert tuple(facts) == (*KEYS, "conditions")
@@ -160,6 +160,20 @@ def test_evaluate_writes_numbers_tables_and_figures(workspace: Path, evaluated: 
     assert len(confusion) == np.sum(facts["classifier"]["confusion"]) == proposals
     curve = pd.read_csv(io.BytesIO(evaluated["plots/evaluate/precision_recall.csv"]))
     assert curve.columns.tolist() == ["class", "recall", "precision"]
+
+
+def test_the_explorer_s_file_counts_as_the_metrics_do(workspace: Path, evaluated: dict[str, bytes]) -> None:
+    tree, facts = (json.loads(evaluated[name]) for name in (paths.EXPLORER.as_posix(), "metrics/evaluate.json"))
+    assert [one["name"] for one in tree["pictures"]] == ["000008", "000009"]
+    assert tree["threshold"] == params().predict.score_threshold
+    found = [one for picture in tree["pictures"] for one in picture["detections"]]
+    assert len(found) == facts["detections"]
+    kinds = [one["kind"] for one in found if one["score"] >= tree["threshold"]]
+    expected = {kind: number for kind, number in facts["errors"].items() if kind != "missed"}
+    assert {kind: kinds.count(kind) for kind in expected} == expected
+    objects = [one for picture in tree["pictures"] for one in picture["objects"]]
+    assert sum("lost" in one for one in objects) == facts["funnel"]["objects"]
+    assert all(one["picture"].startswith("data:image/webp;base64,") for one in tree["pictures"])
 
 
 def test_evaluate_counts_once_and_runs_no_network(

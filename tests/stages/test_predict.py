@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from src.core import paths
 from src.core.errors import InputError
 from src.core.files import read_json
 from src.core.params import Params
@@ -74,6 +75,10 @@ def test_broken_pictures_are_named_and_the_others_predicted(caplog: pytest.LogCa
     run()
     assert [entry["name"] for entry in read_json(Path("data/pictures.json"))] == ["a.jpg", "z.jpg"]
     assert sorted(path.name for path in Path("plots/predict").iterdir()) == ["a.jpg.png", "z.jpg.png"]
+    shown = read_json(paths.OWN_EXPLORER)
+    assert [(one["name"], one["width"], len(one["detections"])) for one in shown["pictures"]] == [
+        *(("a.jpg", 40, 1), ("z.jpg", 40, 1))
+    ]
     facts = read_json(Path("metrics/predict.json"))
     assert (facts["pictures"], facts["detections"]) == (2, 2)
     assert list(facts["unreadable"]) == ["half.jpg", "huge.png"]
@@ -99,6 +104,7 @@ def test_no_picture_at_all_is_no_error() -> None:
     run()
     assert read_json(Path("data/pictures.json")) == []
     assert Path("plots/predict").is_dir()
+    assert read_json(paths.OWN_EXPLORER) == {"pictures": [], "left_out": 0}
     assert read_json(Path("metrics/predict.json"))["unreadable"] == {}
 
 
