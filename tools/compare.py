@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from src.core import paths
 from src.core.errors import InputError, invalid, one_line
 from src.core.files import read_json
+from src.core.params_file import leaves
 from src.data.dataset import DatasetFile
 from src.evaluation.analysis import SecondStageAnalysis, read_analyses
 from src.evaluation.funnel import FOUND
@@ -32,7 +33,6 @@ from src.reporting.comparison import Compared, build_comparison, verdict
 from src.reporting.formatting import score, signed
 from src.reporting.loss_curves import HISTORIES
 from tools.revisions import Revision
-from tools.settings import leaves
 
 SHOWN: Final = 8  # objects fixed, and as many broken
 ABSENT: Final = "''"

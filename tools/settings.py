@@ -11,7 +11,7 @@ import argparse
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +20,10 @@ from ruamel.yaml.comments import CommentedMap
 
 from src.core.errors import InputError, invalid, one_line
 from src.core.files import atomic_write
-from src.core.params_file import load_params
+from src.core.params_file import leaves, load_params
 
 PARAMS: Final = Path("params.yaml")
 FOLDER: Final = Path("settings")
-MAPPINGS: Final = ("data.coco.classes",)  # settings whose values may be trees
 INTERRUPTED: Final = 130  # a shell's status for Ctrl-C
 
 
@@ -115,15 +114,6 @@ def parse(yaml: YAML, text: str, where: str | Path) -> Any:
         return yaml.load(text)
     except Exception as error:  # noqa: BLE001 - a broken text may make the YAML reader raise anything
         raise invalid(where, "readable YAML", str(error)) from None
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of a tree of settings."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and f"{prefix}{key}" not in MAPPINGS:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def put(tree: Any, key: str, value: Any) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ruamel.yaml import YAML
 
@@ -11,6 +12,8 @@ from src.core.errors import InputError, invalid
 from src.core.params import Params
 from src.core.schema import build
 from src.core.validation import check_consistency, check_names
+
+MAPPINGS: Final = ("data.coco.classes",)  # settings whose values may be trees
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -40,3 +43,12 @@ def read_params(tree: Any) -> Params:
     params: Params = build(Params, tree)
     check_consistency(params)
     return params
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a tree of settings."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and f"{prefix}{key}" not in MAPPINGS:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

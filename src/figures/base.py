@@ -1,11 +1,15 @@
 """The look that every figure shares, and the few drawings they are made of: scenes, boxes, curves.
 
 Figures are made without pyplot, so there is no global state and no window: `new_figure`, draw, `save_figure`.
-The same input gives the same bytes. Sizes are in inches at `DPI`; coordinates in a scene are the picture's pixels.
+The same input gives the same bytes. Sizes are in inches; coordinates in a scene are the picture's pixels.
+
+A figure is at most as wide as the page, `PAGE` inches, so that a text of 8 points is read at 11 pixels in a report that
+fills its column: wider ones are drawn smaller with as many more dots an inch. Texts then take more of a panel's room.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,19 +25,29 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from src.core.files import atomic_write
-from src.figures.classes import color_of, shorten
+from src.figures.classes import LINES, color_of, shorten
 from src.figures.tags import place_tag
 from src.structures.classes import Classes
 
 DPI: Final = 110
+PAGE: Final = 9.0  # inches; the report shows that at 912 pixels of CSS
+CHARACTER: Final = 0.56  # mean width of a character, in font sizes
 INK: Final = "#2b2f36"
 FAINT: Final = "#9aa1ab"
-TAG_SIZE: Final = 7.0  # points
+TAG_SIZE: Final = 8.0  # points; no text of a figure is smaller
 
 POSITIVE: Final = "#e69f00"  # positive anchors and proposals
 NEGATIVE: Final = "#56b4e9"  # negative ones
 TRUTH: Final = "#ffffff"  # ground truth boxes over photographs
 SERIES: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+TERMS: Final = {  # a loss term has one color in every figure
+    "objectness": SERIES[1],
+    "rpn_regression": SERIES[2],
+    "classification": SERIES[3],
+    "box_regression": SERIES[4],
+    "mask": SERIES[5],
+}
 
 STYLE: Final[Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same bytes on every machine
@@ -42,7 +56,7 @@ STYLE: Final[Any] = {
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.titlepad": 5,
-    "axes.labelsize": 8.5,
+    "axes.labelsize": 9,
     "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,
     "axes.linewidth": 0.8,
@@ -54,11 +68,11 @@ STYLE: Final[Any] = {
     "grid.linewidth": 0.8,
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
     "xtick.major.size": 3,
     "ytick.major.size": 3,
-    "legend.fontsize": 8,
+    "legend.fontsize": 8.5,
     "legend.frameon": False,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -74,13 +88,15 @@ def new_figure(rows: int = 1, columns: int = 1, width: float = 4.0, height: floa
     Args:
         rows: panels from top to bottom.
         columns: panels from left to right.
-        width: inches of ONE panel.
-        height: inches of ONE panel, its title and labels included.
+        width: inches of ONE panel, where all of them fit the page; else its share of `PAGE`.
+        height: inches of ONE panel, its title and labels included; likewise, in proportion.
 
     Returns:
         The figure and its axes as an object array [rows, columns], always two-dimensional.
     """
-    figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
+    shrunk = min(1.0, PAGE / (width * columns))
+    size = shrunk * width * columns, shrunk * height * rows
+    figure = Figure(figsize=size, dpi=DPI / shrunk, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, axes
@@ -116,7 +132,7 @@ def draw_scene(
     ax.imshow(image)
     ax.set_axis_off()
     if title:
-        ax.set_title(title, parse_math=False)  # a file name may hold dollar signs
+        set_title(ax, title)
     count = max((len(given) for given in (boxes, labels, masks) if given is not None), default=0)
     colors = [color_of(int(labels[i]) if labels is not None else 0) for i in range(count)]
     if masks is not None:
@@ -126,6 +142,15 @@ def draw_scene(
         tag = tag_text(name, None if scores is None else float(scores[i]))
         draw_boxes(ax, box[None], colors[i], tag=tag)
     _keep_view(ax, image)
+
+
+def set_title(ax: Axes, text: str) -> None:
+    """Writes a panel's title letter by letter (a file name may hold dollar signs), on as many lines as it needs."""
+    place = ax.get_subplotspec()
+    share = 1.0 if place is None else len(place.colspan) / place.get_gridspec().ncols
+    room = 72 * share * ax.figure.bbox.width / ax.figure.dpi / (CHARACTER * mpl.rcParams["axes.titlesize"])
+    lines = [textwrap.fill(line, max(8, int(room))) for line in text.splitlines()]
+    ax.set_title("\n".join(lines), parse_math=False)
 
 
 def draw_boxes(ax: Axes, boxes: Any, color: str, linestyle: str = "-", width: float = 1.6, tag: str = "") -> None:
@@ -177,7 +202,7 @@ def plot_curves(
     colors: Sequence[str] = SERIES,
     **line: Any,
 ) -> None:
-    """Plots columns of a table as curves: faint raw values and a bold running mean.
+    """Plots columns of a table as curves: faint raw values and a bold running mean; several differ in line style too.
 
     Args:
         ax: where to draw.
@@ -194,7 +219,8 @@ def plot_curves(
         if smooth > 1:
             ax.plot(frame[x], values, color=color, alpha=0.22, linewidth=0.8)
             values = values.rolling(smooth, min_periods=1, center=True).mean()
-        ax.plot(frame[x], values, **{"color": color, "linewidth": 1.8, "label": name, **line})
+        look = {"color": color, "linestyle": LINES[i % len(LINES)], "linewidth": 1.8, "label": name}
+        ax.plot(frame[x], values, **{**look, **line})
     ax.set_xlabel(x)
     if any(names.values()):
         ax.legend()
@@ -208,7 +234,7 @@ def term_name(term: str) -> str:
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes the figure as PNG, atomically and without a date or version inside, and empties it."""
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+        figure.savefig(temporary, format="png", metadata={"Software": None})
     figure.clear()
 
 

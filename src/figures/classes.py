@@ -1,10 +1,10 @@
-"""How a class looks in every figure: one color by its label, its name cut to what fits, and which of many are named."""
+"""How a class looks in every figure: color and line by its label, its name cut to what fits, and which are named."""
 
 from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from matplotlib.colors import to_hex
 
@@ -16,6 +16,8 @@ TURN: Final = 0.618034  # of the color wheel between two classes: no number of t
 LIGHTNESSES: Final = (0.28, 0.7, 0.45, 0.58)  # in turns, for eyes that do not see hues
 SATURATION: Final = 0.75
 START: Final = 0.1  # with these, 40 classes are as far apart as a search found
+LineStyle: TypeAlias = Literal["-", "--", "-.", ":"]
+LINES: Final[tuple[LineStyle, ...]] = ("-", "--", "-.", ":")
 LONGEST: Final = 22  # characters of a name in a figure
 MOST_NAMED: Final = 12  # classes that a legend lists
 MOST_DRAWN: Final = 5  # classes with histograms of their own, those with the most objects
@@ -30,6 +32,11 @@ def color_of(label: int) -> str:
     beyond = label - len(FIRST_COLORS) - 1
     lightness = LIGHTNESSES[beyond % len(LIGHTNESSES)]
     return to_hex(colorsys.hls_to_rgb((START + TURN * beyond) % 1, lightness, SATURATION))
+
+
+def line_of(label: int) -> LineStyle:
+    """The line style of a class's curve: beside its color a cue for eyes that do not tell colors apart."""
+    return LINES[(label - 1) % len(LINES)]
 
 
 def shorten(name: str) -> str:

@@ -14,7 +14,18 @@ from torch import Tensor
 from src.evaluation.funnel import Funnel
 from src.evaluation.instances import Instances
 from src.evaluation.rle import decode_masks
-from src.figures.base import SERIES, TRUTH, draw_boxes, draw_scene, new_figure, plot_curves, save_figure, term_name
+from src.figures.base import (
+    SERIES,
+    TAG_SIZE,
+    TRUTH,
+    draw_boxes,
+    draw_scene,
+    new_figure,
+    plot_curves,
+    save_figure,
+    term_name,
+)
+from src.figures.classes import LINES
 
 COLUMNS: Final = 3  # panels side by side
 SMOOTHING: Final = 0.04  # share of the iterations in the running mean
@@ -32,10 +43,10 @@ def plot_overlaid(tables: Mapping[str, pd.DataFrame], terms: Sequence[str], path
     rows = -(-len(terms) // COLUMNS)
     figure, axes = new_figure(rows, min(COLUMNS, len(terms)), width=3.4, height=2.6)
     for ax, term in zip(axes.flat, terms, strict=False):
-        for (name, table), color in zip(tables.items(), SERIES, strict=False):
+        for (name, table), color, line in zip(tables.items(), SERIES, LINES, strict=False):
             if term in table:
                 smooth = max(1, round(SMOOTHING * len(table)))
-                plot_curves(ax, table, {term: name}, smooth, colors=[color])
+                plot_curves(ax, table, {term: name}, smooth, colors=[color], linestyle=line)
         ax.set_title("total (weighted)" if term == "total" else term_name(term))
     for ax in axes.flat[len(terms) :]:
         ax.set_axis_off()
@@ -51,7 +62,7 @@ def plot_funnels(funnels: Mapping[str, Funnel], path: Path) -> None:
         places, lost = np.arange(len(rows)) + BAR * number, [int(row["lost"]) for row in rows]
         ax.barh(places, lost, BAR, color=color, label=f"{name}: {funnel.objects - funnel.found} missed")
         for place, count in zip(places, lost, strict=True):
-            ax.text(count, place, f" {count}", va="center", fontsize=7.5)
+            ax.text(count, place, f" {count}", va="center", fontsize=TAG_SIZE)
         ax.set_yticks(np.arange(len(rows)) + BAR / 2, [str(row["step"]) for row in rows])
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")

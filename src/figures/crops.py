@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from src.data.prepared import Example
-from src.figures.base import SERIES, draw_boxes, draw_scene, new_figure, save_figure
+from src.figures.base import PAGE, SERIES, TAG_SIZE, draw_boxes, draw_scene, new_figure, save_figure
 from src.ops.roi_align import roi_align
 
 COLUMNS = 6  # crops drawn
@@ -23,7 +23,7 @@ def plot_crops(example: Example, boxes: Float[Tensor, "r 4"], pooled: Float[Tens
     P x P cells.
     """
     chosen = spread(boxes, COLUMNS)
-    figure, _ = new_figure(1, 1, width=9.5, height=8.4)
+    figure, _ = new_figure(1, 1, width=PAGE, height=8.2)
     figure.clf()
     grid = figure.add_gridspec(3, COLUMNS, height_ratios=[3.2, 1, 1])
     picture = example.image.permute(1, 2, 0).numpy()
@@ -39,7 +39,7 @@ def plot_crops(example: Example, boxes: Float[Tensor, "r 4"], pooled: Float[Tens
         draw_scene(top, crops[column].permute(1, 2, 0).clamp(0, 1).numpy(), title=f"{column + 1}: picture")
         bottom.imshow(pooled[row].mean(dim=0).numpy(), cmap="viridis")
         bottom.set_axis_off()
-        bottom.set_title(summary, fontsize=7.5)
+        bottom.set_title(summary, fontsize=TAG_SIZE)
     save_figure(figure, path)
 
 

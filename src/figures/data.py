@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.patches import Patch
 from torch import Tensor
 
 from src.data.prepared import Example
-from src.figures.base import draw_boxes, draw_masks, draw_scene, new_figure, save_figure
-from src.figures.classes import MOST_NAMED, color_of, label_text, shorten
+from src.figures.base import draw_boxes, draw_masks, draw_scene, new_figure, save_figure, tag_text
+from src.figures.classes import MOST_NAMED, color_of, label_text, line_of, shorten
 from src.structures.classes import Classes
 from src.structures.sample import Sample
 
@@ -46,7 +47,14 @@ def draw_samples(path: Path, samples: Sequence[Sample], classes: Classes, title:
     if len(shown) > MOST_NAMED:
         shown = sorted({int(label) for sample in samples for label in sample.labels})
     handles = [
-        Patch(color=color_of(label), label=label_text(shorten(classes.name_of(label)))) for label in shown[:MOST_NAMED]
+        Patch(
+            facecolor=to_rgba(color_of(label), 0.42),
+            edgecolor=color_of(label),
+            linestyle=line_of(label),
+            linewidth=1.6,
+            label=label_text(shorten(classes.name_of(label))),
+        )
+        for label in shown[:MOST_NAMED]
     ]
     if len(shown) > MOST_NAMED:
         handles.append(Patch(fill=False, edgecolor="none", label=f"and {len(shown) - MOST_NAMED} more"))
@@ -57,16 +65,15 @@ def draw_samples(path: Path, samples: Sequence[Sample], classes: Classes, title:
 
 
 def _draw_sample(ax: Axes, sample: Sample, classes: Classes) -> None:
-    """One picture of the sheet; where objects are many, colors alone tell their classes."""
+    """One picture of the sheet; where objects are many, colors and lines alone tell their classes."""
     single = ~sample.crowd
-    boxes, labels, masks = sample.boxes[single], sample.labels[single], sample.masks.keep(single).pixels()
+    boxes, labels, masks = sample.boxes[single], sample.labels[single].tolist(), sample.masks.keep(single).pixels()
     draw_scene(ax, sample.image, title=f"{sample.name}: {count_text(labels, classes)}")
-    if len(boxes) <= MOST_TAGS:
-        draw_scene(ax, sample.image, boxes, labels, masks=masks, classes=classes)
-    else:
-        draw_masks(ax, masks, [color_of(int(label)) for label in labels])
-        for box, label in zip(boxes, labels, strict=True):
-            draw_boxes(ax, box[None], color_of(int(label)), width=1.0)
+    draw_masks(ax, masks, [color_of(label) for label in labels])
+    tagged = len(boxes) <= MOST_TAGS
+    for box, label in zip(boxes, labels, strict=True):
+        tag = tag_text(classes.name_of(label), None) if tagged else ""
+        draw_boxes(ax, box[None], color_of(label), line_of(label), 1.6 if tagged else 1.0, tag)
     draw_boxes(ax, sample.boxes[sample.crowd], CROWD_COLOR, linestyle="--")
 
 

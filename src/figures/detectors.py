@@ -41,7 +41,7 @@ class Apart:
 
 def plot_apart(images: Sequence[Apart], classes: Classes, path: Path) -> None:
     """Draws each image twice, with one detector's boxes and with the other's; without any, a figure that says so."""
-    figure, axes = new_figure(max(1, len(images)), 2, width=4.2, height=3.45)
+    figure, axes = new_figure(max(1, len(images)), 2, width=4.2, height=3.7)
     figure.set_layout_engine("constrained", h_pad=TITLE_ROOM)
     for panels, one in zip(axes, images, strict=False):
         view = View(one.truth.height, one.truth.width, *one.image.shape[:2])

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import matplotlib as mpl
 import numpy as np
@@ -31,13 +31,14 @@ from src.figures.base import (
     INK,
     SERIES,
     STYLE,
+    TAG_SIZE,
     TRUTH,
     draw_boxes,
     draw_scene,
     new_figure,
     save_figure,
 )
-from src.figures.classes import MOST_NAMED, color_of, label_text, shorten
+from src.figures.classes import MOST_NAMED, LineStyle, color_of, label_text, line_of, shorten
 from src.figures.view import View
 from src.structures.classes import Classes
 
@@ -48,7 +49,6 @@ MOST_TICKS: Final = 60
 COLUMNS: Final = 3  # pictures side by side
 TITLE_ROOM: Final = 0.1  # inches over a title, which otherwise touches the edge or the picture above
 SHADOW: Final = "#000000"  # under dotted white, so that it shows on a bright sky too
-LineStyle: TypeAlias = Literal["-", "--", ":"]
 PROPOSAL_STYLE: Final = "--"
 TRUTH_STYLE: Final = ":"
 
@@ -114,7 +114,7 @@ def plot_funnel(funnel: Funnel, path: Path) -> None:
     ax.barh(names, lost, left=left, color=SERIES[1], label="lost at this step")
     for place, (still, gone) in enumerate(zip(left, lost, strict=True)):
         text = f"{still}" + (f" ({gone} lost)" if gone else "")
-        ax.text(still + gone, place, f" {text}", va="center", fontsize=8)
+        ax.text(still + gone, place, f" {text}", va="center", fontsize=TAG_SIZE)
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.set(xlabel="objects", xlim=(0, 1.22 * max(funnel.objects, 1)), title="What each step leaves of the objects")
@@ -139,7 +139,8 @@ def plot_precision_recall(metrics: DetectionMetrics, path: Path) -> None:
         if one.curve is not None:
             text = label_text(f"{shorten(name)}: AP50 {one.box.ap50:.3f}")
             width = 1.8 if name in named else 0.6
-            (lines[name],) = ax.plot(RECALLS, one.curve, color=color_of(label), linewidth=width, label=text)
+            look = {"color": color_of(label), "linestyle": line_of(label)}
+            (lines[name],) = ax.plot(RECALLS, one.curve, linewidth=width, label=text, **look)
     mean = "undefined" if metrics.box.ap50 is None else f"{metrics.box.ap50:.3f}"
     ax.set(
         xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.03), title=f"boxes at IoU 0.5, mean AP50 {mean}"
@@ -234,7 +235,7 @@ def plot_unannotated(scene: Scene, pick: Unannotated | None, classes: Classes, p
 def _grid(count: int) -> tuple[Figure, list[Axes]]:
     """Panels for `count` pictures, three in a row; those left over are blank."""
     columns = max(1, min(COLUMNS, count))
-    figure, axes = new_figure(max(1, math.ceil(count / columns)), columns, width=4.2, height=3.45)
+    figure, axes = new_figure(max(1, math.ceil(count / columns)), columns, width=4.2, height=3.7)
     figure.set_layout_engine("constrained", h_pad=TITLE_ROOM)
     panels = list(axes.flat)
     for ax in panels[count:]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from src.core.runtime import generator
 from src.data.prepared import Example
-from src.figures.base import INK, SERIES, TRUTH, draw_boxes, draw_scene, new_figure, save_figure
+from src.figures.base import INK, SERIES, TRUTH, draw_boxes, draw_scene, new_figure, save_figure, set_title
 from src.figures.base import NEGATIVE as NEGATIVE_COLOR
 from src.figures.base import POSITIVE as POSITIVE_COLOR
 from src.ops.matching import IGNORED, NEGATIVE
@@ -69,7 +69,7 @@ def plot_ground_truth(examples: Sequence[Example], grid: AnchorGrid, path: Path)
         draw_boxes(ax, grid.anchors[_some(matches == NEGATIVE, example.index)], NEGATIVE_COLOR, "--", 1.0)
         draw_boxes(ax, grid.anchors[matches >= 0], POSITIVE_COLOR, "-", 1.0)
         draw_boxes(ax, example.target.boxes, TRUTH, "-", 2.0)
-        ax.set_title(count_text(matches, grid.crossing(region)), fontsize=8)  # long: four counts
+        set_title(ax, count_text(matches, grid.crossing(region)))
     figure.suptitle("anchors: positive orange, some negatives blue; ground truth white", x=0.01, ha="left", color=INK)
     save_figure(figure, path)
 
@@ -91,7 +91,7 @@ def plot_proposals(examples: Sequence[Example], proposals: Sequence[Proposals], 
         draw_boxes(ax, found.boxes[positive][:POSITIVES], POSITIVE_COLOR, "-", 1.2)
         draw_boxes(ax, example.target.boxes, TRUTH, "-", 2.0)
         shown = min(int(positive.sum()), POSITIVES)
-        ax.set_title(f"{int(positive.sum())} positive after NMS, the best {shown} drawn")
+        set_title(ax, f"{int(positive.sum())} positive after NMS, the best {shown} drawn")
     figure.suptitle("proposals: positive orange, some negatives blue; ground truth white", x=0.01, ha="left", color=INK)
     save_figure(figure, path)
 

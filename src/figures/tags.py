@@ -33,10 +33,9 @@ def place_tag(ax: Axes, box: Box, text: str, color: str, size: float) -> Text:
     places = [_into_picture(ax, place) for place in _places(box, width, height)]
     best = min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
     ground = {"boxstyle": "square,pad=0.2", "facecolor": color, "edgecolor": "none", "alpha": 0.88}
-    ink = "white" if _luminance(color) < 0.5 else "black"
     inset = PADDING * pixels
     place = best[0] + inset, best[3] - inset
-    written = ax.text(*place, text, fontsize=size, color=ink, bbox=ground, clip_on=True, parse_math=False)
+    written = ax.text(*place, text, fontsize=size, color=ink_on(color), bbox=ground, clip_on=True, parse_math=False)
     written.set_verticalalignment("bottom")
     written.set_gid(GID)
     written.tag_box = best  # type: ignore[attr-defined]
@@ -76,7 +75,8 @@ def _pixels_per_point(ax: Axes) -> float:
     return float(max(across, down))
 
 
-def _luminance(color: str) -> float:
-    """Perceived brightness of a color, 0..1."""
-    red, green, blue = to_rgb(color)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
+def ink_on(ground: str) -> str:
+    """White or black, whichever has the higher contrast to a color (WCAG 2's ratio; at least 4.58 for any color)."""
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in to_rgb(ground)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from src.core.errors import invalid
-from src.figures.base import INK, SERIES, new_figure, plot_curves, save_figure, term_name
+from src.figures.base import INK, SERIES, TERMS, new_figure, plot_curves, save_figure, term_name
 
 SMOOTHING: Final = 0.04  # share of the iterations in the running mean
 COLUMNS: Final = 3  # panels side by side, before a second row begins
@@ -39,9 +39,8 @@ def plot_history(
     others = {name: _read(csv, ("iteration",)) for name, csv in measured.items()}
     rows = 1 if len(names) <= COLUMNS else 2
     figure, axes = new_figure(rows, -(-len(names) // rows), width=3.2, height=2.7)
-    colors = (*SERIES[1 : len(names)], SERIES[0])
-    for ax, (column, name), color in zip(axes.flat, names.items(), colors, strict=False):
-        _draw_panel(ax, column, train, others, color)
+    for ax, (column, name) in zip(axes.flat, names.items(), strict=False):
+        _draw_panel(ax, column, train, others, TERMS.get(column, SERIES[0]))
         ax.set_title(name)
     for ax in axes.flat[len(names) :]:
         ax.set_axis_off()

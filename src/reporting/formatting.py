@@ -1,11 +1,17 @@
-"""Numbers in words: one way to write a share, a count, a change. None, an undefined number, is written as such."""
+"""Numbers in words: one way to write a share, a count, a change. None, an undefined number, is written as such.
+
+A number of a metrics file keeps its origin in the text (`src.reporting.origin`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
+from src.reporting.origin import fill, respelled, written
+
 UNDEFINED: Final = "undefined"
+ABSENT: Final = "n/a"  # of what there is nothing to measure on
 MINUS: Final = "\N{MINUS SIGN}"
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 THIN: Final = "\N{NARROW NO-BREAK SPACE}"
@@ -13,35 +19,35 @@ THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 
 def percent(value: float | None) -> str:
     """A fraction as a percentage with one digit: 0.1234 is `12.3%`."""
-    return UNDEFINED if value is None else f"{100 * value:.1f}%"
+    return UNDEFINED if value is None else written(f"{100 * value:.1f}%", value)
 
 
 def score(value: float | None, digits: int = 3) -> str:
     """A number with fixed digits; by default an AP or IoU, `0.742`."""
-    return UNDEFINED if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+    return UNDEFINED if value is None else written(f"{value:.{digits}f}".replace("-", MINUS), value)
 
 
 def count(value: float | None) -> str:
     """A whole number with its thousands apart: `2 612`."""
-    return UNDEFINED if value is None else f"{round(value):,}".replace(",", THIN).replace("-", MINUS)
+    return UNDEFINED if value is None else written(f"{round(value):,}".replace(",", THIN).replace("-", MINUS), value)
 
 
 def plural(value: int, noun: str, nouns: str = "") -> str:
     """`1 object`, `2 objects`; `nouns` where an s will not do."""
-    return f"{count(value)} {noun if value == 1 else nouns or noun + 's'}"
+    return fill("{} {}", count(value), noun if value == 1 else nouns or noun + "s")
 
 
 def small(value: float | None) -> str:
     """A tiny number as a power of ten: 3.2e-06 is `3.2e-6` with a true minus; zero is `0`."""
     if value is None or value == 0:
-        return UNDEFINED if value is None else "0"
+        return UNDEFINED if value is None else written("0", value)
     digits, power = f"{value:.1e}".split("e")
-    return f"{digits}e{int(power)}".replace("-", MINUS)
+    return written(f"{digits}e{int(power)}".replace("-", MINUS), value)
 
 
 def size(*sides: float) -> str:
     """Sides rounded to whole numbers, with multiplication signs between them."""
-    return f" {TIMES} ".join(f"{side:.0f}" for side in sides)
+    return fill(f" {TIMES} ".join("{}" for _ in sides), *(written(f"{side:.0f}", side) for side in sides))
 
 
 def duration(seconds: float) -> str:
@@ -51,6 +57,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def byte_size(size: float) -> str:
+    """Bytes as people say them, by powers of 1000: `268 MB`, `1.4 GB`, `43 B`."""
+    for unit in ("B", "kB", "MB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
 def few(items: Sequence[str], most: int = 6) -> str:
     """A listing of the first ones, with the number of the others where there are more than `most`."""
     return listing(items if len(items) <= most else [*items[: most - 1], f"{count(len(items) - most + 1)} more"])
@@ -58,12 +73,13 @@ def few(items: Sequence[str], most: int = 6) -> str:
 
 def listing(items: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+    gaps = ["{}"] * len(items)
+    return fill(" and ".join([", ".join(gaps[:-1]), gaps[-1]] if len(gaps) > 1 else gaps), *items)
 
 
 def sentence(text: str) -> str:
     """The text with a capital letter at its beginning; the others stay."""
-    return text[:1].upper() + text[1:]
+    return respelled(text, text[:1].upper() + text[1:])
 
 
 def change(before: float | None, after: float | None, style: str = "percent") -> str:
@@ -76,10 +92,10 @@ def change(before: float | None, after: float | None, style: str = "percent") ->
     """
     write = percent if style == "percent" else score
     if before is None or after is None:
-        return f"went from {write(before)} to {write(after)}"
+        return fill("went from {} to {}", write(before), write(after))
     if write(before) == write(after):
-        return f"stayed at {write(before)}"
-    return f"{'rose' if after > before else 'fell'} from {write(before)} to {write(after)}"
+        return fill("stayed at {}", write(after))
+    return fill("{} from {} to {}", "rose" if after > before else "fell", write(before), write(after))
 
 
 def is_above(value: float | None, limit: float) -> bool:
@@ -89,7 +105,7 @@ def is_above(value: float | None, limit: float) -> bool:
 
 def signed(value: float | None, digits: int = 3) -> str:
     """A difference with its sign and fixed digits: `+0.012` or, with a true minus, `-0.012`."""
-    return UNDEFINED if value is None else f"{value:+.{digits}f}".replace("-", MINUS)
+    return UNDEFINED if value is None else written(f"{value:+.{digits}f}".replace("-", MINUS), value)
 
 
 def metric_name(metric: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.figures.base import new_figure, plot_curves, save_figure, term_name
+from src.figures.base import TERMS, new_figure, plot_curves, save_figure, term_name
 from src.figures.training import plot_history
 from src.reporting.run_results import RunResults
 
 FINE_TUNING = ("objectness", "rpn_regression", "classification", "box_regression")
-ALL_LOSSES = (*FINE_TUNING, "mask")
+ALL_LOSSES = tuple(TERMS)
 HISTORIES = {
     "rpn": (("objectness", "rpn_regression"), "Part (a): region proposal network"),
     "backbone": (FINE_TUNING, "Part (b): backbone, FPN and RPN"),
@@ -62,8 +62,8 @@ def has_gradients(results: RunResults) -> bool:
 def _draw_gradients(results: RunResults, path: Path) -> None:
     """Each loss's share of the gradient on the shared layers over iterations."""
     figure, axes = new_figure(width=6.4, height=3.0)
-    names = {term: term_name(term) for term in ALL_LOSSES}
-    plot_curves(axes[0, 0], results.table("joint/gradients"), names, marker="o", markersize=3)
+    names, colors = {term: term_name(term) for term in ALL_LOSSES}, [TERMS[term] for term in ALL_LOSSES]
+    plot_curves(axes[0, 0], results.table("joint/gradients"), names, colors=colors, marker="o", markersize=3)
     axes[0, 0].set_ylim(0, 1)
     axes[0, 0].set_ylabel("share of the gradients' norms")
     save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""The report as one HTML file: no network, every figure and script inside it, pictures as base64.
+"""The report as one HTML file: no network, every figure inside it as base64, and scripts that it can do without.
 
 Prose stands in `templates/` (a file per part), its numbers and conditions come from `answers/`. Names of files and
 classes are data: jinja2 escapes them.
@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from src.core.errors import InputError, invalid
 from src.core.files import write_text
 from src.reporting import summary as headline
 from src.reporting.answers import part_a, part_b, part_c
-from src.reporting.answers.answer import Answer, Table
+from src.reporting.answers.answer import Answer
 from src.reporting.answers.results import overall
 from src.reporting.answers.studies import seed_spreads
 from src.reporting.explorer import explorer
-from src.reporting.formatting import duration
+from src.reporting.origin import Origin, Text
+from src.reporting.provenance import provenance
 from src.reporting.run_results import RunResults
 from src.reporting.tasks import PARTS, TASKS
 
@@ -71,6 +73,8 @@ def build_page(results: RunResults, numbers: dict[str, Any], measured_on: dict[s
         results=overall(results),
         explorer=explorer(results),
         summary=_head(results, numbers, measured_on),
+        provenance=provenance(results, measured_on),
+        listings=results.listings(),
     )
     write_text(path, page)
 
@@ -80,10 +84,26 @@ def environment() -> Environment:
     """jinja2 with escaping on, and an error for every gap that no answer fills."""
     loader = FileSystemLoader(TEMPLATES, encoding="utf-8")
     result = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=link_numbers,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     result.globals["inline"] = inline
     return result
+
+
+def link_numbers(value: object) -> object:
+    """What a template's gap is filled with: numbers of a metrics file become links to the page's listing of it."""
+    if not isinstance(value, Text):
+        return value
+    return Markup().join(escape(part) if origin is None else _link(part, origin) for part, origin in value.pieces())
+
+
+def _link(text: str, origin: Origin) -> Markup:
+    return Markup('<a class="from" href="#{}" title="{}">{}</a>').format(origin.anchor, origin, text)
 
 
 def inline(path: Path) -> Inlined:
@@ -103,17 +123,10 @@ def inline(path: Path) -> Inlined:
 
 
 def _head(results: RunResults, numbers: dict[str, Any], measured_on: dict[str, Any]) -> dict[str, Any]:
-    """What stands above and below the answers."""
-    conditions = {**measured_on, "commit": headline.commit(results.root)}
-    rows = [[key.replace("_", " "), str(value)] for key, value in conditions.items()]
-    times = [[stage.replace("_", " "), duration(value)] for stage, value in results.seconds.items()]
+    """What stands above the answers, and at the foot."""
     return {
         "lead": headline.lead(measured_on),
         "banner": headline.banner(results.params.report.settings, results.params.evaluate.split),
         "tiles": headline.tiles(numbers, results.seconds, seed_spreads(results)),
-        "conditions_text": "All numbers and figures above were read from files that the pipeline's stages wrote; "
-        "nothing was typed in by hand. The same parameters, machine and number of threads give the same numbers.",
-        "conditions": Table(("", "value"), rows, "What the numbers were measured on."),
-        "seconds": Table(("stage", "time"), times, "How long each stage took when it last ran."),
         "attribution": ATTRIBUTION.get(measured_on["source"], ""),
     }

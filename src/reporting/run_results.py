@@ -15,17 +15,19 @@ import pandas as pd
 from src.core.errors import InputError, invalid
 from src.core.files import read_json
 from src.core.params import Params
+from src.reporting.origin import Origin, items, leaves, measured, nests
 
 
 class Entry(dict[str, Any]):
     """A part of a metrics file that knows where it stands, so that a missing key is a complaint a person can use."""
 
-    def __init__(self, content: dict[str, Any], path: Path, prefix: str) -> None:
-        super().__init__({key: _with_place(value, path, f"{prefix}{key}.") for key, value in content.items()})
-        self._path, self._prefix = path, prefix
+    def __init__(self, content: dict[str, Any], path: Path, place: str) -> None:
+        super().__init__(content)
+        self._path, self._place = path, place
 
     def __missing__(self, key: str) -> Any:
-        raise invalid(self._path, f"the key '{self._prefix}{key}'", f"only {', '.join(sorted(self)) or 'none'}")
+        whole = f"{self._place}.{key}" if self._place else key
+        raise invalid(self._path, f"the key '{whole}'", f"only {', '.join(sorted(self)) or 'none'}")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class RunResults:
         charts: folder of the curves that `src.reporting.loss_curves` draws.
         seconds: how long each stage took, as far as it is known.
         seconds_an_image: how long each detector takes for an image, likewise.
+        memory: the peak of each stage's largest process, bytes, likewise.
     """
 
     root: Path
@@ -45,12 +48,13 @@ class RunResults:
     charts: Path
     seconds: dict[str, float] = field(default_factory=dict)
     seconds_an_image: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
     _files: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def value(self, stage: str, *keys: str) -> Any:
         """The entry `keys` of `metrics/<stage>.json`; None where the stage wrote null.
 
-        What it returns complains in the same way about a key that it lacks.
+        What it returns complains in the same way about a key that it lacks, and its numbers know their origin.
 
         Raises:
             InputError: there is no such file or key.
@@ -114,6 +118,11 @@ class RunResults:
         """The PNGs in `plots/<folder>`, by name; none if there is no such folder."""
         return sorted((self.root / "plots" / folder).glob("*.png"))
 
+    def listings(self) -> dict[str, list[tuple[Origin, str]]]:
+        """Of each file in `metrics/`, by the name of its stage, every entry with its content as JSON."""
+        stages = sorted(path.stem for path in (self.root / "metrics").glob("*.json"))
+        return {stage: list(leaves(self._metrics(stage), stage)) for stage in stages}
+
     def _metrics_path(self, stage: str) -> Path:
         return self.root / "metrics" / f"{stage}.json"
 
@@ -129,8 +138,11 @@ class RunResults:
         return self._files[stage]
 
 
-def _with_place(value: Any, path: Path, prefix: str) -> Any:
-    """The value with every object in it, at any depth, made an `Entry`."""
+def _with_place(value: Any, path: Path, place: str) -> Any:
+    """The value with every object in it, at any depth, made an `Entry`, and every number one with its origin."""
+    below = [_with_place(item, path, name) for name, item in items(value, place)]
     if isinstance(value, dict):
-        return Entry(value, path, prefix)
-    return [_with_place(item, path, prefix) for item in value] if isinstance(value, list) else value
+        return Entry(dict(zip(value, below, strict=True)), path, place)
+    if isinstance(value, list):
+        return below if nests(value) else [_with_place(item, path, place) for item in value]
+    return measured(value, Origin(path.stem, place)) if isinstance(value, int | float) else value

@@ -1,9 +1,7 @@
-"""The head of the page and the lines in the terminal: headline numbers in words, the seconds and commit of the run."""
+"""The head of the page and the lines in the terminal: headline numbers in words, the seconds of the run."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -33,36 +31,35 @@ SOURCES: Final = {
 }
 
 
-def read_seconds(folder: Path, names: Sequence[str] = STAGES) -> dict[str, float]:
+def read_seconds(folder: Path) -> dict[str, float]:
     """Seconds of the stages before the report, from `<folder>/<stage>.json`; those without a file are left out.
 
     Raises:
         InputError: a file holds no number.
     """
-    seconds = {}
+    return _read_numbers(folder, STAGES, "a number of seconds")
+
+
+def read_memory(folder: Path) -> dict[str, float]:
+    """Peak of memory of the same stages, bytes, likewise."""
+    return _read_numbers(folder, STAGES, "a number of bytes")
+
+
+def read_seconds_an_image(folder: Path) -> dict[str, float]:
+    """What each detector takes for an image on this machine, as stage `detect` left it in `<folder>/an_image`."""
+    return _read_numbers(folder / "an_image", DETECTORS, "a number of seconds")
+
+
+def _read_numbers(folder: Path, names: Sequence[str], expected: str) -> dict[str, float]:
+    numbers = {}
     for name in names:
         path = folder / f"{name}.json"
         if path.is_file():
             value = read_json(path)
             if not isinstance(value, int | float):
-                raise invalid(path, "a number of seconds", repr(value))
-            seconds[name] = float(value)
-    return seconds
-
-
-def read_seconds_an_image(folder: Path) -> dict[str, float]:
-    """What each detector takes for an image on this machine, as stage `detect` left it in `<folder>/an_image`."""
-    return read_seconds(folder / "an_image", DETECTORS)
-
-
-def commit(root: Path) -> str:
-    """The short name of the commit checked out in `root`; `unknown` without Git or outside a repository."""
-    git = shutil.which("git")
-    if git is None:
-        return "unknown"
-    command = [git, "-C", str(root), "rev-parse", "--short", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  no input in it
-    return found.stdout.strip() or "unknown"
+                raise invalid(path, expected, repr(value))
+            numbers[name] = float(value)
+    return numbers
 
 
 def banner(settings: str, split: str) -> str:

@@ -13,20 +13,21 @@ from src.core import paths
 from src.core.neighbors import main_workspace
 from src.core.params import Params
 from src.core.runtime import cache_dir
-from src.core.stage import SECONDS, run
+from src.core.stage import MEMORY, SECONDS, run
 from src.reporting.loss_curves import draw_charts
 from src.reporting.page import build_page
 from src.reporting.run_results import RunResults
-from src.reporting.summary import headline, read_seconds, read_seconds_an_image
+from src.reporting.summary import headline, read_memory, read_seconds, read_seconds_an_image
 
 
 def main(params: Params) -> None:
     """Reads what the other stages wrote, writes the page, and says where it is."""
     with tempfile.TemporaryDirectory() as folder:
         # Of stages that this run did not need, where it is a temporary one, the main workspace's.
-        seconds = read_seconds(cache_dir() / "seconds") | read_seconds(SECONDS)
-        each = read_seconds_an_image(cache_dir() / "seconds") | read_seconds_an_image(SECONDS)
-        results = RunResults(Path(), params, Path(folder), seconds, each)
+        seconds = read_seconds(cache_dir() / SECONDS.name) | read_seconds(SECONDS)
+        memory = read_memory(cache_dir() / MEMORY.name) | read_memory(MEMORY)
+        each = read_seconds_an_image(cache_dir() / SECONDS.name) | read_seconds_an_image(SECONDS)
+        results = RunResults(Path(), params, Path(folder), seconds, each, memory)
         numbers, measured_on = results.value("summary"), results.value("provenance")
         draw_charts(results, Path(folder))
         build_page(results, numbers, measured_on, paths.REPORT)

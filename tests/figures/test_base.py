@@ -8,10 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from src.figures.base import (
     DPI,
+    PAGE,
+    SERIES,
+    TERMS,
     draw_boxes,
     draw_scene,
     new_figure,
@@ -20,6 +24,7 @@ from src.figures.base import (
     tag_text,
 )
 from src.figures.classes import color_of
+from src.figures.tags import ink_on
 from src.sources.assignment import CLASSES
 
 
@@ -58,6 +63,29 @@ def test_a_figure_has_the_size_of_its_panels(tmp_path: Path) -> None:
     assert axes.shape == (2, 3)
     save_figure(figure, tmp_path / "a.png")
     assert Image.open(tmp_path / "a.png").size == (6 * DPI, 3 * DPI)
+
+
+def test_a_figure_wider_than_the_page_keeps_its_pixels_and_has_larger_texts(tmp_path: Path) -> None:
+    figure, _ = new_figure(1, 4, width=4.5, height=2)
+    assert (figure.get_figwidth(), figure.get_figheight()) == (PAGE, 1)
+    save_figure(figure, tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").size == (18 * DPI, 2 * DPI)
+
+
+def test_a_long_title_is_broken_within_its_panel() -> None:
+    figure, axes = new_figure(1, 3)
+    for ax in axes.flat:
+        draw_scene(ax, scene(), title="val/000000123456: 1 x person, 2 x $vehicle$, 1 x bicycle and 12 more of them")
+    figure.draw_without_rendering()
+    for ax in axes.flat:
+        (title,) = [text for text in ax.get_children() if getattr(text, "get_text", str)().startswith("val/")]
+        place, panel = title.get_window_extent(), figure.bbox.width / 3
+        assert "\n" in title.get_text()
+        assert place.width <= panel
+
+
+def test_every_loss_term_has_a_color_of_its_own() -> None:
+    assert len({*TERMS.values(), SERIES[0]}) == len(TERMS) + 1
 
 
 def test_boxes_have_their_class_color_and_masks_tint_the_picture(tmp_path: Path) -> None:
@@ -126,6 +154,16 @@ def test_tags_of_equal_boxes_do_not_cover_each_other() -> None:
     draw_scene(axes[0, 0], scene(), [[20, 20, 60, 50]] * 3, [1, 2, 3], classes=CLASSES)
     places = {tuple(round(value, 3) for value in tag.get_position()) for tag in axes[0, 0].texts}
     assert len(places) == 3
+
+
+@pytest.mark.parametrize("label", range(1, 30))
+def test_a_tag_is_readable_on_the_color_of_any_class(label: int) -> None:
+    def luminance(color: str) -> float:
+        rgb = np.array(to_rgb(color))
+        return float(np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted(luminance(color) + 0.05 for color in (color_of(label), ink_on(color_of(label))))
+    assert high / low >= 4.5  # WCAG 2, success criterion 1.4.3
 
 
 def test_words_of_tags() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from src.evaluation.classifier import classifier_metrics
@@ -29,6 +30,7 @@ from src.figures.classes import (
     color_of,
     label_text,
     largest,
+    line_of,
     shorten,
 )
 from src.figures.data import count_text, draw_samples
@@ -40,12 +42,21 @@ from tests.factories import make_samples
 
 COUNTS = (1, 3, 12, 40)
 LARGEST_SIDE = 2000  # pixels of a figure, however many classes there are
+LEAST_TEXT = 11  # pixels of CSS, in a report that fills its column
+COLUMN = 58 * 16 - 16  # of a report's widest figures, without their frame
 
 
 def named(count: int) -> Classes:
     """Names of all lengths, some with what matplotlib takes for more than letters."""
     odd = ("_hidden", "$x^2$", "100 % cotton {bag}", "größe", "a name that is longer than any figure has room for")
     return Classes(tuple([*odd, *(f"kind {number}" for number in range(count))][:count]))
+
+
+def sizes_on_the_page(figure: Figure) -> list[float]:
+    """Heights of all texts of a figure as the report shows it: as drawn, or narrowed to the column."""
+    width = figure.get_figwidth() * figure.dpi
+    pixels_a_point = min(width, COLUMN) / width * figure.dpi / 72
+    return [pixels_a_point * text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
 
 
 @pytest.fixture
@@ -59,6 +70,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Figu
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 figure.savefig(path)
+            assert min(sizes_on_the_page(figure)) >= LEAST_TEXT
             kept.append(figure)
 
         for module in (anchors, data, evaluation):
@@ -83,6 +95,52 @@ def test_colors_differ_and_belong_to_the_label_alone() -> None:
         rgb = np.array([to_rgb(color) for color in [*colors[:count], NO_CLASS, anchors.OVERALL_COLOR]])
         assert (np.abs(rgb[:, None] - rgb).sum(2) + 9 * np.eye(len(rgb))).min() > least
     assert len({color_of(label) for label in range(1, 400)}) > 390
+
+
+# How colors look to eyes without one kind of cone: Machado, Oliveira and Fernandes, "A Physiologically-based Model for
+# Simulation of Color Vision Deficiency", 2009, table 1 at severity 1; on linear RGB.
+BLINDNESS = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+WHITE = np.array([0.95047, 1, 1.08883])  # D65
+APART = 15  # of CIE's distance of 1976, in which 2.3 is just noticed
+
+
+def lab(linear: np.ndarray) -> np.ndarray:
+    """CIELAB of linear RGB [n, 3]."""
+    relative = linear.clip(0, 1) @ XYZ.T / WHITE
+    x, y, z = np.where(relative > (6 / 29) ** 3, np.cbrt(relative), relative / (3 * (6 / 29) ** 2) + 4 / 29).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
+@pytest.mark.parametrize("blindness", BLINDNESS)
+def test_the_colors_of_eight_classes_differ_for_color_blind_readers(blindness: str) -> None:
+    rgb = np.array([to_rgb(color) for color in [*map(color_of, range(1, 9)), anchors.OVERALL_COLOR]])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = lab(linear @ np.array(BLINDNESS[blindness]).T)
+    distances = np.linalg.norm(seen[:, None] - seen, axis=2) + 99 * np.eye(len(seen))
+    assert distances.min() > APART
+
+
+def test_neighbors_differ_in_line_too() -> None:
+    assert [line_of(label) for label in range(1, 6)] == ["-", "--", "-.", ":", "-"]
 
 
 def test_names_are_cut_and_shown_letter_by_letter() -> None:
@@ -130,6 +188,7 @@ def test_precision_and_recall(count: int, drawn: Callable[..., Figure]) -> None:
     metrics = DetectionMetrics(AveragePrecision(ap50=0.5), AveragePrecision(), by_class, {})
     ax = drawn(plot_precision_recall, metrics).axes[0]
     assert [line.get_color() for line in ax.lines] == [color_of(label) for label in classes.labels]
+    assert [line.get_linestyle() for line in ax.lines] == [line_of(label) for label in classes.labels]
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
     assert len(legend) == min(count, MOST_NAMED)
     assert legend[0].endswith("0.900")

@@ -19,6 +19,7 @@ from src.core.params_file import load_params
 from src.evaluation.funnel import STEPS
 from src.evaluation.headline import headline_numbers, provenance
 from src.reporting.run_results import RunResults
+from src.structures.classes import Classes
 from tests.reporting.explorer_files import write_explorer
 
 CLASSES = ("vehicle", "person", "animal")
@@ -349,7 +350,7 @@ def write_run(root: Path, content: dict[str, Any] | None = None, params: Params 
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(path)
     write_tables(root / "plots")
-    write_explorer(root / "plots")
+    write_explorer(root / "plots", classes=Classes(tuple(known["evaluate"]["by_class"])))
     charts = root / "charts"
     charts.mkdir(exist_ok=True)
     for name in ("rpn", "rpn_recall", "backbone", "recall", "box_head", "mask_head", "joint", "one_stage", "gradients"):

@@ -1,6 +1,8 @@
 """The page as a whole: one file, all 18 tasks, nothing from the network, every name escaped, the truth in any case."""
 
 import dataclasses
+import itertools
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -13,7 +15,7 @@ from src.core.errors import InputError
 from src.core.params_file import load_params
 from src.reporting import loss_curves
 from src.reporting.loss_curves import HISTORIES, draw_charts
-from src.reporting.page import ANSWERS, build_page, inline
+from src.reporting.page import ANSWERS, TEMPLATES, build_page, inline
 from src.reporting.run_results import RunResults
 from src.reporting.tasks import TASKS
 from tests.reporting.runs import (
@@ -28,7 +30,7 @@ from tests.reporting.runs import (
 )
 
 HOSTILE = '<script>alert("x")</script>&\'.jpg'
-SCRIPTS = 2  # the explorer and its data
+SCRIPTS = 3  # the page's, the explorer's and its data
 VOID = {"meta", "img", "link", "br", "input"}
 
 
@@ -77,8 +79,10 @@ def test_one_file_with_all_tasks(tmp_path: Path) -> None:
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert [f"task-{number}" in ids for number in range(1, 19)] == [True] * 18
-    links = [attributes["href"] for tag, attributes in reader.tags if tag == "a"]
-    assert {link.removeprefix("#") for link in links if link} <= set(ids)
+    links = [attributes["href"] or "" for tag, attributes in reader.tags if tag == "a"]
+    assert {link.removeprefix("#") for link in links if link.startswith("#")} <= set(ids)
+    files = {link for link in links if not link.startswith("#")}
+    assert files == {f"../metrics/{stage}.json" for stage in (*METRICS, "summary", "provenance")}
     assert sorted(ANSWERS) == sorted(TASKS) == list(range(1, 19))
 
 
@@ -90,6 +94,63 @@ def test_nothing_comes_from_the_network(tmp_path: Path) -> None:
     assert all((source or "").startswith("data:image/png;base64,") for source in sources)
     assert len([tag for tag, _ in reader.tags if tag == "script"]) == SCRIPTS
     assert not re.search(r"https?://|url\(|@import|fetch\(|XMLHttpRequest|import\(", html)
+
+
+def test_numbers_lead_to_the_key_that_they_come_from(tmp_path: Path) -> None:
+    """Made to differ, each entry of the metrics that a table shows is shown with a link to its own place."""
+    html = page(tmp_path)
+    links = re.findall(r'<a class="from" href="#([^"]+)" title="([^"]+)">([^<]*)</a>', html)
+    assert len(links) > 150
+    entries = dict(re.findall(r'<div id="([^"]+)" tabindex="-1"><dt>[^<]*</dt><dd>([^<]*)</dd>', html))
+    for anchor, title, text in links:
+        file, _, key = title.partition(": ")
+        assert anchor == f"{Path(file).stem}.{key}"
+        content = json.loads(entries[anchor])
+        shown = float(text.replace("\u202f", "").replace("\u2212", "-").rstrip("%"))
+        known = content if isinstance(content, list) else [content]
+        digits = len(text.partition(".")[2].rstrip("%"))
+        scale = 100 if text.endswith("%") else 1
+        assert any(abs(scale * one - shown) <= 0.51 * 10**-digits for one in flat(known)), (title, text, content)
+    titles = {title for _, title, _ in links}
+    assert {"metrics/summary.json: box_ap50", "metrics/rpn.json: layers.1.parameters"} <= titles
+    assert "metrics/evaluate.json: by_class.person.mask_ap75" in titles
+
+
+def flat(values: list[Any]) -> list[float]:
+    return [one for value in values for one in (flat(value) if isinstance(value, list) else [value])]
+
+
+def test_no_link_stands_in_an_attribute(tmp_path: Path) -> None:
+    for _, attributes in read(page(tmp_path)).tags:
+        assert not any("<a " in (value or "") for value in attributes.values())
+
+
+def test_landmarks_and_headings(tmp_path: Path) -> None:
+    """One heading of the first level, no level left out, and what a page's parts are for said in its elements."""
+    tags = [tag for tag, _ in read(page(tmp_path)).tags]
+    levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h\d", tag)]
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert [tags.count(name) for name in ("header", "nav", "main", "footer")] == [1, 1, 1, 1]
+    assert "th" in tags
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_texts_have_contrast(mode: str) -> None:
+    """At least 4.5 to 1, as WCAG 2 asks for in 1.4.3, on the page and on its panels."""
+    css = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    light, dark = re.findall(r":root \{([^}]*)\}", css)[:2]
+    colors = dict(re.findall(r"--(\w+): (#\w{6})", light if mode == "light" else dark))
+    for ground, text in itertools.product(("ground", "panel"), ("ink", "soft", "accent")):
+        low, high = sorted(luminance(colors[name]) for name in (ground, text))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (ground, text)
+
+
+def luminance(color: str) -> float:
+    """WCAG's relative luminance of `#rrggbb`."""
+    values = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_pictures_have_alternatives_sizes_and_captions(tmp_path: Path) -> None:

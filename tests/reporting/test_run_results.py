@@ -22,7 +22,7 @@ def test_a_missing_key_is_named_with_its_file(tmp_path: Path) -> None:
         results.value("rpn", "recall", "7")
     with pytest.raises(InputError, match=r"metrics/evaluate\.json: expected the key 'by_class\.person\.color'"):
         results.value("evaluate", "by_class")["person"]["color"]
-    with pytest.raises(InputError, match=r"rpn\.json: expected the key 'layers\.size'"):
+    with pytest.raises(InputError, match=r"rpn\.json: expected the key 'layers\.0\.size'"):
         results.value("rpn", "layers")[0]["size"]
 
 

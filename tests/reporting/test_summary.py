@@ -1,6 +1,5 @@
 """The head of the page and the lines in the terminal."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -82,14 +81,5 @@ def test_seconds_are_read_for_stages_only(tmp_path: Path) -> None:
     (tmp_path / "rpn.json").write_text('"soon"')
     with pytest.raises(InputError, match=r"rpn\.json: expected a number of seconds"):
         summary.read_seconds(tmp_path)
-
-
-def test_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert summary.commit(tmp_path) == "unknown"
-    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    subprocess.run(["git", "-C", tmp_path, *author, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
-    assert len(summary.commit(tmp_path)) >= 7
-    monkeypatch.setenv("PATH", "")
-    assert summary.commit(tmp_path) == "unknown"
+    with pytest.raises(InputError, match=r"rpn\.json: expected a number of bytes"):
+        summary.read_memory(tmp_path)

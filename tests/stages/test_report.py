@@ -7,7 +7,7 @@ import pytest
 
 from src.core.errors import InputError
 from src.core.params_file import load_params
-from src.reporting import summary
+from src.reporting import provenance
 from stages.report import __main__ as report
 from tests.reporting.runs import write_run
 from tests.stages.workspace import ROOT
@@ -46,13 +46,16 @@ def test_a_temporary_run_names_no_folder_that_is_deleted(
     assert "dvc exp apply" in printed
 
 
-def test_seconds_and_the_commit_are_in_the_page(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "commit", lambda root: "abc1234")
+def test_cost_and_commit_are_in_the_page(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "commit", lambda root: "abc1234")
     (workspace / ".cache/seconds/rpn.json").write_text("7000.0")
+    (workspace / ".cache/memory").mkdir()
+    (workspace / ".cache/memory/rpn.json").write_text("2345678901")
     report.main(load_params(ROOT / "params.yaml"))
     page = (workspace / "report/index.html").read_text()
     assert "abc1234" in page
     assert "1.9 h" in page
+    assert "2.3 GB" in page
 
 
 def test_the_same_run_gives_the_same_page(workspace: Path) -> None:

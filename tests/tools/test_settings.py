@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from src.core.params_file import load_params
+from src.core.params_file import leaves, load_params
 from tests.structure.project import PROJECT
 from tools import settings
 
@@ -45,7 +45,7 @@ def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 def values(text: bytes | str) -> dict[str, Any]:
     """Dotted keys and values of a YAML text."""
-    return dict(settings.leaves(YAML(typ="safe", pure=True).load(text)))
+    return dict(leaves(YAML(typ="safe", pure=True).load(text)))
 
 
 def comments(text: str) -> list[str]:

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from src.core.params import Params
 from src.reporting.formatting import listing, plural, score
+from src.reporting.provenance import commit
 from src.reporting.run_results import RunResults
-from src.reporting.summary import SOURCES, commit
+from src.reporting.summary import SOURCES
 from tools.export.parity import Parity, in_words
 from tools.export.programs import FEWEST, MOST, OPSET, STRIDE
 

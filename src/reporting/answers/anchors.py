@@ -7,6 +7,7 @@ from typing import Any
 from src.figures.classes import MOST_DRAWN
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.formatting import count, few, listing, percent, score, size
+from src.reporting.origin import fill
 from src.reporting.run_results import RunResults
 
 
@@ -102,21 +103,19 @@ def _best_anchor_iou(reached: dict[str, float | None]) -> str:
     high, half, mean = reached["above_0.7"], reached["above_0.5"], reached["mean"]
     if high is None:
         return "Without boxes there is no best anchor."
-    text = (
-        f"The best anchor reaches a mean IoU of {score(mean)}; it exceeds 0.5 for {percent(half)} of the boxes "
-        f"and 0.7 for {percent(high)}."
-    )
-    if high < 0.25:
-        return (
-            f"{text} So rule (2) of task 3 hardly ever applies: most objects own only the one anchor of highest IoU "
-            f"that rule (1) gives them, positives are few and of poor fit, and the regressor has far to go from them."
-        )
+    said = "Most objects get several well-fitting positives, and the regressor has small corrections to learn."
     if high < 0.6:
-        return (
-            f"{text} Objects near the mode get several positives by rule (2); all others depend on the one that rule "
-            f"(1) gives them, so frequent sizes are trained more than rare ones."
+        said = (
+            "Objects near the mode get several positives by rule (2); all others depend on the one that rule (1) gives "
+            "them, so frequent sizes are trained more than rare ones."
         )
-    return f"{text} Most objects get several well-fitting positives, and the regressor has small corrections to learn."
+    if high < 0.25:
+        said = (
+            "So rule (2) of task 3 hardly ever applies: most objects own only the one anchor of highest IoU that rule "
+            "(1) gives them, positives are few and of poor fit, and the regressor has far to go from them."
+        )
+    text = "The best anchor reaches a mean IoU of {}; it exceeds 0.5 for {} of the boxes and 0.7 for {}. {}"
+    return fill(text, score(mean), percent(half), percent(high), said)
 
 
 def _worst_class(by_class: dict[str, dict[str, float | None]]) -> str:
@@ -124,7 +123,8 @@ def _worst_class(by_class: dict[str, dict[str, float | None]]) -> str:
     if len(means) < 2:
         return ""
     worst, best = min(means, key=lambda name: means[name] or 0), max(means, key=lambda name: means[name] or 0)
-    return f"Class {best} is covered best (mean {score(means[best])}), {worst} worst ({score(means[worst])})."
+    text = "Class {} is covered best (mean {}), {} worst ({})."
+    return fill(text, best, score(means[best]), worst, score(means[worst]))
 
 
 def _fpn(single: dict[str, float | None], pyramid: dict[str, float | None]) -> str:
@@ -132,10 +132,11 @@ def _fpn(single: dict[str, float | None], pyramid: dict[str, float | None]) -> s
     if single["above_0.5"] is None or pyramid["above_0.5"] is None:
         return ""
     verdict = "which is why part (b) places them" if pyramid["above_0.5"] > single["above_0.5"] else "no gain here"
-    return (
-        f"Five sizes of three ratios each on the levels of a feature pyramid bring a mean of {score(pyramid['mean'])}, "
-        f"with {percent(pyramid['above_0.5'])} above 0.5 and {percent(pyramid['above_0.7'])} above 0.7: {verdict}."
+    text = (
+        "Five sizes of three ratios each on the levels of a feature pyramid bring a mean of {}, with {} above 0.5 and "
+        "{} above 0.7: {}."
     )
+    return fill(text, score(pyramid["mean"]), percent(pyramid["above_0.5"]), percent(pyramid["above_0.7"]), verdict)
 
 
 def _table(results: RunResults) -> Table:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from src.reporting.formatting import MINUS, TIMES, UNDEFINED
+from src.reporting.formatting import ABSENT, MINUS, TIMES, UNDEFINED
 
-NUMBER: Final = re.compile(rf"[\d\s.,%e{TIMES}{MINUS}]*( (s|min|h))?|{UNDEFINED}")
+NUMBER: Final = re.compile(rf"[\d\s.,%e{TIMES}{MINUS}]*( (s|min|h|k?B|MB|GB))?|{UNDEFINED}|{ABSENT}")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from src.reporting.answers.answer import Answer, Picture, Table
-from src.reporting.formatting import TIMES, change, count, listing, percent, plural, score
+from src.reporting.formatting import ABSENT, TIMES, change, count, listing, percent, plural, score
+from src.reporting.origin import fill
 from src.reporting.run_results import RunResults
 from src.structures.classes import BACKGROUND_NAME
 
@@ -94,14 +95,14 @@ def _border(border: dict[str, Any], rule: str) -> str:
     used = "removes such boxes" if rule == "remove" else "clips them to the picture"
     if remove is None or clip is None:
         return f"This run {used}."
-    text = f"Removing boxes that cross the border gives a box AP50 of {score(remove)}, clipping them {score(clip)}"
+    text = "Removing boxes that cross the border gives a box AP50 of {}, clipping them {}: {}. This run {}."
     if clip - remove > 0.01:
         why = "objects cut by the border lose their detection by the rule"
     elif remove - clip > 0.01:
         why = "boxes at the border are more often wrong than right here"
     else:
         why = "the rule hardly matters here"
-    return f"{text}: {why}. This run {used}."
+    return fill(text, score(remove), score(clip), why, used)
 
 
 def _confusions(confusion: list[list[int]], names: list[str]) -> str:
@@ -131,7 +132,7 @@ def _regressor(regressor: dict[str, float | None]) -> str:
     if before is None or after is None:
         return "No test proposal overlaps an object enough to measure the regressor."
     verdict = "The boxes do get tighter." if after > before else "On these images the regressor does not tighten boxes."
-    return f"By the regressor the mean IoU with the object {change(before, after, 'score')}. {verdict}"
+    return fill("By the regressor the mean IoU with the object {}. {}", change(before, after, "score"), verdict)
 
 
 def _halves(halves: dict[str, Any]) -> str:
@@ -140,25 +141,23 @@ def _halves(halves: dict[str, Any]) -> str:
     shares = halves["share_above_0.5_before"], halves["share_above_0.5_after"]
     if before is None or after is None:
         return "There are no boxes to cut in this run, so the question stays open."
-    text = (
-        f"The mean IoU with the whole object {change(before, after, 'score')}, and the share of boxes above 0.5 "
-        f"{change(*shares)}."
-    )
-    if after - before > 0.15:
-        return f"To a good part it can. {text} The regressor does reach for the half that it was not shown."
-    if after - before > 0.03:
-        return f"A little. {text} The boxes grow towards the missing half, but rarely far enough to fit the object."
+    text = "The mean IoU with the whole object {}, and the share of boxes above 0.5 {}."
+    said = "No. {} The regressor even makes such boxes worse: it fits them to the part that it was shown."
     if after - before > -0.03:
-        return f"Hardly. {text} The boxes stay about where they were cut."
-    return f"No. {text} The regressor even makes such boxes worse: it fits them to the part that it was shown."
+        said = "Hardly. {} The boxes stay about where they were cut."
+    if after - before > 0.03:
+        said = "A little. {} The boxes grow towards the missing half, but rarely far enough to fit the object."
+    if after - before > 0.15:
+        said = "To a good part it can. {} The regressor does reach for the half that it was not shown."
+    return fill(said, fill(text, change(before, after, "score"), change(*shares)))
 
 
 def _sides(by_side: dict[str, float | None] | None) -> str:
     known = {side: value for side, value in (by_side or {}).items() if value is not None}
     if not known:
         return ""
-    parts = listing([f"{score(value)} from the {side} half" for side, value in known.items()])
-    return f"By the half that was left, the mean IoU afterwards is {parts}."
+    parts = listing([fill("{} from the {} half", score(value), side) for side, value in known.items()])
+    return fill("By the half that was left, the mean IoU afterwards is {}.", parts)
 
 
 def _trained(foreground: float) -> str:
@@ -232,7 +231,7 @@ def _sizes_table(results: RunResults) -> Table:
     rows = []
     for kind, name in (("box", "boxes"), ("mask", "masks")):
         values = [results.value("evaluate", f"{kind}_{key}") for key in keys]
-        rows.append([name, *("n/a" if value is None else score(value) for value in values)])
+        rows.append([name, *(ABSENT if value is None else score(value) for value in values)])
     caption = (
         "AP over IoU 0.50 to 0.95 by the area of an object\u2019s mask in its image\u2019s own pixels (small: below 32 "
         f"{TIMES} 32; large: above 96 {TIMES} 96), and the recall of the best 1, 10 and 100 detections of an image."

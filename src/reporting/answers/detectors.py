@@ -11,6 +11,7 @@ from src.reporting.answers.fine_tuning import where_measured
 from src.reporting.answers.studies import with_study
 from src.reporting.formatting import count, duration, listing, percent, plural, score, sentence, signed
 from src.reporting.loss_curves import was_trained
+from src.reporting.origin import fill
 from src.reporting.run_results import RunResults
 from src.structures.detector import DETECTOR_NAMES, DETECTORS, MASK_RCNN, ONE_STAGE
 
@@ -166,11 +167,9 @@ def _mistakes(detectors: dict[str, Any]) -> str:
 
 def _objects(objects: dict[str, int]) -> str:
     total = sum(objects.values())
-    return (
-        f"Of {plural(total, 'object')}, {count(objects['both'])} are found by both, "
-        f"{count(objects[f'{MASK_RCNN}_only'])} by two stages alone, {count(objects[f'{ONE_STAGE}_only'])} by one "
-        f"stage alone, {count(objects['neither'])} by neither."
-    )
+    text = "Of {}, {} are found by both, {} by two stages alone, {} by one stage alone, {} by neither."
+    parts = [objects[key] for key in ("both", f"{MASK_RCNN}_only", f"{ONE_STAGE}_only", "neither")]
+    return fill(text, plural(total, "object"), *map(count, parts))
 
 
 def _cost(results: RunResults) -> str:
@@ -196,7 +195,7 @@ def _precision_table(results: RunResults) -> Table:
     rows = []
     for group in _measured(content):
         ours, theirs = _of(two, group), _of(one, group)
-        cells = [f"{score(ours[key])} / {score(theirs[key])}" for key in MEASURES]
+        cells = [fill("{} / {}", score(ours[key]), score(theirs[key])) for key in MEASURES]
         rows.append([group, count(content["counts"][group]), *cells])
     head = ("objects", "number", *(f"{name}, two / one" for name in MEASURES.values()))
     caption = (
@@ -212,7 +211,7 @@ def _differences_table(results: RunResults) -> Table:
     rows = []
     for group in _measured(content):
         gaps = [content["differences"][group][key] for key in MEASURES]
-        rows.append([group, *(f"{signed(one['estimate'])} ({_between(one)})" for one in gaps)])
+        rows.append([group, *(fill("{} ({})", signed(one["estimate"]), _between(one)) for one in gaps)])
     return Table(("objects", *MEASURES.values()), rows, "Two stages less one, with paired 95% intervals.")
 
 
@@ -222,7 +221,7 @@ def _measured(content: dict[str, Any]) -> list[str]:
 
 
 def _between(one: dict[str, float]) -> str:
-    return f"{signed(one['low'])} to {signed(one['high'])}"
+    return fill("{} to {}", signed(one["low"]), signed(one["high"]))
 
 
 def _of(detector: dict[str, Any], group: str) -> dict[str, Any]:

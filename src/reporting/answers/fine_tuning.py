@@ -6,6 +6,7 @@ from typing import Any
 
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.formatting import change, count, percent, plural, size
+from src.reporting.origin import fill
 from src.reporting.run_results import RunResults
 from src.structures.sample import HEIGHT, WIDTH
 
@@ -80,16 +81,17 @@ def _tuning(before: dict[str, Any], after: dict[str, Any], weights: str) -> str:
     if not known:
         return "Proposal recall was not measured in this run."
     most, few = max(known, key=int), min(known, key=int)
-    text = f"with {count(int(most))} proposals per image, recall at IoU 0.5 {change(first[most], last[most])}"
+    text = fill(f"with {count(int(most))} proposals per image, recall at IoU 0.5 {{}}", change(first[most], last[most]))
     if few != most:
-        text += f"; with {count(int(few))}, where ranking decides, it {change(first[few], last[few])}"
+        ranked = change(first[few], last[few])
+        text = fill(f"{{}}; with {count(int(few))}, where ranking decides, it {{}}", text, ranked)
     if weights in ("imagenet", "none"):
-        return f"Here pyramid and RPN start from random numbers and must learn: {text}."
+        return fill("Here pyramid and RPN start from random numbers and must learn: {}.", text)
     if last[few] > first[few] + 0.1:
-        return f"Here fine-tuning was essential: {text}."
+        return fill("Here fine-tuning was essential: {}.", text)
     if last[few] > first[few]:
-        return f"Here fine-tuning helped a little: {text}."
-    return f"Here fine-tuning did not pay by this measure: {text}."
+        return fill("Here fine-tuning helped a little: {}.", text)
+    return fill("Here fine-tuning did not pay by this measure: {}.", text)
 
 
 def _untuned(before: dict[str, Any]) -> str:
@@ -108,12 +110,10 @@ def _separation(before: dict[str, Any], after: dict[str, Any]) -> str:
     if any(value is None for value in values):
         return ""
     first, last = values[0] - values[1], values[2] - values[3]
-    text = (
-        f"The mean objectness of positive anchors {change(values[0], values[2], 'score')}, that of negative ones "
-        f"{change(values[1], values[3], 'score')}"
-    )
+    positive, negative = (change(values[kind], values[kind + 2], "score") for kind in (0, 1))
     verdict = "objects now stand out" if last > first else "the two are no further apart than before"
-    return f"{text}: the distance between them {change(first, last, 'score')}, so {verdict}."
+    text = "The mean objectness of positive anchors {}, that of negative ones {}: the distance between them {}, so {}."
+    return fill(text, positive, negative, change(first, last, "score"), verdict)
 
 
 def _recall_table(before: dict[str, Any], after: dict[str, Any], where: str) -> Table:

@@ -10,6 +10,7 @@ from src.reporting.answers.losses import LossTrend, describe, history, loss_tren
 from src.reporting.answers.studies import with_study
 from src.reporting.formatting import listing, percent, score, sentence
 from src.reporting.loss_curves import ALL_LOSSES, HISTORIES, has_gradients, was_trained
+from src.reporting.origin import fill
 from src.reporting.run_results import RunResults
 
 TITLES: Final = {
@@ -119,19 +120,20 @@ def _pull(results: RunResults) -> str:
 def _mask_iou(mean: float | None, coverage: float | None, lowest: float) -> str:
     if mean is None:
         return "No object was matched by a detection, so there is no mask IoU."
-    text = f"The mean IoU of masks with the objects that their boxes match is {score(mean)}"
+    text = "The mean IoU of masks with the objects that their boxes match is {}"
     if coverage is None:
-        return f"{text}."
-    return f"{text}; {percent(coverage)} of the objects are matched by a detection scored at least {lowest:g}."
+        return fill(f"{text}.", score(mean))
+    matched = f"{{}} of the objects are matched by a detection scored at least {lowest:g}"
+    return fill(f"{text}; {matched}.", score(mean), percent(coverage))
 
 
 def _mask_quality(mask: float | None, box: float | None) -> str:
     """Mask AP50 beside box AP50: what is lost between the box and the mask."""
     if mask is None or box is None:
         return "Mask AP is undefined for this test split."
-    text = f"At IoU 0.5 the masks reach an AP of {score(mask)}, the boxes {score(box)}"
-    if mask >= box - 0.02:
-        return f"{text}: hardly a box that is right carries a mask that is wrong."
+    said = "many boxes that are right carry poor masks, so the mask branch is the weak link"
     if mask >= box - 0.1:
-        return f"{text}: a few boxes that are right carry masks that are not, mostly of thin or cluttered shapes."
-    return f"{text}: many boxes that are right carry poor masks, so the mask branch is the weak link."
+        said = "a few boxes that are right carry masks that are not, mostly of thin or cluttered shapes"
+    if mask >= box - 0.02:
+        said = "hardly a box that is right carries a mask that is wrong"
+    return fill("At IoU 0.5 the masks reach an AP of {}, the boxes {}: {}.", score(mask), score(box), said)

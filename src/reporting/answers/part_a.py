@@ -8,6 +8,7 @@ from src.reporting.answers.anchors import task_2
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.losses import describe, loss_trend
 from src.reporting.formatting import TIMES, change, count, is_above, percent, plural, score, size
+from src.reporting.origin import fill
 from src.reporting.run_results import RunResults
 
 __all__ = ["task_1", "task_2", "task_3", "task_4", "task_5", "task_6", "task_7"]
@@ -133,7 +134,7 @@ def _layer_row(layer: dict[str, Any]) -> list[str]:
     name = str(layer["layer"]).removeprefix("backbone.")
     shape = size(*output) if isinstance(output, list) else str(output)
     cells = [count(layer["kernel"]), count(layer["stride"]), shape, count(layer["parameters"]), count(field)]
-    return [name, f"{cells[0]} {TIMES} {cells[0]}", *cells[1:]]
+    return [name, fill(f"{{}} {TIMES} {{}}", cells[0], cells[0]), *cells[1:]]
 
 
 def _counts_table(counts: dict[str, Any]) -> Table:
@@ -186,12 +187,13 @@ def _sides(positive: float | None, negative: float | None) -> str:
     """Which kind of anchor is harder, and why."""
     if positive is None or negative is None:
         return "One of the two kinds does not occur among the labeled test anchors."
-    text = f"{percent(positive)} of the positive and {percent(negative)} of the negative anchors are right"
-    if abs(positive - negative) < 0.03:
-        return f"{text}: the two kinds are equally hard, as one expects of sampling 1:1."
+    said = "negatives are harder; 1:1 sampling makes the network generous, and clutter passes for objects"
     if negative > positive:
-        return f"{text}: positives are harder, since they vary with the object while most negatives are plain ground."
-    return f"{text}: negatives are harder; 1:1 sampling makes the network generous, and clutter passes for objects."
+        said = "positives are harder, since they vary with the object while most negatives are plain ground"
+    if abs(positive - negative) < 0.03:
+        said = "the two kinds are equally hard, as one expects of sampling 1:1"
+    text = "{} of the positive and {} of the negative anchors are right: {}."
+    return fill(text, percent(positive), percent(negative), said)
 
 
 def _regressor(results: RunResults) -> str:
@@ -200,10 +202,11 @@ def _regressor(results: RunResults) -> str:
         return "No test anchor is positive, so the regressor cannot be measured."
     verdict = "it moves boxes towards their objects" if after > before else "it does not help on these images"
     loss = score(results.value("rpn", "smooth_l1"))
-    return (
-        f"Over the positive test anchors the mean IoU with the object {change(before, after, 'score')} by decoding the "
-        f"regressor's deltas: {verdict}. The smooth L1 loss there, summed over the four deltas, is {loss}."
+    text = (
+        "Over the positive test anchors the mean IoU with the object {} by decoding the regressor's deltas: {}. The "
+        "smooth L1 loss there, summed over the four deltas, is {}."
     )
+    return fill(text, change(before, after, "score"), verdict, loss)
 
 
 def _recall_sentence(recall: dict[str, float | None] | None) -> str:
@@ -211,13 +214,14 @@ def _recall_sentence(recall: dict[str, float | None] | None) -> str:
     if not known:
         return "This run did not measure proposal recall."
     few, many = min(known), max(known)
-    text = f"With {plural(few, 'proposal')} an image {percent(known[few])} of the test objects are covered"
+    text = "With {} an image {} of the test objects are covered at IoU 0.5"
+    covered = fill(text, plural(few, "proposal"), percent(known[few]))
     if many == few:
-        return f"{text} at IoU 0.5."
-    text += f" at IoU 0.5, with {count(many)} it is {percent(known[many])}."
+        return fill("{}.", covered)
+    said = "What it never covers, no later stage could find: part (b)'s pyramid has to do better."
     if is_above(known[many], 0.9):
-        return f"{text} What the list as a whole contains is good; the distance between the two is a matter of ranking."
-    return f"{text} What it never covers, no later stage could find: part (b)'s pyramid has to do better."
+        said = "What the list as a whole contains is good; the distance between the two is a matter of ranking."
+    return fill("{}, with {} it is {}. {}", covered, count(many), percent(known[many]), said)
 
 
 def _accuracy_table(results: RunResults) -> Table:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from src.reporting.answers.answer import Answer, Picture, Table
 from src.reporting.answers.studies import seeds_in_words
-from src.reporting.formatting import count, percent, plural, score
+from src.reporting.formatting import count, listing, percent, plural, score
+from src.reporting.origin import fill
 from src.reporting.run_results import RunResults
 from src.structures.sample import TEST
 
@@ -52,12 +53,12 @@ def overall(results: RunResults) -> Answer:
 def _verdict(box: float | None, mask: float | None) -> str:
     if box is None or mask is None:
         return "The test split has no objects, so AP is undefined."
-    text = f"At IoU 0.5 the boxes reach an AP of {score(box)} and the masks {score(mask)}"
-    if box >= 0.7:
-        return f"{text}: most objects are found, named and outlined."
+    said = "the detector finds some objects, and overlooks most"
     if box >= 0.4:
-        return f"{text}: many objects are found and named, and many are not."
-    return f"{text}: the detector finds some objects, and overlooks most."
+        said = "many objects are found and named, and many are not"
+    if box >= 0.7:
+        said = "most objects are found, named and outlined"
+    return fill("At IoU 0.5 the boxes reach an AP of {} and the masks {}: {}.", score(box), score(mask), said)
 
 
 def _errors(errors: dict[str, int], threshold: float) -> str:
@@ -74,15 +75,19 @@ def _classes(by_class: dict[str, dict[str, float | None]]) -> str:
     if len(known) < 2:
         return ""
     best, worst = max(known, key=lambda name: known[name] or 0), min(known, key=lambda name: known[name] or 0)
-    return f"Of the classes, {best} does best ({score(known[best])}) and {worst} worst ({score(known[worst])})."
+    text = "Of the classes, {} does best ({}) and {} worst ({})."
+    return fill(text, best, score(known[best]), worst, score(known[worst]))
 
 
 def _interval(intervals: dict[str, dict[str, Any] | None]) -> str:
     known = {kind: one for kind, one in intervals.items() if one is not None}
     if not known:
         return ""
-    texts = [f"between {score(one['low'])} and {score(one['high'])} for {kind}" for kind, one in known.items()]
-    return f"Drawing the test images anew, with replacement, leaves AP50 {' and '.join(texts)} in 95 of 100 draws."
+    texts = [
+        fill("between {} and {} for {}", score(one["low"]), score(one["high"]), kind) for kind, one in known.items()
+    ]
+    text = "Drawing the test images anew, with replacement, leaves AP50 {} in 95 of 100 draws."
+    return fill(text, listing(texts))
 
 
 def _caution(results: RunResults, source: str) -> str:
