@@ -6,8 +6,8 @@ transforms of tiles (Lavin and Gray, CVPR 2016; Mathieu et al., ICLR 2014): a th
 to about 1e-5 of the largest output. `docs/exactness.md` has the numbers.
 
 PyTorch chooses NNPACK by itself only on phones, and its operator is none of the documented ones: where it is missing,
-or answers otherwise than PyTorch's own convolution when it is first asked, that one is used. It works on as many threads
-as PyTorch had at that first question.
+or answers otherwise than PyTorch's own convolution when it is first asked, that one is used. Its threads are as many as
+PyTorch had at that first question.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ class FastConv2d(nn.Conv2d):
 
 def _pays(features: Tensor) -> bool:
     return (
-        features.is_cpu
+        not torch.compiler.is_compiling()  # nor exported: no other program knows NNPACK's operator
+        and features.is_cpu
         and features.dtype == torch.float32
         and features.dim() == 4
         and len(features) > 0

@@ -154,6 +154,15 @@ def test_mixed_precision_is_torchs(calls: list[tuple[int, ...]]) -> None:
     assert not calls
 
 
+def test_an_exported_program_has_torchs() -> None:
+    layer, features = FastConv2d(16, 16, 3, padding=1).eval(), torch.randn(1, 16, 40, 40)
+    sides = {2: torch.export.Dim("height", min=8, max=999), 3: torch.export.Dim("width", min=8, max=999)}
+    program = torch.export.export(layer, (features,), dynamic_shapes=[sides])
+    assert "nnpack" not in str(program.graph)
+    other = torch.randn(1, 16, 50, 60)
+    torch.testing.assert_close(program.module()(other), nn.Conv2d.forward(layer, other))
+
+
 def wrong(features: Tensor, *_: Any) -> Tensor:
     return torch.zeros_like(features)
 
