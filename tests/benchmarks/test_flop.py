@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.flop import flop_of
+from src.ops.convolution import FastConv2d
 
 
 def count(layer: nn.Module, pixels: torch.Tensor, *, gradients: bool) -> int:
@@ -26,3 +27,11 @@ def test_a_gradient_that_nobody_wants_costs_nothing() -> None:
     layer = nn.Conv2d(8, 8, 3, padding=1)
     pixels = torch.rand(2, 8, 10, 12)
     assert count(layer, pixels, gradients=True) == 2 * count(layer, pixels, gradients=False)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_fast_convolution_counts_as_its_definition(gradients: bool) -> None:
+    torch.manual_seed(0)
+    pixels = torch.rand(2, 16, 40, 40, requires_grad=True)
+    fast, plain = FastConv2d(16, 24, 5, padding=2), nn.Conv2d(16, 24, 5, padding=2)
+    assert count(fast, pixels, gradients=gradients) == count(plain, pixels, gradients=gradients)
