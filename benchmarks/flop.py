@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from src.core.nnpack import has_nnpack
+
 
 def flop_of(call: Callable[[], Any]) -> int:
     """Floating-point operations of a call, gradients included where it computes them."""
+    has_nnpack()  # whose own try, at the first question, is no part of the work
     with FlopCounterMode(display=False, custom_mapping=COUNTS) as counter:
         call()
     return counter.get_total_flops()
@@ -30,7 +33,7 @@ def convolution_gradients(
 
 
 def fast_convolution(_input: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int]) -> int:
-    """FLOP of a convolution by its definition, of which a fast algorithm saves some: the work, not the way it is done."""
+    """FLOP of a convolution by its definition, of which a fast algorithm saves some."""
     return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
 
