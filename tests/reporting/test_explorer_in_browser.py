@@ -248,7 +248,7 @@ def test_what_is_found_is_said(open_page: OPEN, tmp_path: Path) -> None:
     assert (
         says.inner_text() == "Image 1: 0 of 2 objects found; lost: vehicle (box regressor), person (NMS); 0 detections."
     )
-    assert "1 of 1 image" in page.get_by_role("status").inner_text()
+    assert "1 of 1 image" in page.get_by_role("region", name="Explorer").get_by_role("status").inner_text()
 
 
 def test_own_pictures_are_in_it(open_page: OPEN, report: Path) -> None:
