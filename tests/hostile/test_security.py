@@ -25,7 +25,8 @@ ALLOWED = {
     ("src/sources/hold_out.py", "zipfile"),  # one member, up to a limit, into the memory
     ("src/detector/weights.py", "http"),  # the name of an exception
     ("src/evaluation/exports.py", "urllib"),  # writes a name into an address
-    ("src/reporting/summary.py", "subprocess"),  # asks Git for the commit
+    ("src/reporting/origin.py", "urllib"),  # writes a key into a link within the page
+    ("src/reporting/provenance.py", "subprocess"),  # asks Git for the commit, its params.yaml, and edited code
     ("src/training/checkpoint.py", "yaml"),  # reads dvc.yaml, by the safe loader
 }
 # Processes of one run that unpickle what the others send.
