@@ -118,7 +118,7 @@ def plot_funnel(funnel: Funnel, path: Path) -> None:
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.set(xlabel="objects", xlim=(0, 1.22 * max(funnel.objects, 1)), title="What each step leaves of the objects")
-    _legend(ax)
+    figure.legend(loc="outside lower center", ncols=2)  # the bars fill the panel
     save_figure(figure, path)
 
 
