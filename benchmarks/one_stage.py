@@ -25,11 +25,10 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from benchmarks.agreement import compare
 from benchmarks.interleaved import BenchmarkCase
-from benchmarks.steps import IMAGES, INFERRED, examples, under_autocast
-from benchmarks.torchvision_baseline import PYRAMID_CHANNELS, targets_of
-from benchmarks.training_step import step
+from benchmarks.steps import IMAGES, INFERRED, examples, training_calls, under_autocast
+from benchmarks.torchvision_baseline import PYRAMID_CHANNELS
 from src.core.params import Params
-from src.core.runtime import make_fabric, precision_name
+from src.core.runtime import make_fabric
 from src.data.batches import Batcher
 from src.data.letterbox import Letterbox
 from src.detector.backbones import CHANNELS, LITE, set_trainable_layers
@@ -101,11 +100,6 @@ def torchvision_of(ours: OneStageDetector) -> RetinaNet:
     ).eval()
 
 
-def learning(model: nn.Module) -> torch.optim.Optimizer:
-    """An optimizer of what trains."""
-    return torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-5, fused=True)
-
-
 def training(params: Params) -> BenchmarkCase:
     """A step as stage `one_stage` makes it, against torchvision's of the same parts."""
     fabric, options = make_fabric(params.runtime), params.one_stage
@@ -116,27 +110,7 @@ def training(params: Params) -> BenchmarkCase:
     theirs.backbone.fpn.requires_grad_(options.train_fpn)
     theirs.backbone.body.requires_grad_(False)
     set_trainable_layers(theirs.backbone.body, options.trainable_layers)
-    pictures, batcher = examples("train", IMAGES), Batcher(LITE, fabric.device)
-    images = [example.image.contiguous() / 255 for example in pictures]
-    targets = [targets_of(example.target) for example in pictures]
-    targets = [{**one, "labels": one["labels"] - 1} for one in targets]
-    own, other = learning(ours), learning(theirs)
-
-    def our_step() -> None:
-        ours.train()
-        with fabric.autocast():
-            terms = ours.losses(*batcher(pictures))
-        step(ours, own, terms)
-
-    def their_step() -> None:
-        theirs.train()
-        step(theirs, other, theirs(images, targets))
-
-    calls: dict[str, Callable[[], Any]] = {
-        f"ours, {precision_name(params.runtime)}": our_step,
-        "torchvision, float32": their_step,
-        "torchvision, bf16 autocast": functools.partial(under_autocast, their_step),
-    }
+    calls = training_calls(params, fabric, ours, theirs, first_label=0)
     return BenchmarkCase(
         work="One-stage training",
         conditions=f"an image of a step of {IMAGES}, in memory: the FPN and {towers(params)} learn by AdamW",

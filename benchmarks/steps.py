@@ -30,6 +30,7 @@ from src.data.prepared import Example, PreparedFile, read_classes
 from src.detector.backbones import LITE
 from src.detector.checkpoints import load_detector, make_box_head, make_mask_head
 from src.detector.mask_rcnn import MaskRCNN
+from src.detector.one_stage import OneStageDetector
 from src.detector.roi_cache import CachedRois, open_cached_rois
 from src.detector.roi_heads import RoiHeads
 from src.detector.sampling import LossRules, RoiRules
@@ -181,6 +182,44 @@ def torchvision_training(params: Params, *, masks: bool) -> Callable[[], None]:
     return run
 
 
+def training_calls(
+    params: Params, fabric: Fabric, ours: MaskRCNN | OneStageDetector, theirs: nn.Module, first_label: int = 1
+) -> dict[str, Callable[[], None]]:
+    """Steps on the first training images: ours as a stage makes it, torchvision's in both precisions; both by AdamW.
+
+    Args:
+        params: of the run.
+        fabric: ours.
+        ours: what trains of it asks for gradients.
+        theirs: likewise.
+        first_label: of torchvision's classes.
+    """
+    pictures, batcher = examples("train", IMAGES), Batcher(LITE, fabric.device)
+    images = [example.image.contiguous() / 255 for example in pictures]
+    targets = [targets_of(example.target) for example in pictures]
+    targets = [{**one, "labels": one["labels"] - 1 + first_label} for one in targets]
+    own, other = (
+        torch.optim.AdamW([one for one in net.parameters() if one.requires_grad], lr=1e-5, fused=True)
+        for net in (ours, theirs)
+    )
+
+    def our_step() -> None:
+        ours.train()
+        with fabric.autocast():
+            terms = ours.losses(*batcher(pictures))
+        step(ours, own, terms)
+
+    def their_step() -> None:
+        theirs.train()
+        step(theirs, other, theirs(images, targets))
+
+    return {
+        f"ours, {precision_name(params.runtime)}": our_step,
+        "torchvision, float32": their_step,
+        "torchvision, bf16 autocast": functools.partial(under_autocast, their_step),
+    }
+
+
 def joint_training(params: Params) -> BenchmarkCase:
     """A step of joint training as stage `joint` makes it, against torchvision's training of the same parts."""
     fabric, options = make_fabric(params.runtime), params.joint
@@ -188,30 +227,7 @@ def joint_training(params: Params) -> BenchmarkCase:
     model = MaskRCNN(ours.backbone, ours.rpn, ours.roi_heads, params, LossRules.for_joint_training(params))
     ALL_PARTS.prepare(model, options)
     theirs.backbone.body.requires_grad_(False)
-    pictures = examples("train", IMAGES)
-    batcher = Batcher(LITE, fabric.device)
-    images = [example.image.contiguous() / 255 for example in pictures]
-    targets = [targets_of(example.target) for example in pictures]
-    own, other = (
-        torch.optim.AdamW([one for one in net.parameters() if one.requires_grad], lr=1e-5, fused=True)
-        for net in (model, theirs)
-    )
-
-    def our_step() -> None:
-        model.train()
-        with fabric.autocast():
-            terms = model.losses(*batcher(pictures))
-        step(model, own, terms)
-
-    def their_step() -> None:
-        theirs.train()
-        step(theirs, other, theirs(images, targets))
-
-    calls: dict[str, Callable[[], Any]] = {
-        f"ours, {precision_name(params.runtime)}": our_step,
-        "torchvision, float32": their_step,
-        "torchvision, bf16 autocast": functools.partial(under_autocast, their_step),
-    }
+    calls = training_calls(params, fabric, model, theirs)
     return BenchmarkCase(
         work="Joint training",
         conditions=f"an image of a step of {IMAGES}, in memory, over a frozen body: FPN, RPN and both heads learn by "

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks import steps
 from src.core import paths
 from src.core.files import write_json
 from src.core.params import Params
@@ -73,3 +76,17 @@ def finished(finished_root: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     monkeypatch.chdir(finished_root)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     return load_params()
+
+
+@pytest.fixture
+def under_bf16(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Grows whenever a baseline enters mixed precision, which stays out: emulated bf16 takes ten seconds a step."""
+    noted: list[bool] = []
+
+    @contextmanager
+    def noting() -> Iterator[None]:
+        noted.append(True)
+        yield
+
+    monkeypatch.setattr(steps, "bf16_autocast", noting)
+    return noted

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -14,19 +12,7 @@ from benchmarks.interleaved import run_interleaved
 from src.core.params import Params
 from src.detector.checkpoints import load_one_stage
 
-
-@pytest.fixture(autouse=True)
-def without_bf16(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Grows whenever a baseline enters mixed precision, which stays out: emulated bf16 takes long."""
-    noted: list[bool] = []
-
-    @contextmanager
-    def noting() -> Iterator[None]:
-        noted.append(True)
-        yield
-
-    monkeypatch.setattr(steps, "bf16_autocast", noting)
-    return noted
+pytestmark = pytest.mark.usefixtures("under_bf16")
 
 
 def with_scores(params: Params) -> Params:
@@ -43,10 +29,10 @@ def test_both_find_the_same(finished: Params) -> None:
     assert "masks" not in case.agreement
 
 
-def test_inference_runs_in_turns(finished: Params, without_bf16: list[bool]) -> None:
+def test_inference_runs_in_turns(finished: Params, under_bf16: list[bool]) -> None:
     names = ["ours, bf16", "torchvision, float32", "torchvision, bf16 autocast", "ours, float32"]
     assert list(run_interleaved(one_stage.inference(finished), 1)["seconds"]) == names
-    assert len(without_bf16) == 2  # the warm-up and the round, of one of them
+    assert len(under_bf16) == 2  # the warm-up and the round, of one of them
 
 
 def test_losses_before_the_first_step_are_the_same(finished: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +43,7 @@ def test_losses_before_the_first_step_are_the_same(finished: Params, monkeypatch
         taken.append({name: float(value.detach()) for name, value in terms.items()})
         moved.append({name.split(".")[0] for name, one in model.named_parameters() if one.requires_grad})
 
-    monkeypatch.setattr(one_stage, "step", noting)
+    monkeypatch.setattr(steps, "step", noting)
     case = one_stage.training(finished)
     assert len(case.implementations) == 3
     for call in case.implementations.values():

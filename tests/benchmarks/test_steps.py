@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,6 +17,8 @@ from src.core.params_file import load_params
 from src.core.runtime import precision_name
 from src.plain_rpn.network import PlainRpnNetwork
 from src.structures.detections import Detections
+
+pytestmark = pytest.mark.usefixtures("under_bf16")
 
 Taken = list[tuple[nn.Module, list[str]]]  # of each step the model and the names of its loss terms
 
@@ -32,20 +33,6 @@ def test_part_a_written_plainly_is_the_same_network() -> None:
     images = torch.randn(1, 3, 48, 64)
     for found, expected in zip(plain(images), network(images), strict=True):
         torch.testing.assert_close(found, expected)
-
-
-@pytest.fixture(autouse=True)
-def under_bf16(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Grows whenever a baseline enters mixed precision, which stays out: emulated bf16 takes ten seconds a step."""
-    noted: list[bool] = []
-
-    @contextmanager
-    def noting() -> Iterator[None]:
-        noted.append(True)
-        yield
-
-    monkeypatch.setattr(steps, "bf16_autocast", noting)
-    return noted
 
 
 @pytest.fixture
