@@ -3,10 +3,10 @@
 A processor without bf16 spends most of a run in a few wide convolutions on large maps. oneDNN, which PyTorch asks,
 multiplies and adds there as the definition has it; NNPACK goes by Winograd's algorithm F(6 x 6, 3 x 3) and by Fourier
 transforms of tiles (Lavin and Gray, CVPR 2016; Mathieu et al., ICLR 2014): a third of the time on P2's map, and equal
-to about 1e-5 of the largest output. `docs/exactness.md` has the numbers.
+to about 1e-5 of the largest output. `docs/scale.md` has the times, `docs/exactness.md` the differences.
 
-PyTorch chooses NNPACK by itself only on phones, and its operator is none of the documented ones: where it is missing,
-or answers otherwise than PyTorch's own convolution when it is first asked, that one is used. Its threads are as many as
+Where PyTorch has both it asks oneDNN, and NNPACK's operator is none of the documented ones: where it is missing, or
+answers otherwise than PyTorch's own convolution when it is first asked, that one is used. Its threads are as many as
 PyTorch had at that first question.
 """
 
