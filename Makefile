@@ -13,6 +13,8 @@
 # make bench                speeds beside torchvision's, after `make report`; writes benchmarks/README.md
 # make placed               after the project's folder was moved or renamed: .venv can be activated again
 # make audit                known vulnerabilities in the pinned packages; asks PyPI
+# make lock                 pins the packages anew; asks PyPI
+# JOBS=2                    with quick, photos, report: stages that do not wait for each other at once; with study: runs
 # PYTHON=/path/to/python    chooses the interpreter (3.10 to 3.13) that .venv is made with
 
 SHELL := /bin/bash
@@ -51,7 +53,7 @@ endef
 report: repository identity .venv/ready
 	$(pull)
 	@mkdir -p .cache && touch .cache/report-started
-	@python -m dvc repro
+	@$(if $(JOBS),python -m tools.parallel $(JOBS),python -m dvc repro)
 	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
 	@git cat-file -e HEAD:dvc.lock 2> /dev/null || echo "  Keep this run as what later ones are compared with:" \
 	    "git add dvc.lock metrics && git commit -m 'First run'"
@@ -59,7 +61,7 @@ report: repository identity .venv/ready
 # Runs with a file of settings/. params.yaml stays as it is, so that `make report` makes the full run.
 define run_settings
 	@mkdir -p .cache && touch .cache/report-started
-	@python -m tools.settings run $(1) $(SET)
+	@python -m tools.settings run $(1) $(if $(JOBS),--jobs $(JOBS)) $(SET)
 	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
 endef
 

@@ -8,7 +8,6 @@ Both take single settings after the name: `python -m tools.settings run quick jo
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -21,10 +20,11 @@ from ruamel.yaml.comments import CommentedMap
 from src.core.errors import InputError, invalid, one_line
 from src.core.files import atomic_write
 from src.core.params_file import leaves, load_params
+from tools import parallel
 
 PARAMS: Final = Path("params.yaml")
 FOLDER: Final = Path("settings")
-INTERRUPTED: Final = 130  # a shell's status for Ctrl-C
+INTERRUPTED: Final = parallel.INTERRUPTED
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("command", choices=("apply", "run"))
     parser.add_argument("name", help="a file of settings/, without .yaml")
     parser.add_argument("values", nargs="*", metavar="key=value", help="single settings, over those of the file")
+    parser.add_argument("--jobs", type=int, default=1, help="stages at once, where none waits for the other")
     given = parser.parse_args(arguments)
     try:
         before = PARAMS.read_bytes()
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     except (InputError, OSError) as error:
         print(f"settings: {one_line(error)}", file=sys.stderr)
         return 1
-    return 0 if given.command == "apply" else run_and_restore(before)
+    return 0 if given.command == "apply" else run_and_restore(before, given.jobs)
 
 
 def of_file(name: str) -> dict[str, Any]:
@@ -133,11 +134,11 @@ def put(tree: Any, key: str, value: Any) -> None:
     branch[last] = value
 
 
-def run_and_restore(before: bytes) -> int:
+def run_and_restore(before: bytes, jobs: int = 1) -> int:
     """Runs what is out of date; params.yaml is put back however that ends, unless it was edited meanwhile."""
     applied = PARAMS.read_bytes()
     try:
-        return reproduce()
+        return parallel.reproduce(jobs) if jobs > 1 else reproduce()
     finally:
         if PARAMS.read_bytes() == applied:
             with atomic_write(PARAMS) as temporary:
@@ -147,26 +148,19 @@ def run_and_restore(before: bytes) -> int:
 
 
 def reproduce(*targets: str) -> int:
-    """`dvc repro` to its end, which is soon after a Ctrl-C: DVC hears it too, and waits for its stage.
-
-    A closed terminal or a `kill` ends it the same way.
+    """`dvc repro` to its end; a Ctrl-C, a `kill` or a closed terminal ends it soon, when its stage has ended.
 
     Args:
         targets: the last stages; all stages where there are none.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored under `nohup ... &`, which DVC would inherit
-    process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *targets])  # noqa: S603  stages' names
-
-    def interrupt(*_: object) -> None:
-        process.send_signal(signal.SIGINT)
-        raise KeyboardInterrupt
-
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, interrupt)
+    parallel.hear_endings()
+    process = subprocess.Popen(  # noqa: S603  stages' names
+        [*parallel.DVC, "repro", *targets], start_new_session=True
+    )
     try:
         return process.wait()
     except KeyboardInterrupt:
-        process.wait()
+        parallel.end([process])
         return INTERRUPTED
 
 

@@ -158,13 +158,17 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], int]) -> list[l
     commands = []
 
     class Process:
-        def __init__(self, command: list[str]) -> None:
+        pid = -1
+
+        def __init__(self, command: list[str], *, start_new_session: bool) -> None:
+            assert start_new_session
             commands.append(command[1:])
 
         def wait(self) -> int:
             return wait()
 
     monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
     return commands
 
 
@@ -209,8 +213,17 @@ def test_an_interrupted_run_waits_for_the_pipeline_and_puts_params_back(
 def test_a_killed_run_ends_the_pipeline_and_puts_params_back(
     before: bytes, number: signal.Signals, inherited: Any
 ) -> None:
-    """Real processes: a stand-in for DVC says that it runs and what interrupted it. A shell may have SIGINT ignored."""
+    """Real processes: a stand-in for DVC, deaf while its stage runs, and a stage that says what interrupted it.
+
+    A shell may have SIGINT ignored.
+    """
     Path("dvc.py").write_text(
+        "import signal, subprocess, sys\n"
+        "stage = subprocess.Popen([sys.executable, 'stage.py'])\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "stage.wait()\n"
+    )
+    Path("stage.py").write_text(
         "import pathlib, time\n"
         "try:\n"
         "    pathlib.Path('running').touch(); time.sleep(60)\n"
