@@ -117,8 +117,8 @@ RUNS := tests/pipeline tests/processes
 
 unit: .venv/ready-to-test
 	@mkdir -p .cache
-	@python -m pytest $(RUNS) > .cache/runs.txt 2>&1 & runs=$$!; \
-	python -m pytest $(RUNS:%=--ignore %); others=$$?; \
+	@python -m pytest --durations 25 $(RUNS) > .cache/runs.txt 2>&1 & runs=$$!; \
+	python -m pytest --durations 25 $(RUNS:%=--ignore %); others=$$?; \
 	echo "Waiting for the tests of whole runs"; \
 	wait $$runs; runs=$$?; cat .cache/runs.txt; exit $$(( others || runs ))
 
