@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int64
@@ -39,25 +40,41 @@ PROPOSALS = 100  # of the RPN's, per image, among the RoIs that a training step 
 FINEST = 2  # P2, the pyramid's first level
 
 
+class Maps(Protocol):
+    """Gives what a body makes of images, as if by calling it."""
+
+    def __call__(self, body: nn.Module, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """Feature maps, finest first."""
+
+
 class BackboneWithFpn(nn.Module):
-    """A body and the FPN over it; keys `body.*` and `fpn.*`, as in the course's checkpoint."""
+    """A body and the FPN over it; keys `body.*` and `fpn.*`, as in the course's checkpoint.
+
+    Attributes:
+        kept: where the body's maps come from, other than from the body.
+    """
 
     def __init__(self, name: str, body: LiteBody | ResNetBody) -> None:
         super().__init__()
         self.body = body
         self.fpn = FeaturePyramid(CHANNELS[name])
+        self.kept: Maps | None = None
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """P2..P5 and pool, [B, 256, H / stride, W / stride] each."""
-        return self.fpn(self.body(images))
+        return self.fpn(self.maps(images))
 
     def levels_from(self, images: Float[Tensor, "b 3 h w"], finest_level: int) -> list[Tensor]:
         """P<finest_level>..P5 and pool; what finer levels alone need is not computed."""
-        return self.fpn.outputs(self.fpn.top_down(self.body(images), finest_level - FINEST))
+        return self.fpn.outputs(self.fpn.top_down(self.maps(images), finest_level - FINEST))
 
     def top_down_maps(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """The FPN's maps before their output convolutions."""
-        return self.fpn.top_down(self.body(images))
+        return self.fpn.top_down(self.maps(images))
+
+    def maps(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """The body's maps, from where they are kept if they are (`src.detector.kept_maps`)."""
+        return self.body(images) if self.kept is None else self.kept(self.body, images)  # type: ignore[no-any-return]
 
 
 class MaskRCNN(nn.Module):

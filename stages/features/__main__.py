@@ -28,6 +28,7 @@ from src.data.prepared import Example, PreparedFile, flip
 from src.detector.backbones import NORMALIZATIONS
 from src.detector.checkpoints import load_backbone
 from src.detector.fpn import LEVELS, STRIDES
+from src.detector.kept_maps import keep_maps
 from src.detector.proposer import Proposer
 from src.detector.roi_cache import ViewType, cache_view
 from src.ops.roi_align import assign_levels
@@ -64,6 +65,7 @@ def cached_views(
 ) -> Iterator[CachedView]:
     """What the heads need of each view; pictures are read ahead."""
     backbone, rpn = load_backbone(params, fabric.device)
+    keep_maps(backbone, params.runtime, fabric.device)
     batcher = Batcher(NORMALIZATIONS[params.backbone.name], fabric.device)
     proposer = Proposer(backbone, rpn, fabric, batcher)
 

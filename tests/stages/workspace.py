@@ -116,9 +116,10 @@ def written_by(main: Callable[[Params], None], params: Params, workspace: Path) 
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    """All files below a folder, without the code, which is linked to, and what says how long something took."""
+    """All files below a folder, less the code, which is linked to, and what no result depends on but its seconds."""
     named = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in named.items() if not name.startswith(".cache/seconds/")}
+    aside = (".cache/seconds/", ".cache/maps/")
+    return {name: path.read_bytes() for name, path in named.items() if not name.startswith(aside)}
 
 
 def states(file: Any) -> Parts:

@@ -1,0 +1,99 @@
+"""Stages whose body stands still keep its maps, share them, and give the same bytes with and without."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.core.params import AugmentParams
+from src.data.prepared import PreparedFile
+from stages.backbone import __main__ as backbone
+from stages.features import __main__ as features
+from stages.joint import __main__ as joint
+from stages.one_stage import __main__ as one_stage
+from tests.factories import make_prepared
+from tests.stages.workspace import make_workspace, save_parts, tiny_params, written_by
+
+STAGES = {"backbone": backbone, "features": features, "joint": joint, "one_stage": one_stage}
+AUGMENT = AugmentParams(scale_jitter=0.0, color_jitter=0.2, copy_paste=0.0)
+CHANGES = [{"options": {"trainable_layers": 1}}, {"augment": AUGMENT}]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_prepared(tmp_path_factory.mktemp("data"), images=6)
+
+
+def run(
+    stage: str, prepared: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, maps: Path | None = None, **changes: Any
+) -> dict[str, bytes]:
+    """What a stage writes in a new workspace, which may begin with another's maps."""
+    folder.mkdir()
+    make_workspace(folder, monkeypatch, prepared)
+    if maps:
+        shutil.copytree(maps, folder / ".cache/maps")
+    params = tiny_params()
+    if stage != "features":
+        changes = {stage: dataclasses.replace(getattr(params, stage), **changes.pop("options", {})), **changes}
+    params = dataclasses.replace(params, **changes)
+    if stage != "backbone":
+        save_parts(params)
+    return written_by(STAGES[stage].main, params, folder)
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    maps = folder / ".cache/maps"
+    return {path.relative_to(maps).as_posix(): path.read_bytes() for path in maps.rglob("*.pt")}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_outputs_are_the_same_bytes_with_and_without(
+    stage: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(stage, prepared, tmp_path / "first", monkeypatch)
+    maps = kept(tmp_path / "first")
+    assert maps
+    again = run(stage, prepared, tmp_path / "again", monkeypatch, tmp_path / "first/.cache/maps")
+    assert kept(tmp_path / "again") == maps
+    monkeypatch.setattr(STAGES[stage], "keep_maps", lambda *_: None)
+    without = run(stage, prepared, tmp_path / "without", monkeypatch)
+    assert kept(tmp_path / "without") == {}
+    assert first == again == without
+
+
+def test_stages_share_them(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together they see each picture and each mirror image at most: nothing is kept twice."""
+    maps = None
+    for stage in STAGES:
+        run(stage, prepared, tmp_path / stage, monkeypatch, maps)
+        maps = tmp_path / stage / ".cache/maps"
+    assert maps is not None
+    with PreparedFile(prepared) as file:
+        assert len(file.names) <= len(kept(tmp_path / "one_stage")) <= 2 * len(file.names)
+    assert len(list(maps.iterdir())) == 1
+
+
+@pytest.mark.parametrize("stage", ["backbone", "joint", "one_stage"])
+@pytest.mark.parametrize(
+    "changes", [{"options": {"trainable_layers": 1}}, {"augment": AUGMENT}], ids=["body", "images"]
+)
+def test_where_the_body_learns_or_images_vary_none_is_kept(
+    stage: str, changes: dict[str, Any], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(stage, prepared, tmp_path / "run", monkeypatch, **changes)
+    assert kept(tmp_path / "run") == {}
+
+
+@pytest.mark.parametrize("name", ["precision", "threads"])
+def test_other_conditions_have_their_own(
+    name: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = tiny_params().runtime
+    other = dataclasses.replace(runtime, **{name: {"precision": "bf16", "threads": 2}[name]})
+    run("one_stage", prepared, tmp_path / "first", monkeypatch)
+    run("one_stage", prepared, tmp_path / "other", monkeypatch, tmp_path / "first/.cache/maps", runtime=other)
+    assert len({file.split("/")[0] for file in kept(tmp_path / "other")}) == 2
