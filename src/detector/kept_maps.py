@@ -119,13 +119,15 @@ def digest(tensors: Iterable[Tensor], words: str = "") -> str:
 
 
 def _read(path: Path) -> Sequence[Tensor] | None:
-    """Kept maps; None where there are none, or others than were written, as after a machine lost its power."""
+    """Kept maps; None where there are none, or not what was written, as after a machine lost its power."""
     if not path.exists():
         return None
     try:
         content = read_tensors(path)
         os.utime(path)
     except (InputError, FileNotFoundError):  # another process may just have made room
+        return None
+    if not isinstance(content, dict) or content.keys() != {"maps", "digest"}:
         return None
     maps: Sequence[Tensor] = content["maps"]
     return maps if content["digest"] == digest(maps) else None

@@ -74,7 +74,7 @@ class BackboneWithFpn(nn.Module):
 
     def maps(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """The body's maps, from where they are kept if they are (`src.detector.kept_maps`)."""
-        return self.body(images) if self.kept is None else self.kept(self.body, images)  # type: ignore[no-any-return]
+        return self.body(images) if self.kept is None else self.kept(self.body, images)
 
 
 class MaskRCNN(nn.Module):

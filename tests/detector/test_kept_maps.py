@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_a_mirrored_picture_has_its_own(body: Counting, tmp_path: Path) -> None:
     assert len(files(tmp_path)) == 2
 
 
-@pytest.mark.parametrize("damage", ["cut", "emptied", "changed"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "changed", "other"])
 def test_a_damaged_file_is_computed_anew(damage: str, body: Counting, tmp_path: Path) -> None:
     kept, images = KeptMaps(tmp_path / "a", 1), pictures(1)
     expected = kept(body, images)
@@ -89,7 +90,9 @@ def test_a_damaged_file_is_computed_anew(damage: str, body: Counting, tmp_path: 
     content = bytearray(file.read_bytes())
     if damage == "changed":
         content[len(content) // 2] ^= 1
-    file.write_bytes({"cut": content[:-100], "emptied": b"", "changed": content}[damage])
+    other = io.BytesIO()
+    torch.save([torch.zeros(1)], other)
+    file.write_bytes({"cut": content[:-100], "emptied": b"", "changed": content, "other": other.getvalue()}[damage])
     assert same(kept(body, images), expected)
     assert body.images == 2
     assert same(kept(body, images), expected)
