@@ -29,6 +29,7 @@ from src.detector.backbones import NORMALIZATIONS
 from src.detector.box_head import SIZE, BoxHead
 from src.detector.checkpoints import load_backbone
 from src.detector.fpn import LEVELS, STRIDES
+from src.detector.kept_maps import keep_maps
 from src.detector.mask_rcnn import BackboneWithFpn, MaskRCNN
 from src.detector.proposer import Proposer
 from src.detector.roi_heads import RoiHeads, pool
@@ -55,6 +56,8 @@ def main(params: Params) -> None:
         batcher = Batcher(NORMALIZATIONS[options.name], fabric.device)
         before = Proposer(*load_start(params, fabric.device), fabric, batcher)
         after = Proposer(*load_backbone(params, fabric.device), fabric, batcher)
+        for one in (before, after):
+            keep_maps(one.backbone, params.runtime, fabric.device)
         qualities = []
         for name, one in (("before", before), ("after", after)):
             examples = tqdm(

@@ -12,13 +12,20 @@ import pytest
 from src.core.params import AugmentParams
 from src.data.prepared import PreparedFile
 from stages.backbone import __main__ as backbone
+from stages.evaluate_backbone import __main__ as evaluate_backbone
 from stages.features import __main__ as features
 from stages.joint import __main__ as joint
 from stages.one_stage import __main__ as one_stage
 from tests.factories import make_prepared
 from tests.stages.workspace import make_workspace, save_parts, tiny_params, written_by
 
-STAGES = {"backbone": backbone, "features": features, "joint": joint, "one_stage": one_stage}
+STAGES = {
+    "backbone": backbone,
+    "evaluate_backbone": evaluate_backbone,
+    "features": features,
+    "joint": joint,
+    "one_stage": one_stage,
+}
 AUGMENT = AugmentParams(scale_jitter=0.0, color_jitter=0.2, copy_paste=0.0)
 CHANGES = [{"options": {"trainable_layers": 1}}, {"augment": AUGMENT}]
 
@@ -37,7 +44,7 @@ def run(
     if maps:
         shutil.copytree(maps, folder / ".cache/maps")
     params = tiny_params()
-    if stage != "features":
+    if "evaluate" not in stage and stage != "features":
         changes = {stage: dataclasses.replace(getattr(params, stage), **changes.pop("options", {})), **changes}
     params = dataclasses.replace(params, **changes)
     if stage != "backbone":
