@@ -14,7 +14,8 @@
 # make placed               after the project's folder was moved or renamed: .venv can be activated again
 # make audit                known vulnerabilities in the pinned packages; asks PyPI
 # make lock                 pins the packages anew; asks PyPI
-# JOBS=2                    with quick, photos, report: stages that do not wait for each other at once; with study: runs
+# JOBS=2                    with quick, photos, report: stages that do not wait for each other at once, each on its part
+#                           of the cores; with study: runs at once
 # PYTHON=/path/to/python    chooses the interpreter (3.10 to 3.13) that .venv is made with
 
 SHELL := /bin/bash
@@ -54,7 +55,7 @@ report: repository identity .venv/ready
 	$(pull)
 	@mkdir -p .cache && touch .cache/report-started
 	@$(if $(JOBS),python -m tools.parallel $(JOBS),python -m dvc repro)
-	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
+	@if [ -n "$(JOBS)" ] || ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
 	@git cat-file -e HEAD:dvc.lock 2> /dev/null || echo "  Keep this run as what later ones are compared with:" \
 	    "git add dvc.lock metrics && git commit -m 'First run'"
 
@@ -62,7 +63,7 @@ report: repository identity .venv/ready
 define run_settings
 	@mkdir -p .cache && touch .cache/report-started
 	@python -m tools.settings run $(1) $(if $(JOBS),--jobs $(JOBS)) $(SET)
-	@if ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
+	@if [ -n "$(JOBS)" ] || ! [ report/index.html -nt .cache/report-started ]; then python -m tools.headline; fi
 endef
 
 # SET="key=value ..." adds single settings.

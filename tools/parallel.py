@@ -3,30 +3,28 @@
 Each stage is a `dvc repro --single-item` of its own, started when the stages before it are done, so that DVC decides
 what is out of date, keeps the outputs and writes dvc.lock as ever. The jobs share the processor's cores in equal parts;
 where the system cannot bind a process to cores (macOS), each takes all. A stage's number of threads is then the same
-whatever runs beside it, and its results repeat byte for byte.
+whatever runs beside it, so its results repeat byte for byte; those of a run on all cores may differ in the last digits.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from tqdm import tqdm
 
+from tools.sessions import DVC, GLANCE, INTERRUPTED, Endings, end, start
+
 LOGS: Final = Path(".cache") / "stages"
-GLANCE: Final = 0.2  # seconds between looks at what has ended
 TAIL: Final = 12  # lines of a failed stage's output that are shown
-INTERRUPTED: Final = 130  # a shell's status for Ctrl-C
-DVC: Final = (sys.executable, "-m", "dvc")
 
 
 class Running(NamedTuple):
@@ -43,39 +41,23 @@ def reproduce(jobs: int) -> int:
     A stage that fails lets those that run finish, and no other starts. After a Ctrl-C, a `kill` or a closed terminal
     those that run are interrupted and waited for: a training keeps its checkpoint.
     """
-    before = parents()
-    waiting = outdated(before)
-    running: list[Running] = []
-    hear_endings()
-    try:
-        return _run(waiting, before, running, jobs)
-    except KeyboardInterrupt:
-        end([one.process for one in running])
-        return INTERRUPTED
+    with Endings() as endings:
+        try:
+            before = parents()
+            waiting = outdated(before)
+        except subprocess.CalledProcessError as error:  # DVC has said why
+            return INTERRUPTED if endings.heard else error.returncode
+        return _run(waiting, before, jobs, endings)
 
 
-def hear_endings() -> None:
-    """A `kill` and a closed terminal interrupt this process as Ctrl-C does, also where a shell has that ignored."""
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
-
-
-def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Interrupts sessions of DVC, each with its stage, which DVC waits for without hearing anything, and waits."""
-    for process in processes:
-        with suppress(ProcessLookupError):  # it has just ended
-            os.killpg(process.pid, signal.SIGINT)
-    for process in processes:
-        process.wait()
-
-
-def _run(waiting: list[str], before: Mapping[str, set[str]], running: list[Running], jobs: int) -> int:
+def _run(waiting: list[str], before: Mapping[str, set[str]], jobs: int, endings: Endings) -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
+    running: list[Running] = []
     failed: list[str] = []
     if waiting:
         print(f"What a stage prints goes to {LOGS}{os.sep}<stage>.txt", flush=True)
     with tqdm(total=len(waiting), unit="stage", smoothing=0) as bar:
-        while running or (waiting and not failed):
+        while (running or (waiting and not failed)) and not endings.heard:
             for stage in [] if failed else ready(waiting, running, before)[: jobs - len(running)]:
                 waiting.remove(stage)
                 place = min(set(range(jobs)) - {one.place for one in running})
@@ -87,6 +69,9 @@ def _run(waiting: list[str], before: Mapping[str, set[str]], running: list[Runni
                 bar.update()
                 if one.process.returncode:
                     failed.append(one.stage)
+    if endings.heard:
+        end([one.process for one in running])
+        return INTERRUPTED
     for stage in failed:
         lines = log(stage).read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
         print(f"\n{stage} failed; the end of {log(stage)}:", *lines[-TAIL:], sep="\n", file=sys.stderr)
@@ -101,13 +86,7 @@ def ready(waiting: Sequence[str], running: Iterable[Running], before: Mapping[st
 
 def _start(stage: str, place: int, jobs: int) -> subprocess.Popen[bytes]:
     with log(stage).open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603  names of stages
-            [*DVC, "--wait-for-lock", "repro", "--single-item", stage],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a signal reaches its stage too, and a terminal's Ctrl-C comes from here alone
-        )
+        process = start("--wait-for-lock", "repro", "--single-item", stage, output=output)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(process.pid, share(sorted(os.sched_getaffinity(0)), place, jobs))
     return process
@@ -144,12 +123,22 @@ def outdated(before: Mapping[str, set[str]]) -> list[str]:
     return [stage for stage in before if stage in changed]
 
 
+def stages_at_once(text: str) -> int:
+    """The number that a text stands for.
+
+    Raises:
+        argparse.ArgumentTypeError: it stands for none, or for less than 1.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Reproduces all; gives the exit status."""
-    if len(arguments) != 1 or not arguments[0].isdecimal() or int(arguments[0]) < 1:
-        print(f"parallel: expected how many stages at once, found {' '.join(arguments) or 'nothing'}", file=sys.stderr)
-        return 2
-    return reproduce(int(arguments[0]))
+    parser = argparse.ArgumentParser(prog="python -m tools.parallel", description=str(__doc__).splitlines()[0])
+    parser.add_argument("jobs", type=stages_at_once, help="stages at once")
+    return reproduce(parser.parse_args(arguments).jobs)
 
 
 if __name__ == "__main__":

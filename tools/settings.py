@@ -8,7 +8,6 @@ Both take single settings after the name: `python -m tools.settings run quick jo
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -21,10 +20,10 @@ from src.core.errors import InputError, invalid, one_line
 from src.core.files import atomic_write
 from src.core.params_file import leaves, load_params
 from tools import parallel
+from tools.sessions import Endings, start, wait
 
 PARAMS: Final = Path("params.yaml")
 FOLDER: Final = Path("settings")
-INTERRUPTED: Final = parallel.INTERRUPTED
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,7 +32,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("command", choices=("apply", "run"))
     parser.add_argument("name", help="a file of settings/, without .yaml")
     parser.add_argument("values", nargs="*", metavar="key=value", help="single settings, over those of the file")
-    parser.add_argument("--jobs", type=int, default=1, help="stages at once, where none waits for the other")
+    parser.add_argument(
+        "--jobs", type=parallel.stages_at_once, default=1, help="stages at once, where none waits for the other"
+    )
     given = parser.parse_args(arguments)
     try:
         before = PARAMS.read_bytes()
@@ -153,15 +154,8 @@ def reproduce(*targets: str) -> int:
     Args:
         targets: the last stages; all stages where there are none.
     """
-    parallel.hear_endings()
-    process = subprocess.Popen(  # noqa: S603  stages' names
-        [*parallel.DVC, "repro", *targets], start_new_session=True
-    )
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        parallel.end([process])
-        return INTERRUPTED
+    with Endings() as endings:
+        return wait(start("repro", *targets), endings)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.structure.project import PROJECT
@@ -31,7 +32,7 @@ if fails == "forever":
     time.sleep(600)
 if fails == "fails":
     sys.exit(f"{name} does not work")
-pathlib.Path(name + ".out").write_text(name)
+pathlib.Path(name + ".out").write_text(f"{name} {fails}")
 pathlib.Path("log.txt").open("a").write(f"end {name}\\n")
 """
 BEFORE = {"first": [], "left": ["first"], "right": ["first"], "last": ["left", "right"]}
@@ -107,11 +108,19 @@ def test_what_comes_after_a_change_runs_and_nothing_else(pipeline: Callable[...,
     folder = pipeline()
     assert run(folder, "2")[0] == 0
     (folder / "log.txt").unlink()
-    (folder / "left.out").unlink()
-    (folder / "left.out").write_text("another", encoding="utf-8")  # somebody's edit: DVC makes it anew
+    pipeline_file = folder / "dvc.yaml"
+    pipeline_file.write_text(pipeline_file.read_text(encoding="utf-8").replace("left - works", "left - other"))
     assert run(folder, "2")[0] == 0
-    assert (folder / "left.out").read_text(encoding="utf-8") == "left"
-    assert "begin right" not in (events(folder) if (folder / "log.txt").exists() else [])
+    assert events(folder) == ["begin left", "end left", "begin last", "end last"]
+    assert dvc(folder, "status").strip() == "Data and pipelines are up to date."
+
+
+def test_what_dvc_refuses_is_its_own_line(tmp_path: Path) -> None:
+    """No repository of DVC's."""
+    status, printed = run(tmp_path, "2")
+    assert status not in (0, 130)
+    assert "Traceback" not in printed
+    assert "not inside of a DVC repository" in printed
 
 
 def test_a_failure_lets_the_others_finish_and_is_shown(pipeline: Callable[..., Path]) -> None:
@@ -125,26 +134,39 @@ def test_a_failure_lets_the_others_finish_and_is_shown(pipeline: Callable[..., P
     assert (folder / "right.out").is_file()
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
-def test_an_ended_run_leaves_no_process(ending: signal.Signals, pipeline: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_ended_run_leaves_no_process(ending: signal.Signals, times: int, pipeline: Callable[..., Path]) -> None:
+    """Also where somebody is impatient."""
     folder = pipeline(left="right forever", right="left forever")
     process = start(folder, "2")
     deadline = time.monotonic() + 60
     while not {"begin left", "begin right"} <= set(events(folder) if (folder / "log.txt").exists() else []):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    process.send_signal(ending)
+    assert len(living(folder)) >= 5  # this, and of each stage DVC and its command
+    for _ in range(times):
+        process.send_signal(ending)
+        time.sleep(0.05)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    with pytest.raises(subprocess.CalledProcessError):
-        subprocess.run(["pgrep", "-f", f"{sys.executable} stage.py (left|right)"], check=True, capture_output=True)
+    assert living(folder) == []
 
 
-@pytest.mark.parametrize("given", ["0", "-1", "two", ""])
+def living(folder: Path) -> list[int]:
+    """Processes that work in a folder."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cwd", "status"])
+        if process.info["cwd"] == str(folder) and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+@pytest.mark.parametrize("given", ["0", "1.5", "two", ""])
 def test_a_number_that_is_none_is_refused(given: str, tmp_path: Path) -> None:
     status, printed = run(tmp_path, given)
     assert status == 2
-    assert printed.startswith("parallel: expected how many stages at once")
+    assert "expected a whole number from 1" in printed
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from ruamel.yaml import YAML
 
 from src.core.params_file import leaves, load_params
 from tests.structure.project import PROJECT
-from tools import settings
+from tools import parallel, settings
+from tools.sessions import INTERRUPTED
 
 SHIPPED = sorted((PROJECT / "settings").glob("*.yaml"))
 SMALL = """# Half the scenes, smaller anchors.
@@ -153,19 +154,19 @@ def started_by_mistake(*arguments: Any, **options: Any) -> None:
     raise AssertionError("a process was started")
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], int]) -> list[list[str]]:
-    """Has `wait` done in place of every process's run; gives the commands in order."""
+def stand_in(monkeypatch: pytest.MonkeyPatch, poll: Callable[[], int | None]) -> list[list[str]]:
+    """Has `poll` say how every process stands, in place of a process; gives the commands in order."""
     commands = []
 
     class Process:
         pid = -1
 
-        def __init__(self, command: list[str], *, start_new_session: bool) -> None:
+        def __init__(self, command: list[str], *, start_new_session: bool, **_: Any) -> None:
             assert start_new_session
             commands.append(command[1:])
 
-        def wait(self) -> int:
-            return wait()
+        def poll(self) -> int | None:
+            return poll()
 
     monkeypatch.setattr(subprocess, "Popen", Process)
     monkeypatch.setattr(os, "killpg", lambda *_: None)
@@ -195,15 +196,16 @@ def test_an_interrupted_run_waits_for_the_pipeline_and_puts_params_back(
 ) -> None:
     waited = []
 
-    def pipeline() -> int:
+    def pipeline() -> int | None:
         waited.append(settings.PARAMS.read_bytes())
-        if len(waited) == 1:
-            raise KeyboardInterrupt
+        if len(waited) < 4:  # impatient
+            signal.raise_signal(signal.SIGINT)
+            return None
         return 1
 
     stand_in(monkeypatch, pipeline)
     assert settings.main(["run", "small"]) == 130
-    assert len(waited) == 2
+    assert len(waited) > 3
     assert before not in waited  # while the pipeline still ends, its settings stay
     assert settings.PARAMS.read_bytes() == before
 
@@ -240,7 +242,7 @@ def test_a_killed_run_ends_the_pipeline_and_puts_params_back(
         time.sleep(0.05)
     assert settings.PARAMS.read_bytes() != before
     process.send_signal(number)
-    assert process.wait(timeout=60) == settings.INTERRUPTED
+    assert process.wait(timeout=60) == INTERRUPTED
     assert Path("interrupted").exists()
     assert settings.PARAMS.read_bytes() == before
 
@@ -252,16 +254,42 @@ def test_a_pipeline_that_cannot_start_leaves_params(before: bytes, monkeypatch: 
     assert settings.PARAMS.read_bytes() == before
 
 
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_of_several_stages_that_is_killed_at_its_start_puts_params_back(
+    ending: signal.Signals, before: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outdated(_: object) -> list[str]:
+        assert settings.PARAMS.read_bytes() != before
+        signal.raise_signal(ending)
+        return ["rpn"]
+
+    monkeypatch.setattr(parallel, "parents", lambda: {"rpn": set()})
+    monkeypatch.setattr(parallel, "outdated", outdated)
+    monkeypatch.setattr(subprocess, "Popen", started_by_mistake)
+    old = signal.getsignal(ending)
+    assert settings.main(["run", "small", "--jobs", "2"]) == INTERRUPTED
+    assert settings.PARAMS.read_bytes() == before
+    assert signal.getsignal(ending) == old
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two"])
+def test_a_number_of_stages_that_is_none_is_refused(jobs: str, before: bytes) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        settings.main(["run", "small", "--jobs", jobs])
+    assert settings.PARAMS.read_bytes() == before
+
+
 @pytest.mark.parametrize("ends", ["well", "interrupted"])
 def test_params_edited_during_a_run_are_kept(
     ends: str, before: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edited = before + b"\n# a note\n"
 
-    def pipeline() -> int:
+    def pipeline() -> int | None:
         if ends == "interrupted" and settings.PARAMS.read_bytes() != edited:
             settings.PARAMS.write_bytes(edited)
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+            return None
         settings.PARAMS.write_bytes(edited)
         return 0
 

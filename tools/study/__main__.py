@@ -17,7 +17,7 @@ import pandas as pd
 
 from src.core.errors import InputError, one_line
 from src.reporting.formatting import duration, plural
-from tools.settings import INTERRUPTED
+from tools.sessions import INTERRUPTED
 from tools.study import experiments
 from tools.study.page import write_page
 from tools.study.plan import Run, Study, read_study
