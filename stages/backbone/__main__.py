@@ -21,7 +21,7 @@ from src.data.prepared import read_classes
 from src.detector.backbones import NORMALIZATIONS, set_trainable_layers
 from src.detector.box_head import BoxHead
 from src.detector.checkpoints import save_heads
-from src.detector.kept_maps import keep_maps
+from src.detector.kept_maps import keep_frozen_maps
 from src.detector.mask_rcnn import MaskRCNN
 from src.detector.roi_heads import RoiHeads
 from src.detector.weights import build
@@ -41,8 +41,7 @@ def main(params: Params) -> None:
     classes = read_classes(paths.PREPARED)
     model = start_fine_tuning(params, classes, fabric.device)
     normalization, augmentation = NORMALIZATIONS[options.name], Augmentation.from_params(params.augment)
-    if not options.trainable_layers and augmentation is None:
-        keep_maps(model.backbone, params.runtime, fabric.device)
+    keep_frozen_maps(model.backbone, options, augmentation, fabric)
     training = from_pictures(options, normalization, fabric, tested=TESTED, masks=False, augmentation=augmentation)
     checkpoint = Checkpoint("backbone", fabric)
     schedule = Schedule.from_params("backbone", options, training.steps)

@@ -57,7 +57,7 @@ def main(params: Params) -> None:
         before = Proposer(*load_start(params, fabric.device), fabric, batcher)
         after = Proposer(*load_backbone(params, fabric.device), fabric, batcher)
         for one in (before, after):
-            keep_maps(one.backbone, params.runtime, fabric.device)
+            keep_maps(one.backbone, fabric, writes=False)
         qualities = []
         for name, one in (("before", before), ("after", after)):
             examples = tqdm(

@@ -65,7 +65,7 @@ def cached_views(
 ) -> Iterator[CachedView]:
     """What the heads need of each view; pictures are read ahead."""
     backbone, rpn = load_backbone(params, fabric.device)
-    keep_maps(backbone, params.runtime, fabric.device)
+    keep_maps(backbone, fabric, writes=False)
     batcher = Batcher(NORMALIZATIONS[params.backbone.name], fabric.device)
     proposer = Proposer(backbone, rpn, fabric, batcher)
 

@@ -21,7 +21,7 @@ from src.data.augmentation import Augmentation
 from src.data.prepared import read_classes
 from src.detector.backbones import NORMALIZATIONS
 from src.detector.checkpoints import assemble_trained_parts, save_detector
-from src.detector.kept_maps import keep_maps
+from src.detector.kept_maps import keep_frozen_maps
 from src.training.checkpoint import Checkpoint
 from src.training.gradients import GradientProbe
 from src.training.history import Row, open_histories
@@ -41,8 +41,7 @@ def main(params: Params) -> None:
     classes = read_classes(paths.PREPARED)
     model = assemble_trained_parts(params, classes, fabric.device)
     normalization, augmentation = NORMALIZATIONS[params.backbone.name], Augmentation.from_params(params.augment)
-    if not options.trainable_layers and augmentation is None:
-        keep_maps(model.backbone, params.runtime, fabric.device)
+    keep_frozen_maps(model.backbone, options, augmentation, fabric)
     training = dataclasses.replace(
         from_pictures(options, normalization, fabric, tested=TESTED, augmentation=augmentation),
         gradients=GradientProbe(list(model.backbone.parameters()), options.gradient_interval),

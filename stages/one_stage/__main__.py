@@ -22,7 +22,7 @@ from src.data.augmentation import Augmentation
 from src.data.prepared import read_classes
 from src.detector.backbones import NORMALIZATIONS
 from src.detector.checkpoints import save_one_stage, start_one_stage
-from src.detector.kept_maps import keep_maps
+from src.detector.kept_maps import keep_frozen_maps
 from src.training.checkpoint import Checkpoint
 from src.training.loop import fit
 from src.training.pictures import from_pictures
@@ -40,8 +40,7 @@ def main(params: Params) -> None:
     classes = read_classes(paths.PREPARED)
     model = start_one_stage(params, classes, fabric.device)
     normalization, augmentation = NORMALIZATIONS[params.backbone.name], Augmentation.from_params(params.augment)
-    if not options.trainable_layers and augmentation is None:
-        keep_maps(model.backbone, params.runtime, fabric.device)
+    keep_frozen_maps(model.backbone, options, augmentation, fabric)
     training = from_pictures(options, normalization, fabric, tested=TESTED, masks=False, augmentation=augmentation)
     schedule = dataclasses.replace(
         Schedule.from_params("one_stage", options, training.steps), slower={BODY: options.backbone_rate_factor}

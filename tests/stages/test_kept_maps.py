@@ -11,6 +11,8 @@ import pytest
 
 from src.core.params import AugmentParams
 from src.data.prepared import PreparedFile
+from src.detector import kept_maps
+from src.detector.backbones import LiteBody
 from stages.backbone import __main__ as backbone
 from stages.evaluate_backbone import __main__ as evaluate_backbone
 from stages.features import __main__ as features
@@ -19,15 +21,11 @@ from stages.one_stage import __main__ as one_stage
 from tests.factories import make_prepared
 from tests.stages.workspace import make_workspace, save_parts, tiny_params, written_by
 
-STAGES = {
-    "backbone": backbone,
-    "evaluate_backbone": evaluate_backbone,
-    "features": features,
-    "joint": joint,
-    "one_stage": one_stage,
-}
+TRAININGS = {"backbone": backbone, "joint": joint, "one_stage": one_stage}
+READERS = {"evaluate_backbone": evaluate_backbone, "features": features}
+STAGES = TRAININGS | READERS
 AUGMENT = AugmentParams(scale_jitter=0.0, color_jitter=0.2, copy_paste=0.0)
-CHANGES = [{"options": {"trainable_layers": 1}}, {"augment": AUGMENT}]
+CHANGES = {"body": {"options": {"trainable_layers": 1}}, "images": {"augment": AUGMENT}}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +42,7 @@ def run(
     if maps:
         shutil.copytree(maps, folder / ".cache/maps")
     params = tiny_params()
-    if "evaluate" not in stage and stage != "features":
+    if stage in TRAININGS:
         changes = {stage: dataclasses.replace(getattr(params, stage), **changes.pop("options", {})), **changes}
     params = dataclasses.replace(params, **changes)
     if stage != "backbone":
@@ -57,25 +55,49 @@ def kept(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(maps).as_posix(): path.read_bytes() for path in maps.rglob("*.pt")}
 
 
+def without_maps(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kept_maps, "keep_maps", lambda *_, **__: None)
+    for stage in READERS.values():
+        patch.setattr(stage, "keep_maps", lambda *_, **__: None)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_outputs_are_the_same_bytes_with_and_without(
     stage: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of trainings that write them, and of all stages that find them."""
+    run("joint", prepared, tmp_path / "before", monkeypatch)
+    maps = tmp_path / "before/.cache/maps"
     first = run(stage, prepared, tmp_path / "first", monkeypatch)
-    maps = kept(tmp_path / "first")
-    assert maps
-    again = run(stage, prepared, tmp_path / "again", monkeypatch, tmp_path / "first/.cache/maps")
-    assert kept(tmp_path / "again") == maps
-    monkeypatch.setattr(STAGES[stage], "keep_maps", lambda *_: None)
-    without = run(stage, prepared, tmp_path / "without", monkeypatch)
+    assert bool(kept(tmp_path / "first")) == (stage in TRAININGS)
+    again = run(stage, prepared, tmp_path / "again", monkeypatch, maps)
+    with monkeypatch.context() as patch:
+        without_maps(patch)
+        without = run(stage, prepared, tmp_path / "without", patch)
     assert kept(tmp_path / "without") == {}
     assert first == again == without
 
 
-def test_stages_share_them(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_was_kept_is_not_computed_again(
+    stage: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("joint", prepared, tmp_path / "before", monkeypatch, options={"epochs": 6})  # sees most of both sides
+    asked: list[int] = []
+    forward = LiteBody.forward
+    monkeypatch.setattr(LiteBody, "forward", lambda self, images: (asked.append(len(images)), forward(self, images))[1])
+    counts = []
+    for folder, maps in (("first", None), ("again", tmp_path / "before/.cache/maps")):
+        asked.clear()
+        run(stage, prepared, tmp_path / folder, monkeypatch, maps)
+        counts.append(sum(asked))
+    assert counts[1] < counts[0] / 2
+
+
+def test_trainings_share_them(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Together they see each picture and each mirror image at most: nothing is kept twice."""
     maps = None
-    for stage in STAGES:
+    for stage in TRAININGS:
         run(stage, prepared, tmp_path / stage, monkeypatch, maps)
         maps = tmp_path / stage / ".cache/maps"
     assert maps is not None
@@ -84,14 +106,12 @@ def test_stages_share_them(prepared: Path, tmp_path: Path, monkeypatch: pytest.M
     assert len(list(maps.iterdir())) == 1
 
 
-@pytest.mark.parametrize("stage", ["backbone", "joint", "one_stage"])
-@pytest.mark.parametrize(
-    "changes", [{"options": {"trainable_layers": 1}}, {"augment": AUGMENT}], ids=["body", "images"]
-)
+@pytest.mark.parametrize("stage", TRAININGS)
+@pytest.mark.parametrize("changed", CHANGES)
 def test_where_the_body_learns_or_images_vary_none_is_kept(
-    stage: str, changes: dict[str, Any], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, changed: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(stage, prepared, tmp_path / "run", monkeypatch, **changes)
+    run(stage, prepared, tmp_path / "run", monkeypatch, **CHANGES[changed])
     assert kept(tmp_path / "run") == {}
 
 
