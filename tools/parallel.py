@@ -3,7 +3,8 @@
 Each stage is a `dvc repro --single-item` of its own, started when the stages before it are done, so that DVC decides
 what is out of date, keeps the outputs and writes dvc.lock as ever. The jobs share the processor's cores in equal parts;
 where the system cannot bind a process to cores (macOS), each takes all. A stage's number of threads is then the same
-whatever runs beside it, so its results repeat byte for byte; those of a run on all cores may differ in the last digits.
+whatever runs beside it, so its results repeat byte for byte. A run on all cores rounds differently, which in a training
+comes to what another seed does.
 """
 
 from __future__ import annotations
