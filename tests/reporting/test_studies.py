@@ -75,10 +75,25 @@ def test_a_study_is_cited_with_its_setting_seeds_and_both_intervals(tmp_path: Pa
     assert said.endswith("make them: 'in turns' moved box AP by \N{MINUS SIGN}0.031.")
     assert "heads alone" not in said
     assert answer.tables["study"].rows == [
-        ["in turns", "box AP", "\N{MINUS SIGN}0.031", "\N{MINUS SIGN}0.044 to \N{MINUS SIGN}0.019",
+        ["in turns", "box AP", "\N{MINUS SIGN}0.031 (\N{MINUS SIGN}0.044 to \N{MINUS SIGN}0.019)",
          "\N{MINUS SIGN}0.061 to \N{MINUS SIGN}0.010"],
-        ["heads alone", "mask AP", "+0.017", "\N{MINUS SIGN}0.003 to +0.037", "\N{MINUS SIGN}0.030 to +0.040"],
+        ["heads alone", "mask AP", "+0.017 (\N{MINUS SIGN}0.003 to +0.037)", "\N{MINUS SIGN}0.030 to +0.040"],
     ]  # fmt: skip
+
+
+def test_what_a_variant_moved_stands_together_beside_what_chance_would(tmp_path: Path) -> None:
+    """By metric, as a study has them: variants take turns."""
+    moved = [
+        dataclasses.replace(TURNS, variant=variant, metric=metric)
+        for metric in ("box_ap", "box_ap50")
+        for variant in ("in turns", "heads")
+    ]
+    unmoved = [dataclasses.replace(TURNS, metric=f"metric {number}", mean=0.0) for number in range(56)]
+    put(tmp_path, study("schemes", differences=[*moved, *unmoved]))
+    said = task_11(write_run(tmp_path)).words["study"]
+    assert "in 60 numbers, of which chance alone would move about 3 by more than seeds do." in said
+    text = "box AP by \N{MINUS SIGN}0.031 and box AP50 by \N{MINUS SIGN}0.031"
+    assert said.endswith(f": 'in turns' moved {text}; 'heads' moved {text}.")
 
 
 def test_a_difference_that_other_images_may_not_show_is_not_called_larger(tmp_path: Path) -> None:

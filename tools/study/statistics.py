@@ -8,15 +8,12 @@ v (n - 1) degrees of freedom. Seeds are not drawn anew, as images are: three giv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import pandas as pd
 from scipy.stats import t
 
-from src.reporting.answers.studies import Difference
+from src.reporting.answers.studies import LEVEL, Difference
 from tools.study.draws import Draws, interval
-
-LEVEL: Final = 0.95
 
 
 def spread(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

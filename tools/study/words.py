@@ -7,10 +7,9 @@ from typing import Final
 
 import pandas as pd
 
-from src.reporting.answers.studies import Difference
+from src.reporting.answers.studies import LEVEL, Difference
 from src.reporting.formatting import listing, metric_name, plural, score, sentence, signed
 from tools.study.plan import Study
-from tools.study.statistics import LEVEL
 
 SEEDS: Final = (
     "A difference counts as larger than seeds make where its 95 % interval over seeds (Student's t; the spread of "

@@ -20,6 +20,7 @@ from src.reporting.run_results import RunResults
 FOLDER: Final = Path("docs/studies")
 CITED: Final = ("box_ap", "box_ap50", "mask_ap", "ap", "ap50")  # metrics in the report's table of a study
 SEED_ALONE: Final = "noise"  # the study that repeats one setting
+LEVEL: Final = 0.95  # of all intervals
 DATA: Final = ("source", "train_images", "measured_on", "measured_images")  # that a run shares with a study
 
 
@@ -148,16 +149,27 @@ def with_study(answer: Answer, results: RunResults, name: str) -> Answer:
 
 
 def outcome(study: PublishedStudy) -> str:
-    """Which of a study's differences are larger than seeds and test images make, in words."""
+    """Which of a study's differences are larger than seeds and test images make, in words, variant by variant."""
     clear = [one for one in study.differences if one.is_clear]
     head = (
         f"The study {study.name} (docs/studies/{study.name}.md; {study.conditions}) compares with '{study.baseline}' "
-        f"in {plural(len(study.differences), 'number')}."
+        f"in {plural(len(study.differences), 'number')}, of which chance alone would move {chance(study)} by more than "
+        "seeds do."
     )
     if not clear:
         return f"{head} No difference is larger than another seed or other test images would make it."
-    texts = [f"'{one.variant}' moved {metric_name(one.metric)} by {signed(one.mean)}" for one in clear]
-    return f"{head} Larger than another seed or other test images would make them: {listing(texts)}."
+    variants = dict.fromkeys(one.variant for one in clear)
+    moved = {name: [one for one in clear if one.variant == name] for name in variants}
+    texts = [
+        f"'{name}' moved {listing([f'{metric_name(one.metric)} by {signed(one.mean)}' for one in found])}"
+        for name, found in moved.items()
+    ]
+    return f"{head} Larger than another seed or other test images would make them: {'; '.join(texts)}."
+
+
+def chance(study: PublishedStudy) -> str:
+    """How many of so many comparisons come out larger than seeds make at 95 %, where nothing differs."""
+    return f"about {(1 - LEVEL) * len(study.differences):.1g}"
 
 
 def differences_table(study: PublishedStudy) -> Table:
@@ -166,14 +178,14 @@ def differences_table(study: PublishedStudy) -> Table:
     for one in study.differences:
         if one.metric not in CITED:
             continue
-        seeds = "" if one.margin is None else f"{signed(one.mean - one.margin)} to {signed(one.mean + one.margin)}"
+        seeds = "" if one.margin is None else f" ({signed(one.mean - one.margin)} to {signed(one.mean + one.margin)})"
         images = "" if one.images is None else f"{signed(one.images[0])} to {signed(one.images[1])}"
-        rows.append([one.variant, metric_name(one.metric), signed(one.mean), seeds, images])
+        rows.append([one.variant, metric_name(one.metric), f"{signed(one.mean)}{seeds}", images])
     caption = (
-        f"Study {study.name}, {study.conditions}: differences from '{study.baseline}', means over seeds, with 95% "
-        "intervals over seeds and over test images."
+        f"Study {study.name}, {study.conditions}: differences from '{study.baseline}', means over seeds, in brackets "
+        "their 95% interval over seeds, and that over test images."
     )
-    return Table(("variant", "number", "difference", "over seeds", "over test images"), rows, caption)
+    return Table(("variant", "number", "difference (over seeds)", "over test images"), rows, caption)
 
 
 def seed_study(results: RunResults) -> PublishedStudy | None:
