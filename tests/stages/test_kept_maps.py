@@ -61,13 +61,20 @@ def without_maps(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(stage, "keep_maps", lambda *_, **__: None)
 
 
+@pytest.fixture(scope="module")
+def maps(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Those of a training that saw most pictures from both sides."""
+    folder = tmp_path_factory.mktemp("before") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        run("one_stage", prepared, folder, patch, options={"epochs": 6})
+    return folder / ".cache/maps"
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_outputs_are_the_same_bytes_with_and_without(
-    stage: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, prepared: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of trainings that write them, and of all stages that find them."""
-    run("joint", prepared, tmp_path / "before", monkeypatch)
-    maps = tmp_path / "before/.cache/maps"
     first = run(stage, prepared, tmp_path / "first", monkeypatch)
     assert bool(kept(tmp_path / "first")) == (stage in TRAININGS)
     again = run(stage, prepared, tmp_path / "again", monkeypatch, maps)
@@ -80,16 +87,15 @@ def test_the_outputs_are_the_same_bytes_with_and_without(
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_was_kept_is_not_computed_again(
-    stage: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, prepared: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("joint", prepared, tmp_path / "before", monkeypatch, options={"epochs": 6})  # sees most of both sides
     asked: list[int] = []
     forward = LiteBody.forward
     monkeypatch.setattr(LiteBody, "forward", lambda self, images: (asked.append(len(images)), forward(self, images))[1])
     counts = []
-    for folder, maps in (("first", None), ("again", tmp_path / "before/.cache/maps")):
+    for folder, known in (("first", None), ("again", maps)):
         asked.clear()
-        run(stage, prepared, tmp_path / folder, monkeypatch, maps)
+        run(stage, prepared, tmp_path / folder, monkeypatch, known)
         counts.append(sum(asked))
     assert counts[1] < counts[0] / 2
 
