@@ -113,7 +113,8 @@ def conditions(study: Study, frame: pd.DataFrame, *, has_images: bool) -> list[s
     mixed = "Runs of more than one state of the code are compared here; --fresh runs all anew."
     return [
         counted + (f" {mixed}" if len(commits) > 1 else ""),
-        f"Every run ends with the stage {study.file.target}; runs of one seed differ by the variant's settings alone.",
+        f"Every run ends with the stage {study.file.target}; runs of one seed differ by the variant's settings, and by "
+        "rounding where several at once left them other numbers of threads.",
         *([f"'{study.file.baseline}' is the other detector of the same runs."] if study.file.is_within_runs else []),
         *([SEEDS, IMAGES if has_images else NO_IMAGES] if study.is_comparison else []),
     ]
