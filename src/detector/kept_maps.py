@@ -105,7 +105,7 @@ def keep_maps(backbone: BackboneWithFpn, fabric: Fabric, *, writes: bool = True)
     always = torch.rand((1, 3, height, width), generator=generator(0)).contiguous(memory_format=torch.channels_last)
     with torch.no_grad(), fabric.autocast():
         answer = backbone.body(2 * always - 1)
-    folder = cache_dir() / "maps" / digest([*backbone.body.state_dict().values(), *answer], description(backbone.body))
+    folder = cache_dir() / "maps" / digest([*backbone.body.state_dict().values(), *answer], conditions())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         taken = sum(size for _, size, _ in _files(folder.parent))
@@ -127,11 +127,11 @@ def keep_frozen_maps(
         keep_maps(backbone, fabric)
 
 
-def description(body: nn.Module) -> str:
-    """What a body is beside its weights: its layers, the code that computes them, and on how many threads."""
+def conditions() -> str:
+    """What a body's maps hang on beside its weights, and beside what its answer shows: code, versions, threads."""
     code = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (backbones, depthwise)]
     versions = [module.__version__ for module in (torch, torchvision, timm)]
-    return "\n".join([repr(body), *code, *versions, str(torch.get_num_threads())])
+    return "\n".join([*code, *versions, str(torch.get_num_threads())])
 
 
 def digest(tensors: Iterable[Tensor], words: str = "") -> str:

@@ -11,6 +11,10 @@ from src.reporting.answers.studies import LEVEL, Difference
 from src.reporting.formatting import listing, metric_name, plural, score, sentence, signed
 from tools.study.plan import Study
 
+PAIRS: Final = (
+    "runs of one seed differ by the variant's settings, and by rounding where several at once left them other numbers "
+    "of threads."
+)
 SEEDS: Final = (
     "A difference counts as larger than seeds make where its 95 % interval over seeds (Student's t; the spread of "
     "paired differences, pooled over the variants) leaves out 0."
@@ -113,8 +117,7 @@ def conditions(study: Study, frame: pd.DataFrame, *, has_images: bool) -> list[s
     mixed = "Runs of more than one state of the code are compared here; --fresh runs all anew."
     return [
         counted + (f" {mixed}" if len(commits) > 1 else ""),
-        f"Every run ends with the stage {study.file.target}; runs of one seed differ by the variant's settings, and by "
-        "rounding where several at once left them other numbers of threads.",
+        f"Every run ends with the stage {study.file.target}; {PAIRS}",
         *([f"'{study.file.baseline}' is the other detector of the same runs."] if study.file.is_within_runs else []),
         *([SEEDS, IMAGES if has_images else NO_IMAGES] if study.is_comparison else []),
     ]
